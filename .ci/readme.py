@@ -1,0 +1,22 @@
+"Write README.md from nbs/index.ipynb, without Quarto (nbdev_readme needs it)"
+import re, sys
+import nbformat
+from nbconvert import MarkdownExporter
+from nbdev.config import get_config
+
+def readme(cfg):
+    "Markdown of the index notebook: hidden cells dropped, directives stripped, image paths seen from the top"
+    nb = nbformat.read(cfg.nbs_path/cfg.readme_nb, 4)
+    nb.cells = [c for c in nb.cells if not re.match(r'#\s*\|\s*hide\b', c.source)]
+    for c in nb.cells:
+        if c.cell_type == 'code': c.source = re.sub(r'^#\s*\|.*\n?', '', c.source, flags=re.M)
+        else: c.source = re.sub(r'(\]\(|src=")\.\./', r'\1', c.source)
+    nb.metadata['language_info'] = {'name': 'python'}
+    body = MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'
+    return '<!-- Written from nbs/index.ipynb by `make readme`: edit the notebook -->\n\n' + re.sub(r'\]\((?=\d_|course/)', '](nbs/', body)
+
+if __name__ == '__main__':
+    cfg = get_config()
+    path = cfg.config_path/'README.md'
+    if '--check' in sys.argv: sys.exit(path.read_text() != readme(cfg) and 'README.md differs from nbs/index.ipynb: run make readme')
+    path.write_text(readme(cfg))

@@ -1,0 +1,56 @@
+# lucidteach: every target does its own set-up; a second call starts in seconds.
+#   make compare   SDS against ISM on PROMPT, ends with the path of an HTML report
+#   make test      every notebook and every test
+#   make lab       JupyterLab on the notebooks
+PYTHON ?= python3
+PROMPT ?= a red mug
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH  := torch==2.13.0
+
+.PHONY: compare test lab doctor export readme browser clean
+.DEFAULT_GOAL := compare
+
+$(VENV)/.lab: constraints.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'lucidteach needs Python 3.11 or newer, this is ' + sys.version.split()[0] + ': make PYTHON=python3.11 $(MAKECMDGOALS)')"
+	@echo "Installing into $(VENV): about 1.9 GB, a few minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) -e ".[lab]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.lab
+	$(PIP) -e ".[lab,formats,train,dev]"
+	@touch $@
+
+compare: $(VENV)/.lab
+	$(BIN)/lucidteach compare "$(PROMPT)"
+
+test: $(VENV)/.dev browser
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+doctor: $(VENV)/.lab
+	$(BIN)/lucidteach doctor
+
+# after editing a notebook: library, clean notebooks and README in step
+export: $(VENV)/.dev
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python .ci/readme.py
+
+readme: $(VENV)/.dev
+	$(BIN)/python .ci/readme.py
+
+# the browser tests need a Chromium: Debian's is installed where we may, elsewhere those tests are skipped
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; fi; } || true
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo "No Chromium found: the browser tests will be skipped"
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache
