@@ -1,0 +1,24 @@
+"A laboratory for score distillation where the truth is known"
+__version__ = "0.1.0"
+
+import importlib, os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # before torch loads: waiting threads of torch and numba must not take each other's cores
+
+# public name -> the module that holds it; nothing heavy is imported before a name is asked for
+_names = {
+    "load_prior": "prior.latent",
+    "METHODS": "distill.zoo", "surrogate": "distill.sds", "init_state": "distill.sds", "Step": "distill.sds",
+    "compare": "distill.compare",
+    "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
+    "nearest_truth": "prior.world",
+    "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize",
+    "stepper": "show.explorers",
+}
+
+def __getattr__(name):
+    if name not in _names: raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")
+    value = globals()[name] = getattr(importlib.import_module(f"lucidteach.{_names[name]}"), name)
+    return value
+
+def __dir__(): return sorted([*globals(), *_names])

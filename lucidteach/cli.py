@@ -1,0 +1,51 @@
+"The command line: `lucidteach compare`, `lucidteach doctor`; heavy imports only inside the command that needs them"
+import argparse, sys
+
+def parser():
+    "All commands and their options"
+    from . import __version__
+    p = argparse.ArgumentParser(prog="lucidteach", description="A laboratory for score distillation where the truth is known.")
+    p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
+    sub = p.add_subparsers(dest="command", metavar="command", required=True)
+    c = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
+                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json.")
+    c.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
+    c.add_argument("--prompt", help="the same as an option")
+    c.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")
+    c.add_argument("--steps", type=int, help="optimisation steps per method")
+    c.add_argument("--seed", type=int, default=0, help="start canvas, times and noises (default: %(default)s)")
+    c.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    c.add_argument("--out", help="output folder (default: runs/<prompt>)")
+    c.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
+    c.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    c.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
+    c.set_defaults(run=compare)
+    d = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
+    d.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
+    d.set_defaults(run=doctor)
+    return p
+
+def doctor(args):
+    "Versions, device, weights, disk, network"
+    from .doctor import doctor
+    return doctor(args.online)
+
+def compare(args):
+    "The main job; its report's path is the last line printed"
+    if args.text and args.prompt and args.text != args.prompt: raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
+    args.prompt = args.prompt or args.text or "a red mug"
+    from .show.report import run_compare
+    return run_compare(args)
+
+def main(argv=None):
+    "Entry point: errors that a user can mend are one line, not a traceback"
+    args = parser().parse_args(argv)
+    try: return args.run(args) or 0
+    except (ValueError, FileNotFoundError, FileExistsError) as e:
+        print(f"lucidteach {args.command}: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        return 130
+
+if __name__ == "__main__": sys.exit(main())
