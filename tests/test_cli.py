@@ -1,0 +1,52 @@
+"The command line as a user meets it: help, errors, folders"
+import json, subprocess, sys
+import pytest
+
+def lucidteach(*args, **kw):
+    return subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
+
+def test_help_names_every_option():
+    r = lucidteach('compare', '--help')
+    assert r.returncode == 0
+    for o in '--prompt --methods --steps --seed --guidance --out --device'.split(): assert o in r.stdout
+
+def test_doctor_is_content():
+    r = lucidteach('doctor')
+    assert r.returncode == 0, r.stdout
+    for word in ('torch', 'device', 'threads', 'numba', 'gsplat', 'toy prior', 'disk', 'network'): assert word in r.stdout
+
+@pytest.mark.parametrize('args, word', [
+    (['a rad mug'], 'red'),                       # unknown colour: the nearest known word
+    (['a red mugg'], 'mug'),                      # unknown object
+    (['a red mug', '--methods', 'sds,imm'], 'ism'),
+    (['a red mug', '--steps', '0'], 'steps'),
+    (['a red mug', '--guidance', 'nan'], 'guidance'),
+    (['a red mug', '--device', 'gpu9'], 'device'),
+    (['a red mug', '--prompt', 'a blue car'], 'blue car'),
+])
+def test_errors_name_value_and_remedy(args, word, tmp_path):
+    r = lucidteach('compare', *args, '--out', tmp_path/'run')
+    assert r.returncode == 2 and 'Traceback' not in r.stderr, r.stderr
+    assert word in r.stderr
+    assert not (tmp_path/'run').exists()          # nothing was begun
+
+def test_compare_end_to_end(tmp_path):
+    out = tmp_path/'run'
+    r = lucidteach('compare', 'a red mug', '--steps', 4, '--out', out)
+    assert r.returncode == 0, r.stderr
+    page = (out/'report.html').read_text()
+    assert str(out/'report.html') in r.stdout.strip().splitlines()[-1]
+    assert 'src="http' not in page and 'href="http' not in page and 'url(http' not in page
+    assert (out/'comparison.png').read_bytes()[:4] == b'\x89PNG'
+    assert json.loads((out/'config.json').read_text())['prompts'] == ['a red mug']
+    rows = [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
+    assert {x['method'] for x in rows if x['kind'] == 'result'} == {'sds', 'ism'} and rows[-1] == {'kind': 'end', 'complete': True}
+
+    before = (out/'report.html').stat().st_mtime_ns
+    again = lucidteach('compare', 'a red mug', '--steps', 4, '--out', out)
+    assert again.returncode == 0 and str(out/'report.html') in again.stdout      # done already: says so, in seconds
+    assert (out/'report.html').stat().st_mtime_ns == before
+
+    other = lucidteach('compare', 'a blue car', '--steps', 4, '--out', out)
+    assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
+    assert (out/'report.html').stat().st_mtime_ns == before

@@ -1,0 +1,80 @@
+"What a user meets before the first notebook: configuration, wheel, import, command line"
+import configparser, os, subprocess, sys, tomllib, zipfile
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parent.parent
+settings = configparser.ConfigParser()
+settings.read(root/'settings.ini')
+settings = settings['DEFAULT']
+project = tomllib.loads((root/'pyproject.toml').read_text())
+
+def run(*args, **kw): return subprocess.run([str(a) for a in args], capture_output=True, text=True, **kw)
+
+def test_settings_and_pyproject_agree():
+    import lucidteach
+    p = project['project']
+    assert settings['lib_name'] == p['name']
+    assert settings['description'] == p['description']
+    assert settings['version'] == lucidteach.__version__ and 'version' in p['dynamic']
+    assert p['requires-python'] == f">={settings['min_python']}"
+    assert settings['tst_flags'] == project['tool']['nbdev']['tst_flags']
+    assert settings['author'] == p['authors'][0]['name']
+    assert settings['license'] == 'apache2' and p['license'] == 'Apache-2.0'
+    assert p['urls']['Repository'].endswith(f"/{settings['user']}/{settings['repo']}")
+
+def test_constraints_hold_every_requirement():
+    from packaging.requirements import Requirement
+    pins = dict(l.split('==') for l in (root/'constraints.txt').read_text().splitlines() if '==' in l and not l.startswith('#'))
+    pins = {k.lower().replace('_', '-'): v for k, v in pins.items()}
+    extras = project['project']['optional-dependencies']
+    wanted = project['project']['dependencies'] + extras['lab'] + extras['formats'] + extras['train'] + extras['dev']
+    for r in map(Requirement, wanted):
+        if r.name == 'setuptools': continue
+        assert r.name.lower() in pins, f'{r.name} is not pinned in constraints.txt'
+        assert r.specifier.contains(pins[r.name.lower()]), f'{r} does not admit the pinned {pins[r.name.lower()]}'
+
+def test_workflow_is_ci_run():
+    assert 'bash .ci/run' in (root/'.github/workflows/ci.yml').read_text()
+    assert 'make test' in (root/'.ci/run').read_text()
+
+def test_import_is_light():
+    code = 'import sys, lucidteach; heavy = {"torch", "diffusers", "numba", "numpy", "matplotlib", "nbdev", "fastcore"} & set(sys.modules); assert not heavy, heavy; dir(lucidteach)'
+    assert run(sys.executable, '-c', code).returncode == 0
+
+def test_help_is_light():
+    code = 'import sys; from lucidteach.cli import main\ntry: main(["--help"])\nexcept SystemExit as e: assert not e.code\nassert "torch" not in sys.modules and "numpy" not in sys.modules'
+    r = run(sys.executable, '-c', code)
+    assert r.returncode == 0, r.stderr
+    assert 'compare' in r.stdout and 'doctor' in r.stdout
+
+def test_library_needs_no_nbdev():
+    "The library must run where nbdev and fastcore are absent"
+    code = '''import sys, pkgutil, importlib
+for m in ("nbdev", "fastcore", "execnb", "accelerate", "peft", "jupyterlab"): sys.modules[m] = None
+import lucidteach
+for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
+    if "_modidx" not in m.name: importlib.import_module(m.name)'''
+    r = run(sys.executable, '-c', code)
+    assert r.returncode == 0, r.stderr
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    to = tmp_path_factory.mktemp('wheel')
+    r = run(sys.executable, '-m', 'pip', 'wheel', root, '--no-deps', '--no-build-isolation', '-q', '-w', to)
+    assert r.returncode == 0, r.stderr
+    return next(to.glob('*.whl'))
+
+def test_wheel_in_an_empty_venv(wheel, tmp_path):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
+    assert wheel.stat().st_size < 45e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'
+    assert not [n for n in names if n.startswith(('tests/', 'nbs/'))]
+    run(sys.executable, '-m', 'venv', tmp_path/'venv')
+    py = tmp_path/'venv'/'bin'/'python'
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    assert run(py, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', wheel, env=env).returncode == 0
+    r = run(py, '-c', 'import lucidteach; print(lucidteach.__version__)', cwd=tmp_path, env=env)
+    assert r.stdout.strip() == settings['version'], r.stderr
+    r = run(tmp_path/'venv'/'bin'/'lucidteach', 'doctor', cwd=tmp_path, env=env)
+    assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash

@@ -1,0 +1,220 @@
+"Splatting: the fast kernels against the float64 reference on scenes nobody would draw by hand, and files nobody should trust"
+import os
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+import math, struct
+import numpy as np, pytest, torch
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from lucidteach.splat.camera import Camera, LucidCameras
+from lucidteach.splat.gaussians import Gaussians, covariance, from_ply, to_ply
+from lucidteach.splat.rasterize import ALPHA_MAX, ALPHA_MIN, T_MIN, conic, project, rasterization, render
+
+torch.set_num_threads(1)
+KINDS = ('plain', 'plain', 'plain', 'zero scale', 'behind', 'off screen', 'invisible', 'opaque', 'huge', 'needle', 'near')
+quiet = dict(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+def scene(seed, kinds):
+    "One Gaussian per kind, before a camera at z=-3 that looks along +z"
+    r, n = np.random.default_rng(seed), len(kinds)
+    means, scales, opacities = r.uniform(-.8, .8, (n, 3)), r.uniform(.05, .3, (n, 3)), r.uniform(.1, .95, n)
+    for i, k in enumerate(kinds):
+        if k == 'zero scale': scales[i] = 0
+        if k == 'behind': means[i, 2] = -4
+        if k == 'off screen': means[i, 0] = 9
+        if k == 'invisible': opacities[i] = r.choice([0, 1/300])
+        if k == 'opaque': opacities[i] = 1
+        if k == 'huge': scales[i] = 3
+        if k == 'needle': scales[i] = 1, .002, .002
+        if k == 'near': means[i, 2] = -2.9 + .02*r.random()
+    f = lambda a: torch.tensor(a, dtype=torch.float32)
+    return [f(means), f(r.normal(size=(n, 4))), f(scales), f(opacities), f(r.normal(0, .4, (n, 16, 3)))]
+
+def cameras(width, height, n=1):
+    V = torch.eye(4).repeat(n, 1, 1); V[:, 2, 3] = 3; V[:, 0, 3] = torch.arange(n)*.2
+    K = torch.tensor([[1.2*max(width, height), 0, width/2 + .3], [0, 1.1*max(width, height), height/2 - .2], [0, 0, 1.]]).repeat(n, 1, 1)
+    return V, K
+
+def doubtful(p, V, K, width, height, antialiased):
+    "Pixels where float32 may fall on the other side of a threshold than float64: [C, H, W]"
+    means2d, S, z, rho = project(p[0], covariance(p[1], p[2]), V, K, width, height)
+    ys, xs = torch.meshgrid(torch.arange(height) + .5, torch.arange(width) + .5, indexing='ij')
+    out = []
+    for c in range(len(V)):
+        k = z[c].argsort(); k = k[z[c][k] > .01]
+        d = torch.stack([xs, ys], -1)[:, :, None] - means2d[c, k]
+        A, B, C = conic(S[c, k]).unbind(-1)
+        raw = p[3][k]*(rho[c, k] if antialiased else 1)*torch.exp(-(.5*(A*d[..., 0]**2 + C*d[..., 1]**2) + B*d[..., 0]*d[..., 1]))
+        a = torch.where(raw >= ALPHA_MIN, raw.clamp_max(ALPHA_MAX), 0)
+        T = torch.cumprod(1 - a, -1)
+        out.append((((raw/ALPHA_MIN - 1).abs() < 2e-3) | ((raw - ALPHA_MAX).abs() < 1e-4) | ((T/T_MIN - 1).abs() < .02)).any(-1))
+    return torch.stack(out)
+
+def both(p, V, K, width, height, **kw):
+    "(image, alpha, gradients) of the numba kernels and of the float64 reference, with random image gradients at undoubtful pixels"
+    sure = ~doubtful([t.double() for t in p], V.double(), K.double(), width, height, kw.get('rasterize_mode') == 'antialiased')[..., None]
+    for backend, dtype in (('numba', torch.float32), ('torch', torch.float64)):
+        leaves = [t.detach().clone().to(dtype).requires_grad_() for t in (*p, V)]
+        bg = torch.full((len(V), 3), .4, dtype=dtype, requires_grad=True)
+        image, alpha, meta = rasterization(*leaves[:5], leaves[5], K.to(dtype), width, height, sh_degree=3, backgrounds=bg, backend=backend, **kw)
+        g = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)*sure
+        h = torch.randn(alpha.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)*sure
+        ((image*g).sum() + (alpha*h).sum()).backward()
+        yield image.detach().double()*sure, alpha.detach().double()*sure, [t.grad.double() for t in (*leaves, bg)]
+
+def check_agreement(p, V, K, width, height, **kw):
+    z = p[0][:, 2].sort().values
+    assume(len(z) < 2 or z.diff().min() > 1e-5)
+    (image, alpha, grads), (image0, alpha0, grads0) = both(p, V, K, width, height, **kw)
+    assert (image - image0).abs().max() < 1e-5*max(1, image0.abs().max()), (image - image0).abs().max()
+    assert (alpha - alpha0).abs().max() < 1e-5
+    for name, a, b in zip(('means', 'quats', 'scales', 'opacities', 'sh', 'viewmats', 'backgrounds'), grads, grads0):
+        assert a.isfinite().all(), name
+        if b.numel(): assert (a - b).abs().max() <= 1e-4*b.abs().max() + 1e-6, (name, (a - b).abs().max(), b.abs().max())
+
+@settings(max_examples=100, **quiet)
+@given(seed=st.integers(0, 10**6), kinds=st.lists(st.sampled_from(KINDS), max_size=9), width=st.integers(1, 36), height=st.integers(1, 36), cams=st.integers(1, 2),
+       packed=st.booleans(), mode=st.sampled_from(['RGB', 'RGB+D']), rasterize_mode=st.sampled_from(['classic', 'antialiased']))
+def test_numba_is_the_reference(seed, kinds, width, height, cams, packed, mode, rasterize_mode):
+    check_agreement(scene(seed, kinds), *cameras(width, height, cams), width, height, packed=packed, render_mode=mode, rasterize_mode=rasterize_mode)
+
+@pytest.mark.parametrize('kinds', [[k] for k in dict.fromkeys(KINDS)] + [[]], ids=lambda k: k[0] if k else 'none')
+@pytest.mark.parametrize('size', [(1, 1), (17, 33), (32, 16)], ids=str)
+def test_degenerate_scenes(kinds, size): check_agreement(scene(3, kinds), *cameras(*size), *size)
+
+def test_many_behind_each_other():
+    "Opaque stacks: the early stop, and the transmittance threshold"
+    p = scene(0, ['opaque']*40 + ['plain']*200)
+    p[0][:, 2] = torch.linspace(-.8, .8, 240)[torch.randperm(240, generator=torch.Generator().manual_seed(0))]      # no two at one depth
+    check_agreement(p, *cameras(48, 40), 48, 40)
+
+def test_batches_and_per_camera_colors():
+    "Leading batch dimensions and [C, N, D] colours equal separate calls"
+    p, (V, K) = [torch.stack([a, b]) for a, b in zip(scene(1, ['plain']*6), scene(2, ['plain']*6))], cameras(20, 12, 3)
+    colors = torch.rand(2, 3, 6, 7)                                                    # seven channels: two passes of four
+    image, alpha, meta = rasterization(*p[:4], colors, V.expand(2, 3, 4, 4), K.expand(2, 3, 3, 3), 20, 12)
+    assert image.shape == (2, 3, 12, 20, 7) and meta['n_batches'] == 2 and meta['n_cameras'] == 3
+    for b in range(2):
+        for c in range(3):
+            one, al, _ = rasterization(*(t[b] for t in p[:4]), colors[b, c], V[c:c+1], K[c:c+1], 20, 12)
+            assert torch.equal(image[b, c], one[0]) and torch.equal(alpha[b, c], al[0])
+
+def test_given_covariances_equal_quats_and_scales():
+    p, (V, K) = scene(4, ['plain']*8), cameras(24, 24)
+    S = covariance(p[1].double(), p[2].double()).float().requires_grad_()
+    a, _, _ = rasterization(*p[:4], p[4][:, 0], V, K, 24, 24)
+    b, _, _ = rasterization(p[0], None, None, p[3], p[4][:, 0], V, K, 24, 24, covars=S)
+    assert (a - b).abs().max() < 1e-5
+    g = torch.autograd.grad(b.square().sum(), S)[0]
+    S64 = S.detach().double().requires_grad_()
+    c, _, _ = rasterization(p[0].double(), None, None, p[3].double(), p[4][:, 0].double(), V.double(), K.double(), 24, 24, covars=S64)
+    h = torch.autograd.grad(c.square().sum(), S64)[0]
+    sym = lambda m: (m + m.mT)/2
+    assert (sym(g) - sym(h)).abs().max() < 1e-4*h.abs().max()
+
+def test_absgrad_by_finite_pixels():
+    "|d/du| summed over pixels = the sum over pixels of each pixel's own gradient, taken one at a time"
+    p, (V, K) = scene(5, ['plain']*4), cameras(9, 7)
+    p[0].requires_grad_()
+    image, _, meta = rasterization(*p[:4], p[4][:, 0].abs(), V, K, 9, 7, packed=False, absgrad=True)
+    total = sum(torch.autograd.grad(image[0, y, x].sum(), meta['means2d'], retain_graph=True)[0].abs() for y in range(7) for x in range(9))
+    torch.autograd.grad(image.sum(), meta['means2d'])
+    assert (meta['means2d'].absgrad - total).abs().max() < 1e-4*total.max()
+
+def test_finite_differences():
+    p, (V, K) = [t.double() for t in scene(6, ['plain']*5)], cameras(16, 16)
+    G = torch.randn(1, 16, 16, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)*~doubtful(p, V.double(), K.double(), 16, 16, False)[..., None]
+    f32 = [t.float().requires_grad_() for t in p]
+    (rasterization(*f32, V, K, 16, 16, sh_degree=3)[0]*G.float()).sum().backward()
+    loss = lambda q: (rasterization(*q, V.double(), K.double(), 16, 16, sh_degree=3)[0]*G).sum()
+    for k in range(5):
+        for i in range(0, p[k].numel(), max(1, p[k].numel()//5)):
+            e = torch.zeros_like(p[k]).flatten(); e[i] = 1e-6; e = e.view_as(p[k])
+            fd = (loss([*p[:k], p[k] + e, *p[k+1:]]) - loss([*p[:k], p[k] - e, *p[k+1:]]))/2e-6
+            assert abs(fd - f32[k].grad.flatten()[i]) < 1e-3*f32[k].grad.abs().max() + 1e-5, (k, i)
+
+def test_bitwise_repeats():
+    p, (V, K) = scene(7, ['plain']*300), cameras(64, 50, 2)
+    def run():
+        q = [t.clone().requires_grad_() for t in p]
+        image, alpha, _ = rasterization(*q, V, K, 64, 50, sh_degree=3)
+        (image.square().sum() + alpha.sum()).backward()
+        return [image.detach(), alpha.detach(), *(t.grad for t in q)]
+    first = run()
+    for _ in range(3): assert all(torch.equal(a, b) for a, b in zip(first, run()))
+
+@pytest.mark.parametrize('name', ['means', 'quats', 'scales', 'opacities', 'colors', 'viewmats', 'Ks'])
+def test_nan_is_named(name):
+    V, K = cameras(8, 8)
+    args = dict(zip(('means', 'quats', 'scales', 'opacities', 'colors', 'viewmats', 'Ks'), (*scene(8, ['plain']*5), V, K)))
+    args[name] = args[name].clone(); args[name].view(-1)[-1] = float('nan')
+    with pytest.raises(ValueError, match=f'{name} holds nan.*row {len(args[name]) - 1} of'): rasterization(**args, width=8, height=8, sh_degree=3)
+
+# ---- files
+
+def ply(degree=3, n=6, **kw): return to_ply(Gaussians.primitive('torus', n, sh_degree=degree), **kw)
+
+def slow_reader(data):
+    "A PLY reader in plain struct, written from the format's description: {column: values}"
+    head, body = data.split(b'end_header\n', 1)
+    names = [l.split()[2].decode() for l in head.split(b'\n') if l.startswith(b'property')]
+    n = int(head.split(b'element vertex ')[1].split()[0])
+    rows = [struct.unpack_from(f'<{len(names)}f', body, 4*len(names)*i) for i in range(n)]
+    return {c: [r[k] for r in rows] for k, c in enumerate(names)}
+
+@pytest.mark.parametrize('normals', [True, False])
+@pytest.mark.parametrize('degree', [0, 1, 2, 3])
+def test_ply_by_a_slow_reader(degree, normals):
+    g = Gaussians.primitive('torus', 6, sh_degree=degree); g.sh.normal_(generator=torch.Generator().manual_seed(0))
+    cols, K = slow_reader(to_ply(g, normals)), (degree + 1)**2
+    assert cols['x'] == g.means[:, 0].tolist() and cols['opacity'] == g.logits.tolist() and cols['rot_3'] == g.quats[:, 3].tolist() and ('nx' in cols) == normals
+    for channel in range(3):
+        for k in range(1, K): assert cols[f'f_rest_{channel*(K - 1) + k - 1}'] == g.sh[:, k, channel].tolist()
+
+@settings(max_examples=300, **quiet)
+@given(data=st.data())
+def test_broken_ply_never_crashes(data):
+    "Cut, flipped or overwritten bytes: a scene or a ValueError, nothing else"
+    b = bytearray(ply(data.draw(st.sampled_from([0, 3])), normals=data.draw(st.booleans())))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(b) - 1))
+        match data.draw(st.sampled_from(['cut', 'byte', 'insert', 'digit'])):
+            case 'cut': b = b[:at + 1]
+            case 'byte': b[at] = data.draw(st.integers(0, 255))
+            case 'insert': b[at:at] = data.draw(st.binary(max_size=8))
+            case 'digit': b[min(at, 60)] = ord('9')
+    try: assert isinstance(from_ply(bytes(b)), Gaussians)
+    except ValueError as e: assert str(e)
+
+@settings(max_examples=50, **quiet)
+@given(st.binary(max_size=300))
+def test_noise_is_no_ply(noise):
+    for head in (b'', b'ply\n', b'ply\nformat binary_little_endian 1.0\nelement vertex 3\n'):
+        with pytest.raises(ValueError): from_ply(head + noise)
+
+def test_unwritable_place_keeps_the_old_file(tmp_path, monkeypatch):
+    g = Gaussians.ball(5); path = g.save(tmp_path/'a.ply'); old = path.read_bytes()
+    monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError): Gaussians.ball(9).save(path)
+    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+
+@pytest.mark.parametrize('name', ['a.splat', 'a.ksplat', 'a.spz', 'a.sog', 'a.compressed.ply'])
+def test_cut_foreign_files(tmp_path, name):
+    pytest.importorskip('gaussforge')
+    data = Gaussians.primitive('torus', 40).save(tmp_path/name).read_bytes()
+    for n in (0, 1, 20):
+        (tmp_path/name).write_bytes(data[:n])
+        with pytest.raises(ValueError, match=name): Gaussians.load(tmp_path/name)
+
+# ---- cameras
+
+@settings(max_examples=50, **quiet)
+@given(az=st.floats(-400, 400), el=st.floats(-90, 90), r=st.floats(.1, 50), fov=st.floats(1, 170))
+def test_orbit_sees_its_target_in_the_middle(az, el, r, fov):
+    c = Camera.orbit(az, el, r, target=(.3, -.2, .1), size=(30, 20), fov_deg=fov)
+    p = c.viewmats[0].double() @ torch.tensor([.3, -.2, .1, 1], dtype=torch.float64)
+    assert abs(p[0]) < 1e-5*r + 1e-6 and abs(p[1]) < 1e-5*r + 1e-6 and abs(p[2] - r) < 1e-5*r + 1e-6
+    R = c.viewmats[0, :3, :3]
+    assert (R @ R.T - torch.eye(3)).abs().max() < 1e-5 and abs(torch.det(R) - 1) < 1e-5
+
+def test_random_cameras_repeat():
+    a, b = (LucidCameras(size=8).draw(600, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a.camera.viewmats, b.camera.viewmats) and torch.equal(a.camera.Ks, b.camera.Ks)
