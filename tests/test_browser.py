@@ -69,9 +69,15 @@ def pixels(src):
     "The picture in a data: address as an array"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(src.split(",")[1]))).convert("RGB"))
 
+def answer(dialog):
+    "A dialog of JupyterLab's (a slow kernel, a lost connection: a busy machine has them) gets its own default answer, and its words go to the log"
+    print("JupyterLab asked:", dialog.inner_text())
+    dialog.locator("button.jp-mod-accept").first.click()
+
 def run_all(page, image, tries=20):
     "Run All Cells until the image is there; on a busy machine JupyterLab may not listen to the first call"
     for _ in range(tries):
+        for dialog in page.locator("dialog.jp-Dialog").all(): answer(dialog)
         if not page.locator(".jp-InputPrompt", has_text="*").count():     # nothing is running
             page.click('.lm-MenuBar-itemLabel:text-is("Run")'); page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
         try: return page.wait_for_selector(image, timeout=20_000)
@@ -81,6 +87,7 @@ def run_all(page, image, tries=20):
 def test_stepper_in_jupyterlab(lab, browser, tmp_path):
     page = browser.new_page(viewport=dict(width=1300, height=1000)); page.set_default_timeout(180_000)  # generous: a busy machine is slow, a quiet one needs 20 s
     gone, image = outside(page), ".jp-OutputArea-output img"
+    page.add_locator_handler(page.locator("dialog.jp-Dialog").first, answer)
     page.goto(lab)
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
     try: run_all(page, image); page.wait_for_selector(".noUi-handle")
