@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'world_words', 'byte_alphabet', 'make_tokenizer',
-           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'draw_times',
-           'pictures_at', 'batch_at', 'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step', 'Trainer',
+           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'draw_times', 'batch_at',
+           'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention',
            'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline',
            'export_prior', 'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
+from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from tqdm import tqdm
@@ -33,22 +35,22 @@ from .schedule import Schedule, expand
 @dataclass
 class Config:
     "All that decides the result of a run"
-    steps: int = 2600
+    steps: int = 12000
     batch: int = 32
     seed: int = 0
     size: int = 64           # pixels; latents have a quarter of that
     lr: float = 6e-4
     warmup: int = 150        # steps
     decay: float = 0.35      # share of the steps, at the end, over which the rate falls to 0
-    ema: float = 0.996
+    ema: float = 0.999
     floor: float = 1.0       # f in the weight
     p_null: float = 0.11
     p_view: float = 0.15
     channels: tuple = (64, 128, 256)
     width: int = 128         # of the text model
     pca_images: int = 1500   # to fit the autoencoder
-    focus: tuple = ("mug", "car", "house", "rocket", "snowman", "mushroom", "table", "teapot", "chair")
-    focus_share: float = 0.8
+    background: float = 0.15 # share of pictures on another background than white
+    precision: str = "no"    # mixed precision on a CPU: "no" or "bf16"; a GPU always takes bf16
 
 # %% ../../nbs/1_prior/16_train.ipynb #train08
 def apply_merges(word: str, ranks: dict) -> list[str]:
@@ -141,17 +143,10 @@ def draw_times(n: int, gen, T: int = 1000) -> Tensor:
     r = (torch.randperm(n, generator=gen) + torch.rand(n, generator=gen)) / n
     return (((1 + 8 * r).sqrt() - 1) / 2 * T).long().clamp(max=T - 1)
 
-def pictures_at(step: int, config, rank: int = 0) -> world.Batch:
-    "Batch number `step` of the world: a share of it plain photos of the categories in focus, the rest anything"
-    n, key = round(config.focus_share * config.batch), (config.seed, step, rank)
-    near = world.sample(n, seed=(*key, 1), size=config.size, categories=config.focus, background=0.1, depth=0., corruption=0.)
-    far = world.sample(config.batch - n, seed=key, size=config.size)
-    return world.Batch(np.concatenate([near.images, far.images]), near.captions + far.captions, near.things + far.things, near.cameras + far.cameras)
-
 def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
-    b = pictures_at(step, config, rank)
+    b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
     return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b, rng, config.p_null, config.p_view),
                            t=draw_times(config.batch, gen), gen=gen)
 
@@ -190,7 +185,7 @@ class Trainer:
         from accelerate import Accelerator
         cuda = torch.cuda.is_available()
         self.config, self.step, self.seconds = config, 0, 0.
-        self.acc = accelerator or Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else "no")
+        self.acc = accelerator or Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else config.precision)
         self.schedule, self.tokenizer = Schedule.stable_diffusion(), make_tokenizer(world_words())
         pictures = world.sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
         self.ae = fit_autoencoder(torch.from_numpy(pictures)).to(self.acc.device)
@@ -202,12 +197,16 @@ class Trainer:
         self.ema = [p.detach().clone() for p in self.params]
 
 # %% ../../nbs/1_prior/16_train.ipynb #train40
+def plain_attention(device):
+    "On a CPU, attention as two matrix products: torch's fused kernel is slow backward there"
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
 def _loss(self, b) -> Tensor:
     "Loss of a batch from batch_at"
     dev = self.acc.device
     with torch.no_grad(): x0 = self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
     eps, ids = torch.randn(x0.shape, generator=b.gen).to(dev), encode_texts(self.tokenizer, b.captions).to(dev)
-    with self.acc.autocast(): return diffusion_loss(self.net, x0, ids, b.t, eps, self.schedule, self.config.floor)
+    with self.acc.autocast(), plain_attention(dev): return diffusion_loss(self.net, x0, ids, b.t, eps, self.schedule, self.config.floor)
 
 def _train_step(self, b) -> float:
     "One step of the optimiser and of the average; returns the loss"
@@ -379,8 +378,8 @@ def main(argv=None):
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
     for k in ("steps", "batch", "seed", "size", "warmup"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
-    for k in ("lr", "decay", "ema", "floor", "focus_share"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
-    p.add_argument("--focus", type=lambda s: tuple(s.split(",")), default=Config.focus, help="categories with commas; one named twice is drawn twice as often")
+    for k in ("lr", "decay", "ema", "floor", "background"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
+    p.add_argument("--precision", choices=("no", "bf16"), default=Config.precision, help="on a CPU; bf16 pays where the processor has it")
     a = vars(p.parse_args(argv))
     train(stop=stop_event(), **{k: a.pop(k) for k in ("out", "resume", "minutes", "sheet_every")}, config=Config(**a))
 

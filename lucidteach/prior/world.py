@@ -906,7 +906,7 @@ def sample_camera(
     azimuth=(-180.,180.),      # degrees
     elevation=(-15.,75.),      # degrees
     fov=(30.,50.),             # degrees, vertical
-    fill=(.6,.92),             # the ball of radius .9 that holds an object, as a share of the frame
+    fill=(.7,1.),             # the ball of radius .9 that holds an object, as a share of the frame
     jitter=.05                 # of the point looked at
 ) -> Camera:
     "A camera for training, and for text-to-3D."
