@@ -13,6 +13,7 @@ _names = {
     "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",
     "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize",
+    "create": "create.text_to_3d",
     "stepper": "show.explorers",
 }
 

@@ -1,4 +1,4 @@
-"The command line: `lucidteach compare`, `lucidteach doctor`; heavy imports only inside the command that needs them"
+"The command line: `lucidteach compare`, `create`, `doctor`; heavy imports only inside the command that needs them"
 import argparse, sys
 
 def parser():
@@ -20,6 +20,22 @@ def parser():
     c.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
     c.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
     c.set_defaults(run=compare)
+    m = sub.add_parser("create", help="text to 3D: a scene of Gaussians from a prompt",
+                       description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
+    m.add_argument("text", nargs="+", metavar="prompt", help='what to make, for example "a red mug"; several prompts share the prior')
+    m.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
+    m.add_argument("--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)")
+    m.add_argument("--steps", type=int, help="updates")
+    m.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    m.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    m.add_argument("--size", type=int, help="pixels")
+    m.add_argument("--points", type=int, help="Gaussians at the beginning")
+    m.add_argument("--scene", help="a PLY to begin from")
+    m.add_argument("--out", help="output folder (default: runs/<prompt>-3d); of several prompts, the folder of their folders")
+    m.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
+    m.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    m.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
+    m.set_defaults(run=create)
     d = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
     d.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
     d.set_defaults(run=doctor)
@@ -36,6 +52,11 @@ def compare(args):
     args.prompt = args.prompt or args.text or "a red mug"
     from .show.report import run_compare
     return run_compare(args)
+
+def create(args):
+    "Text to 3D; the report's path is the last line printed"
+    from .create.text_to_3d import run_create
+    return run_create(args)
 
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"

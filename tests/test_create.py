@@ -1,0 +1,68 @@
+"Text to 3D: a killed run goes on bit for bit, folders are safe, failures are said, and the paper's preset runs from a folder of weights"
+import json, os, random, signal, subprocess, sys, time
+import pytest, torch
+from lucidteach.create import text_to_3d as t3
+from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
+from lucidteach.splat.gaussians import Gaussians
+
+SMALL = dict(steps=30, head_start=0., size=16, points=60, every=10, view_prompts=False, overhead=False, disparity_prompt="{}", densify=(5, 25, 5), grow_grad=1e-3, reset_every=15, max_points=200, save_seconds=0.)
+
+def prior():
+    g = torch.Generator().manual_seed(0)
+    return ImageSetPrior(torch.rand(3, 3, 16, 16, generator=g), ["a red mug"]*3, std=.3)
+
+CHILD = """
+import sys; sys.path.insert(0, {tests!r})
+import torch; torch.set_num_threads(1)
+from test_create import prior, SMALL, t3
+t3.create("a red mug", "ism", prior=prior(), preset="toy", out=sys.argv[1], mode="quiet", **SMALL)
+"""
+def child(out): return subprocess.Popen([sys.executable, "-c", CHILD.format(tests=os.path.dirname(__file__)), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
+
+def steps_done(out):
+    f = out/"metrics.jsonl"
+    return json.loads(f.read_text().splitlines()[0]).get("step", 0) if f.exists() else 0
+
+def test_killed_runs_go_on_bit_for_bit(tmp_path):
+    assert child(tmp_path/"whole").wait(60) == 0
+    draw, out, kills = random.Random(0), tmp_path/"killed", 0
+    for _ in range(2):
+        p = child(out)
+        while p.poll() is None and not (out/"state.safetensors").exists(): time.sleep(.01)
+        time.sleep(draw.uniform(.05, .4))
+        if p.poll() is None: p.send_signal(signal.SIGKILL); kills += 1
+        p.wait()
+    assert kills, "the run was over before it could be killed"
+    assert child(out).wait(60) == 0
+    assert (out/"object.ply").read_bytes() == (tmp_path/"whole"/"object.ply").read_bytes()
+    for name in ("config.json", "metrics.jsonl", "turntable.webp", "report.html", "panels"): assert (out/name).exists()
+
+def test_a_folder_with_another_run_is_not_touched(tmp_path):
+    small = {**SMALL, "steps": 2}
+    t3.create("a red mug", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **small)
+    before = (tmp_path/"object.ply").read_bytes()
+    with pytest.raises(FileExistsError, match="seed"): t3.create("a red mug", prior=prior(), preset="toy", out=tmp_path, mode="quiet", seed=1, **small)
+    assert (tmp_path/"object.ply").read_bytes() == before
+    assert t3.create("a red mug", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **small).complete
+
+def test_nan_stops_with_step_and_tensor(tmp_path):
+    class Broken(GaussianPrior):
+        calls = 0
+        def eps(self, *a, **k):
+            self.calls += 1
+            return super().eps(*a, **k)*(float("nan") if self.calls > 9 else 1)
+    r = t3.create("a red mug", "sds", prior=Broken(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path, mode="quiet", **SMALL)
+    assert not r.complete and "distillation gradient is not finite" in r.notes[-1] and f"step {r.state.step}" in r.notes[-1] and "state.safetensors" in r.notes[-1]
+    assert all(v.isfinite().all() for v in (r.gaussians.means, r.gaussians.sh, r.gaussians.logits))
+
+def test_an_empty_scene_is_said():
+    r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", scene=Gaussians.ball(20, opacity=.0039/2), **SMALL)
+    assert not r.complete and "empty" in r.notes[-1]
+
+def test_several_prompts(tmp_path):
+    made = t3.create(["a red mug", "a red mug "], "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", mode="quiet", **{**SMALL, "steps": 1})
+    assert len(made) == 2 and all(m.complete for m in made)
+
+@pytest.mark.parametrize("method", [m for m in t3.METHODS if m not in ("dds", "pds", "bridge")])   # bridge asks for "a blurry ..." and the exact prior knows one caption
+def test_every_method(method):
+    assert t3.create("a red mug", method, prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2}).complete
