@@ -13,12 +13,13 @@ _names = {
     "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",
     "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize",
-    "create": "create.text_to_3d",
+    "create": None,   # the package itself, which can be called
     "stepper": "show.explorers",
 }
 
 def __getattr__(name):
     if name not in _names: raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")
+    if _names[name] is None: return importlib.import_module(f"lucidteach.{name}")
     value = globals()[name] = getattr(importlib.import_module(f"lucidteach.{_names[name]}"), name)
     return value
 

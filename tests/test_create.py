@@ -66,3 +66,21 @@ def test_several_prompts(tmp_path):
 @pytest.mark.parametrize("method", [m for m in t3.METHODS if m not in ("dds", "pds", "bridge")])   # bridge asks for "a blurry ..." and the exact prior knows one caption
 def test_every_method(method):
     assert t3.create("a red mug", method, prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2}).complete
+
+@pytest.mark.parametrize("first", ["lt.create", "import lucidteach.create.text_to_3d"])
+def test_create_is_a_function_and_a_package(first):
+    code = f"import lucidteach as lt; {first}; import lucidteach.create.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+def test_paper_preset_from_a_folder(tmp_path):
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from lucidteach.prior.latent import load_prior
+    toy, four = load_prior("toy").pipe, (8,)*4
+    vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",)*4, up_block_types=("UpDecoderBlock2D",)*4, block_out_channels=four, norm_num_groups=4, latent_channels=4, scaling_factor=.18215)
+    unet = UNet2DConditionModel(sample_size=64, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=2, cross_attention_dim=toy.text_encoder.config.hidden_size,
+                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+    noise = DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear")
+    StableDiffusionPipeline(vae=vae, text_encoder=toy.text_encoder, tokenizer=toy.tokenizer, unet=unet, scheduler=noise, safety_checker=None, feature_extractor=None,
+                            requires_safety_checker=False).save_pretrained(tmp_path)
+    r = t3.create("a red mug", prior=str(tmp_path), device="cpu", steps=5, every=5, mode="quiet")
+    assert r.complete and r.settings.size == 512 and len(r.gaussians) == 81920 and r.table()[-1]["calls"] > 0
