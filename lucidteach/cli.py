@@ -37,6 +37,7 @@ def parser():
     m.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
     m.set_defaults(run=create)
     d = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
+    d.add_argument("--prior", help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)")
     d.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
     d.set_defaults(run=doctor)
     return p
@@ -44,7 +45,7 @@ def parser():
 def doctor(args):
     "Versions, device, weights, disk, network"
     from .doctor import doctor
-    return doctor(args.online)
+    return doctor(args.online, args.prior)
 
 def compare(args):
     "The main job; its report's path is the last line printed"

