@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CANVASES', 'EDITING', 'COLOURS', 'foreground', 'grow', 'radial_power', 'sharpness_ratio', 'chroma',
-           'saturation_ratio', 'clutter', 'start_image', 'Pixels', 'Latents', 'Settings', 'averaged', 'gradient',
-           'not_finite', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill', 'measure', 'evenly',
-           'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate', 'run', 'keep',
-           'check_names', 'check_prompts', 'compare', 'execute', 'prepare', 'opened', 'cost_text', 'write_atomic',
-           'claim']
+           'saturation_ratio', 'clutter', 'start_image', 'Pixels', 'Latents', 'Implicit', 'Settings', 'averaged',
+           'gradient', 'not_finite', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill',
+           'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate',
+           'run', 'keep', 'check_names', 'check_prompts', 'compare', 'execute', 'prepare', 'opened', 'cost_text',
+           'write_atomic', 'claim']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, html, io, json, math, os, sys, time
@@ -95,7 +95,30 @@ class Latents:
     def image(self): return self.prior.decode(self.param.detach()).detach()
     def clip(self): pass
 
-CANVASES = {"pixels": Pixels, "latents": Latents}
+# %% ../../nbs/2_distill/26_compare.ipynb #26-025b
+class Implicit:
+    "n networks from a place in [-1,1]^2 to a colour, `depth` layers of `width` sines; begun at the mean colour of `image`."
+    def __init__(self, prior, image, width=64, depth=3, omega=30.):
+        self.prior, self.omega, (n, _, H, W), draw = prior, omega, image.shape, torch.Generator().manual_seed(0)
+        u, v = (torch.linspace(-1, 1, k).to(image) for k in (W, H))
+        self.places = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1).reshape(1, H * W, 2)
+        sizes = [2] + [width] * depth + [3]
+        bounds = [1 / 2] + [math.sqrt(6 / width) / omega] * (depth - 1) + [1e-3]      # SIREN's; the last layer is nearly off
+        even = lambda b, *shape: ((2 * torch.rand(1, *shape, generator=draw) - 1) * b).to(image).repeat(n, 1, 1)
+        self.params = [p for b, i, o in zip(bounds, sizes, sizes[1:]) for p in (even(b, i, o), even(b, 1, o))]
+        self.params[-1] = image.mean((2, 3))[:, None]
+        self.size, self.params = (n, H, W), [p.requires_grad_() for p in self.params]
+
+    def picture(self):
+        h, (n, H, W) = self.places.expand(self.size[0], -1, -1), self.size
+        for w, b in zip(self.params[:-2:2], self.params[1:-2:2]): h = torch.sin(self.omega * (h @ w + b))
+        return (h @ self.params[-2] + self.params[-1]).transpose(1, 2).reshape(n, 3, H, W)
+
+    def latents(self): return self.prior.encode(self.picture())
+    def image(self): return self.picture().detach().clamp(0, 1)
+    def clip(self): pass
+
+CANVASES = {"pixels": Pixels, "latents": Latents, "implicit": Implicit}
 EDITING = ("dds", "pds")  # methods that need a picture to start from
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-031
@@ -110,6 +133,7 @@ class Settings:
     weight: str = "sigma2"          # w(t), see prior.schedule.WEIGHTS
     lr_pixels: float = .03          # Adam's learning rate on pixels in [0,1]
     lr_latents: float = .1          # and on latents of about unit variance
+    lr_implicit: float = .001       # and on the weights of a network of sines
     lr_end: float = .1              # the rate falls linearly to this share of itself
     t_range: tuple = (.02, .5)      # share of the schedule that times are drawn from, after the warm-up
     t_start: float = .98            # upper end at the beginning
@@ -122,7 +146,7 @@ class Settings:
         object.__setattr__(self, "t_range", tuple(self.t_range))
         if self.steps < 1 or self.every < 1: raise ValueError(f"steps and every must be at least 1, got {self.steps} and {self.every}")
         if not 0 <= self.t_range[0] < self.t_range[1] <= self.t_start <= 1: raise ValueError(f"t_range and t_start must rise within 0..1, got {self.t_range} and {self.t_start}")
-        if min(self.lr_pixels, self.lr_latents) <= 0: raise ValueError(f"learning rates must be positive, got {self.lr_pixels} and {self.lr_latents}")
+        if min(self.lr_pixels, self.lr_latents, self.lr_implicit) <= 0: raise ValueError(f"learning rates must be positive, got {self.lr_pixels}, {self.lr_latents} and {self.lr_implicit}")
         if not abs(self.guidance) < float("inf"): raise ValueError(f"guidance must be a finite number, got {self.guidance}")
         if not 0 <= self.head_start < 1: raise ValueError(f"head_start is a share of the run, 0 <= head_start < 1, got {self.head_start}")
         if self.equal not in ("steps", "calls"): raise ValueError(f"equal must be 'steps' or 'calls', got {self.equal!r}")
@@ -162,7 +186,7 @@ def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings
     spent, arm, T = {} if spent is None else spent, (method, canvas), len(prior.schedule.alphas_cumprod)
     cond = as_cond(prior, cond, 1 if isinstance(cond, str) else len(cond))
     here = CANVASES[canvas](prior, start_image(prior, len(cond), settings.seed).to(getattr(prior, "device", "cpu")))
-    adam = torch.optim.Adam([here.param], lr=getattr(settings, f"lr_{canvas}"))
+    adam = torch.optim.Adam(getattr(here, "params", None) or [here.param], lr=getattr(settings, f"lr_{canvas}"))
     slower = torch.optim.lr_scheduler.LinearLR(adam, 1, settings.lr_end, settings.steps)
     times, noise = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
     state, seconds, spent[arm] = init_state(method, prior, here.latents().detach(), generator=noise) or None, 0., 0
