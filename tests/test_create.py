@@ -1,6 +1,7 @@
 "Text to 3D: a killed run goes on bit for bit, folders are safe, failures are said, and the paper's preset runs from a folder of weights"
 import json, os, random, signal, subprocess, sys, time
 import pytest, torch
+from safetensors import safe_open
 from lucidteach.create import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
 from lucidteach.splat.gaussians import Gaussians
@@ -12,30 +13,56 @@ def prior():
     return ImageSetPrior(torch.rand(3, 3, 16, 16, generator=g), ["a red mug"]*3, std=.3)
 
 CHILD = """
-import sys; sys.path.insert(0, {tests!r})
+import sys, time; sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
 from test_create import prior, SMALL, t3
-t3.create("a red mug", "ism", prior=prior(), preset="toy", out=sys.argv[1], mode="quiet", **SMALL)
+slow = prior(); ask = slow.eps
+slow.eps = lambda *a: (time.sleep(.02), ask(*a))[1]        # so that there is time to be killed
+t3.create("a red mug", "ism", prior=slow, preset="toy", out=sys.argv[1], mode="quiet", **SMALL)
 """
 def child(out): return subprocess.Popen([sys.executable, "-c", CHILD.format(tests=os.path.dirname(__file__)), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
 
-def steps_done(out):
-    f = out/"metrics.jsonl"
-    return json.loads(f.read_text().splitlines()[0]).get("step", 0) if f.exists() else 0
+def saved_step(out):
+    "The step of the checkpoint in a folder, 0 without one"
+    if not (out/"state.safetensors").exists(): return 0
+    with safe_open(out/"state.safetensors", "pt") as f: return json.loads(f.metadata()["run"])["step"]
 
-def test_killed_runs_go_on_bit_for_bit(tmp_path):
-    assert child(tmp_path/"whole").wait(60) == 0
-    draw, out, kills = random.Random(0), tmp_path/"killed", 0
-    for _ in range(2):
-        p = child(out)
-        while p.poll() is None and not (out/"state.safetensors").exists(): time.sleep(.01)
-        time.sleep(draw.uniform(.05, .4))
-        if p.poll() is None: p.send_signal(signal.SIGKILL); kills += 1
-        p.wait()
-    assert kills, "the run was over before it could be killed"
-    assert child(out).wait(60) == 0
+def killed_at(out, step):
+    "Start or go on, SIGKILL as soon as the checkpoint of `step` is there -> the step that survived"
+    p = child(out)
+    while p.poll() is None and saved_step(out) < step: time.sleep(.002)
+    p.send_signal(signal.SIGKILL)
+    assert p.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    return saved_step(out)
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_runs_go_on_bit_for_bit(seed, tmp_path):
+    "Killed twice, once before the first growth (step 10) and once after the second (step 15)"
+    assert child(tmp_path/"whole").wait(120) == 0
+    draw, out = random.Random(seed), tmp_path/"killed"
+    survived = [killed_at(out, draw.randint(2, 9)), killed_at(out, draw.randint(17, 25))]
+    assert survived[0] < survived[1] < SMALL["steps"]
+    assert child(out).wait(120) == 0
     assert (out/"object.ply").read_bytes() == (tmp_path/"whole"/"object.ply").read_bytes()
     for name in ("config.json", "metrics.jsonl", "turntable.webp", "report.html", "panels"): assert (out/name).exists()
+
+@pytest.mark.parametrize("recalled", [False, True])
+def test_adam_follows_the_densification(recalled):
+    "After growth Adam steps the very parameters of the scene, and the moments of those that stayed are what they were"
+    c = t3.config("toy", **SMALL)
+    state = t3.State(t3.Splats(t3.start(c), c))
+    loop = lambda: next(t3.generate(prior(), "a red mug", "sds", c, state=state))
+    moments = lambda: {k: [v for s in a.state.values() for v in (s["exp_avg"], s["exp_avg_sq"])] for k, a in state.scene.adam.items()}
+    sizes = [len(state.scene)]
+    while state.step < 20:
+        if recalled: state.scene.recall(state.scene.memory())
+        loop(); sizes.append(len(state.scene))
+        for k, a in state.scene.adam.items():
+            assert a.param_groups[0]["params"][0] is state.scene.params[k] and len(a.state) == 1
+            assert all(m.shape == state.scene.params[k].shape for m in moments()[k])
+    changes = sum(a != b for a, b in zip(sizes, sizes[1:]))
+    assert changes, "nothing grew: the test shows nothing"
+    assert all(s["step"] == 20 - changes for a in state.scene.adam.values() for s in a.state.values())   # as in 3DGS, only a step that changes the set makes no update
 
 def test_a_folder_with_another_run_is_not_touched(tmp_path):
     small = {**SMALL, "steps": 2}

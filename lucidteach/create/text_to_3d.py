@@ -193,7 +193,7 @@ RATES = dict(means="lr_means", sh0="lr_color", opacities="lr_opacity", scales="l
 class Splats:
     "Gaussians under optimisation: parameters, one Adam each, and the memory of the densification."
     def __init__(self, g: Gaussians, c: Config, device="cpu"):
-        self.c, self.params = c, {k: v.detach().to(device).requires_grad_() for k, v in g.with_degree(0).params().items() if k in RATES}
+        self.c, self.params = c, {k: torch.nn.Parameter(v.detach().to(device)) for k, v in g.with_degree(0).params().items() if k in RATES}
         self.adam = {k: torch.optim.Adam([dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps) for k, v in self.params.items()}
         self.grown = {}
 
