@@ -13,7 +13,7 @@ _names = {
     "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",
     "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize",
-    "create": None,   # the package itself, which can be called
+    "create": None, "show": None,   # the packages themselves, which can be called
     "stepper": "show.explorers",
 }
 

@@ -36,6 +36,15 @@ def parser():
     m.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
     m.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
     m.set_defaults(run=create)
+    e = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
+                       description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
+    e.add_argument("file", help="the scene, for example object.ply")
+    e.add_argument("--html", metavar="PAGE", help="a page with an interactive viewer that loads nothing")
+    e.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
+    e.add_argument("--up", choices=("z", "y", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
+    e.add_argument("--title", help="title of the page (default: the file's name)")
+    e.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    e.set_defaults(run=export)
     d = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
     d.add_argument("--prior", help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)")
     d.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
@@ -59,11 +68,16 @@ def create(args):
     from .create.text_to_3d import run_create
     return run_create(args)
 
+def export(args):
+    "A page or other formats of a scene"
+    from .show.viewer import run_export
+    return run_export(args)
+
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
     args = parser().parse_args(argv)
     try: return args.run(args) or 0
-    except (ValueError, FileNotFoundError, FileExistsError) as e:
+    except (ValueError, OSError, ImportError) as e:      # ImportError: an extra is missing, and the message names it
         print(f"lucidteach {args.command}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
