@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from tqdm import tqdm
 
 from . import world
 from .latent import fit_autoencoder, quiet
 from .schedule import Schedule, expand
+from ..show.live import Live
 
 # %% ../../nbs/1_prior/16_train.ipynb #train05
 @dataclass
@@ -335,9 +335,8 @@ def stop_event() -> threading.Event:
     for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, lambda *_: stop.set())
     return stop
 
-def append_line(path: Path, s, losses: list, bar):
+def append_line(path: Path, s, losses: list):
     "One line of log.csv: step, mean loss since the last line, rate, seconds"
-    bar.set_postfix(loss=f"{np.mean(losses):.4f}")
     with open(path, "a", newline="") as f: csv.writer(f).writerow([s.step, f"{np.mean(losses):.5f}", f"{s.lr:.3e}", f"{s.seconds:.1f}"])
     losses.clear()
 
@@ -357,15 +356,16 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     tr = Trainer(config)
     if resume: load_checkpoint(tr, out / "checkpoint")
-    main, last, bar = tr.acc.is_main_process, time.time(), tqdm(initial=tr.step, total=config.steps, mininterval=5, disable=not tr.acc.is_main_process)
-    for s in tr.steps():
-        bar.update()
-        losses.append(s.loss)
-        if main and s.step % log_every == 0: append_line(out / "log.csv", s, losses, bar)
-        if s.step % sheet_every == 0 or time.time() - last > 60 * minutes:
-            save_all(tr, out, s.step % sheet_every == 0)
-            last = time.time()
-        if stop and stop.is_set(): break
+    main, last, first = tr.acc.is_main_process, time.time(), tr.step
+    with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
+        for s in tr.steps():
+            live.update(s.step - first, loss=s.loss)
+            losses.append(s.loss)
+            if main and s.step % log_every == 0: append_line(out / "log.csv", s, losses)
+            if s.step % sheet_every == 0 or time.time() - last > 60 * minutes:
+                save_all(tr, out, s.step % sheet_every == 0)
+                last = time.time()
+            if stop and stop.is_set(): break
     save_all(tr, out, True)
     return tr
 
