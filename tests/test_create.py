@@ -64,6 +64,14 @@ def test_adam_follows_the_densification(recalled):
     assert changes, "nothing grew: the test shows nothing"
     assert all(s["step"] == 20 - changes for a in state.scene.adam.values() for s in a.state.values())   # as in 3DGS, only a step that changes the set makes no update
 
+def test_opacities_are_reset():
+    "At step `reset_every` no opacity stays above twice `prune_opacity` but for one update of Adam"
+    c = t3.config("toy", **{**SMALL, "opacity": .9, "densify": (100, 200, 100)})
+    state = t3.State(t3.Splats(t3.start(c), c))
+    most = {}
+    for _ in t3.generate(prior(), "a red mug", "sds", c, state=state): most[state.step] = state.scene.gaussians.opacities.max().item()
+    assert most[c.reset_every] > .5 > .05 > most[c.reset_every + 1]
+
 def test_a_folder_with_another_run_is_not_touched(tmp_path):
     small = {**SMALL, "steps": 2}
     t3.create("a red mug", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **small)

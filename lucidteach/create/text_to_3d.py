@@ -31,6 +31,7 @@ from ..prior.world import sample_camera
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb
 from ..splat.rasterize import rasterization
+from ..splat.strategy import Density
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-006
 @dataclass(frozen=True)
@@ -223,23 +224,18 @@ def _step(self, progress: float):
 Splats.draw, Splats.step = _draw, _step
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-029
-def _strategy(c: Config):
-    from gsplat.strategy import DefaultStrategy
+def _density(c: Config) -> Density:
+    "The rule of growth and pruning that a Config names"
     start, stop, every = c.densify
-    return DefaultStrategy(prune_opa=c.prune_opacity, grow_grad2d=c.grow_grad, grow_scale3d=c.grow_scale, prune_scale3d=c.prune_scale,
-                           refine_start_iter=start, refine_stop_iter=stop, refine_every=every, reset_every=c.reset_every, verbose=False)
+    return Density(prune_opa=c.prune_opacity, grow_grad2d=c.grow_grad, grow_scale3d=c.grow_scale, prune_scale3d=c.prune_scale,
+                   refine_start_iter=start, refine_stop_iter=stop, refine_every=every, reset_every=c.reset_every, cap=c.max_points)
 
 def _densify(self, step: int, picture: Picture):
     "Statistics of the step, and growth and pruning where it is time; call after backward and before `step`"
     if step >= self.c.densify[1]: return
-    strategy = _strategy(self.c)
-    if not self.grown: self.grown = strategy.initialize_state(scene_scale=self.c.extent)
-    if len(self) >= self.c.max_points: strategy.grow_grad2d = math.inf
-    p = torch.nn.ParameterDict(self.params)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(step_generator(self.c.seed, step, 3).initial_seed())     # a split draws from the global generator
-        strategy.step_post_backward(p, self.adam, self.grown, step, picture.meta, packed=False)
-    self.params = dict(p)
+    rule = _density(self.c)
+    if not self.grown: self.grown = rule.initialize_state(self.c.extent)
+    rule.step_post_backward(self.params, self.adam, self.grown, step, picture.meta, generator=step_generator(self.c.seed, step, 3))
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-030
 def _memory(self) -> dict:
@@ -255,7 +251,7 @@ def _recall(self, memory: dict):
     for k, a in self.adam.items():
         if own := part(f"adam.{k}."): a.state[self.params[k]] = {n: t.clone() for n, t in own.items()}
     grown = part("grown.")
-    self.grown = {k: v.item() if v.ndim == 0 else v.clone() for k, v in grown.items()} | ({"radii": None} if grown else {})
+    self.grown = {k: v.item() if v.ndim == 0 else v.clone() for k, v in grown.items()}
 
 def _gaussians(p) -> Gaussians: return Gaussians(p["means"], p["scales"], p["quats"], p["opacities"], p["sh0"])
 Splats.densify, Splats.memory, Splats.recall = _densify, _memory, _recall
