@@ -1,4 +1,4 @@
-"The command line: `lucidteach compare`, `create`, `doctor`; heavy imports only inside the command that needs them"
+"The command line: `lucidteach compare`, `create`, `export`, `doctor`; heavy imports only inside the command that needs them"
 import argparse, sys
 
 def parser():
@@ -7,49 +7,56 @@ def parser():
     p = argparse.ArgumentParser(prog="lucidteach", description="A laboratory for score distillation where the truth is known.")
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    c = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json.")
-    c.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
-    c.add_argument("--prompt", help="the same as an option")
-    c.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")
-    c.add_argument("--steps", type=int, help="optimisation steps per method")
-    c.add_argument("--seed", type=int, default=0, help="start canvas, times and noises (default: %(default)s)")
-    c.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
-    c.add_argument("--out", help="output folder (default: runs/<prompt>)")
-    c.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    c.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
-    c.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
-    c.set_defaults(run=compare)
-    m = sub.add_parser("create", help="text to 3D: a scene of Gaussians from a prompt",
-                       description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
-    m.add_argument("text", nargs="+", metavar="prompt", help='what to make, for example "a red mug"; several prompts share the prior')
-    m.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
-    m.add_argument("--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)")
-    m.add_argument("--steps", type=int, help="updates")
-    m.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-    m.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
-    m.add_argument("--size", type=int, help="pixels")
-    m.add_argument("--points", type=int, help="Gaussians at the beginning")
-    m.add_argument("--scene", help="a PLY to begin from")
-    m.add_argument("--out", help="output folder (default: runs/<prompt>-3d); of several prompts, the folder of their folders")
-    m.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    m.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
-    m.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
-    m.set_defaults(run=create)
-    e = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
-                       description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
-    e.add_argument("file", help="the scene, for example object.ply")
-    e.add_argument("--html", metavar="PAGE", help="a page with an interactive viewer that loads nothing")
-    e.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
-    e.add_argument("--up", choices=("z", "y", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
-    e.add_argument("--title", help="title of the page (default: the file's name)")
-    e.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    e.set_defaults(run=export)
-    d = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
-    d.add_argument("--prior", help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)")
-    d.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
-    d.set_defaults(run=doctor)
+    for add in (add_compare, add_create, add_export, add_doctor): add(sub)
     return p
+
+def add_run_options(p, steps, seed, out):
+    "The options that every command that makes something has"
+    p.add_argument("--steps", type=int, help=steps)
+    p.add_argument("--seed", type=int, default=0, help=f"{seed} (default: %(default)s)")
+    p.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    p.add_argument("--out", help=f"output folder (default: {out}")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
+    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
+
+def add_compare(sub):
+    p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
+                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json.")
+    p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
+    p.add_argument("--prompt", help="the same as an option")
+    p.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")
+    add_run_options(p, "optimisation steps per method", "start canvas, times and noises", "runs/<prompt>)")
+    p.set_defaults(run=compare)
+
+def add_create(sub):
+    p = sub.add_parser("create", help="text to 3D: a scene of Gaussians from a prompt",
+                       description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
+    p.add_argument("text", nargs="+", metavar="prompt", help='what to make, for example "a red mug"; several prompts share the prior')
+    p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
+    p.add_argument("--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)")
+    p.add_argument("--size", type=int, help="pixels")
+    p.add_argument("--points", type=int, help="Gaussians at the beginning")
+    p.add_argument("--scene", help="a PLY to begin from")
+    add_run_options(p, "updates", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders")
+    p.set_defaults(run=create)
+
+def add_export(sub):
+    p = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
+                       description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
+    p.add_argument("file", help="the scene, for example object.ply")
+    p.add_argument("--html", metavar="PAGE", help="a page with an interactive viewer that loads nothing")
+    p.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
+    p.add_argument("--up", choices=("z", "y", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
+    p.add_argument("--title", help="title of the page (default: the file's name)")
+    p.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    p.set_defaults(run=export)
+
+def add_doctor(sub):
+    p = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
+    p.add_argument("--prior", help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)")
+    p.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
+    p.set_defaults(run=doctor)
 
 def doctor(args):
     "Versions, device, weights, disk, network"
