@@ -1,7 +1,7 @@
 # lucidteach: every target does its own set-up; a second call starts in seconds.
 #   make compare   SDS against ISM on PROMPT, ends with the path of an HTML report
 #   make test      every notebook and every test
-#   make lab       JupyterLab on the notebooks
+#   make lab       JupyterLab on the notebooks; LAB="--no-browser --port 8899" passes options on
 PYTHON ?= python3
 PROMPT ?= a red mug
 VENV   := .venv
@@ -31,7 +31,7 @@ test: $(VENV)/.dev browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 lab: $(VENV)/.lab
-	$(BIN)/jupyter lab --notebook-dir=nbs
+	$(BIN)/jupyter lab --notebook-dir=nbs $$([ "$$(id -u)" = 0 ] && echo --allow-root) $(LAB)     # in a container one is root, and Jupyter wants to be told
 
 doctor: $(VENV)/.lab
 	$(BIN)/lucidteach doctor
