@@ -4,7 +4,9 @@
 
 # %% auto #0
 __all__ = ['replicated', 'Mesh', 'read_mesh', 'on_triangles', 'resampled', 'source_points', 'fitted', 'initial_gaussians',
-           'points_from_text']
+           'surface', 'tinted', 'true_points', 'to_net', 'from_net', 'quarter', 'Attend', 'Feed', 'Block', 'PointNet',
+           'PointConfig', 'training_set', 'clouds_at', 'point_loss', 'PointTrainer', 'save_points_run',
+           'load_points_run', 'export_points', 'train_points', 'main', 'point_step', 'draw_points', 'points_from_text']
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-a02
 import math, re
@@ -228,6 +230,356 @@ def initial_gaussians(
     if colours is not True: c = None if colours is False else torch.as_tensor(colours, dtype=torch.float32).expand(len(p), 3)
     c = .5 if c is None else c.repeat_interleave(replicate, 0)
     return Gaussians.from_points(replicated(p, replicate, spread, seed), c, opacity=opacity, sh_degree=sh_degree)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-f01
+from numba import njit
+from ..prior import world
+from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing, parts_of
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-f02
+@njit(**world._jit)
+def _slope(parts, every, x, y, z):
+    "Unit gradient of the distance, from four points of a small tetrahedron"
+    e, n = .001, len(parts)
+    a, b = world._sdf(parts, every, n, x+e, y-e, z-e, 1e3)[0], world._sdf(parts, every, n, x-e, y-e, z+e, 1e3)[0]
+    c, d = world._sdf(parts, every, n, x-e, y+e, z-e, 1e3)[0], world._sdf(parts, every, n, x+e, y+e, z+e, 1e3)[0]
+    u, v, w = a-b-c+d, -a-b+c+d, -a+b-c+d
+    k = 1/(math.sqrt(u*u + v*v + w*w) + 1e-12)
+    return u*k, v*k, w*k
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-f03
+@njit(**world._jit)
+def _land(parts, starts, shell, points, material, ink):
+    "Bring the starts within the shell onto the surface until `points` [n,3] is full; returns how many there are. ink: bit 0 a stripe, bit 1 a dot"
+    every, n, found = np.arange(len(parts)), len(parts), 0
+    for s in range(len(starts)):
+        if found == len(points): break
+        x, y, z = starts[s, 0], starts[s, 1], starts[s, 2]
+        d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+        if abs(d) > shell: continue
+        for _ in range(8):
+            u, v, w = _slope(parts, every, x, y, z)
+            x, y, z = x - d*u, y - d*v, z - d*w
+            d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+            if abs(d) < 1e-4: break
+        if abs(d) > 1e-3: continue                     # a corner where the slope jumps
+        u, v, w = _slope(parts, every, x, y, z)
+        points[found, 0], points[found, 1], points[found, 2] = x, y, z
+        material[found] = int(parts[near, 3])
+        ink[found] = 1*world._inked(1, x, y, z, u, v, w) + 2*world._inked(2, x, y, z, u, v, w)
+        found += 1
+    return found
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-f05
+def surface(
+    thing: Thing,
+    n: int,
+    rng,                 # numpy.random.Generator
+    shell: float = .03,  # half the thickness of the layer that points are drawn from
+) -> tuple:              # points [n, 3], material [n] (numbers of prior.world), ink [n]
+    "Points spread over the true surface of a thing, and what they are made of."
+    parts, found = parts_of(thing), 0
+    p, m, ink = np.empty((n, 3)), np.empty(n, np.int64), np.empty(n, np.int64)
+    while found < n: found += _land(parts, rng.uniform(-1, 1, (32*n, 3)), shell, p[found:], m[found:], ink[found:])
+    return p, m, ink
+
+def tinted(material, ink, palette, pattern: int):
+    "Colours [..., 3] of materials and ink under a palette [15, 3] and the index of a pattern."
+    return palette[np.where((material == world.MAIN) & (ink & pattern > 0), world.INK, material)]
+
+def true_points(thing: Thing, n: int = 1024, seed: int = 0) -> tuple:
+    "Points [n, 3] of a thing's true surface and their unlit colours [n, 3], as tensors."
+    p, m, ink = surface(thing, n, np.random.default_rng(seed))
+    c = tinted(m, ink, world._palette(thing.color), PATTERNS.index(thing.pattern))
+    return torch.from_numpy(p).float(), torch.from_numpy(c).float()
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g01
+import json, time
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.resources import files
+from types import SimpleNamespace
+from torch import nn
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from safetensors.torch import load_file, save_file
+from ..prior.train import ema_step, rate_at, replace_folder, rng_for
+from ..show.live import Live
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g02
+_PLACE = 2.2   # places are multiplied by this, colours stretched to [-1, 1]
+
+def to_net(points, colours): return torch.cat([points*_PLACE, colours*2 - 1], -1)
+def from_net(x): return x[..., :3]/_PLACE, ((x[..., 3:] + 1)/2).clamp(0, 1)
+
+def quarter(t: Tensor) -> tuple:  # t [...] in [0, 1]
+    "alpha and sigma at time t, shaped to multiply [B, N, 6]."
+    a = (t*math.pi/2)[..., None, None]
+    return a.cos(), a.sin()
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g05
+class Attend(nn.Module):
+    "x [B,n,d] looks at y [B,m,c]; multi-head, starts as zero."
+    def __init__(self, d: int, c: int, heads: int):
+        super().__init__()
+        self.heads, self.norm_x, self.norm_y = heads, nn.LayerNorm(d), nn.LayerNorm(c)
+        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(c, 2*d), _zeros(nn.Linear(d, d))
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        q = self.q(self.norm_x(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(self.norm_y(y)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+def _zeros(layer):
+    nn.init.zeros_(layer.weight); nn.init.zeros_(layer.bias)
+    return layer
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g06
+class Feed(nn.Module):
+    "Two layers on every token, scaled and shifted by the condition c [B,c]; starts as zero."
+    def __init__(self, d: int, c: int, times: int = 3):
+        super().__init__()
+        self.norm, self.film = nn.LayerNorm(d, elementwise_affine=False), _zeros(nn.Linear(c, 2*d))
+        self.up, self.down = nn.Linear(d, times*d), _zeros(nn.Linear(times*d, d))
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.film(F.silu(c))[:, None].chunk(2, -1)
+        return self.down(F.gelu(self.up(self.norm(x)*(1 + scale) + shift)))
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g07
+class Block(nn.Module):
+    "Latents z read the points x and think; the points read the latents."
+    def __init__(self, d: int, heads: int):
+        super().__init__()
+        self.read, self.think, self.write = (Attend(d, d, heads) for _ in range(3))
+        self.feed_z, self.feed_x = Feed(d, d), Feed(d, d)
+    def forward(self, x: Tensor, z: Tensor, c: Tensor) -> tuple:
+        z = z + self.read(z, x)
+        z = z + self.think(z, z)
+        z = z + self.feed_z(z, c)
+        x = x + self.write(x, z)
+        return x + self.feed_x(x, c), z
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-g09
+class PointNet(nn.Module):
+    "Velocity of a noisy cloud. x [B,N,6], t [B] in [0,1], words LongTensor [B,3] (category, colour, pattern; 0: not said) -> [B,N,6]"
+    def __init__(self, width: int = 128, latents: int = 32, depth: int = 3, heads: int = 4, waves: int = 4):
+        super().__init__()
+        self.waves, self.z = waves, nn.Parameter(torch.randn(latents, width)/2)
+        self.enter = nn.Linear(6 + 6*waves, width)
+        self.words = nn.ModuleList(nn.Embedding(len(names) + 1, width) for names in (CATEGORIES, COLORS, PATTERNS))
+        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        self.to_z, self.to_x = nn.Linear(width, width), nn.Linear(width, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.leave = nn.Sequential(nn.LayerNorm(width), _zeros(nn.Linear(width, 6)))
+    def condition(self, t: Tensor, words: Tensor) -> Tensor:
+        a = t[:, None]*torch.arange(1, 17, device=t.device)*math.pi
+        return self.time(torch.cat([a.sin(), a.cos()], -1)) + sum(e(w) for e, w in zip(self.words, words.T))
+    def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        c = self.condition(t, words)
+        a = (x[..., :3, None]*(math.pi/2*2.**torch.arange(self.waves, device=x.device))).flatten(2)
+        h, z = self.enter(torch.cat([x, a.sin(), a.cos()], -1)) + self.to_x(c)[:, None], self.z + self.to_z(c)[:, None]
+        for block in self.blocks: h, z = block(h, z, c)
+        return self.leave(h)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-h01
+@dataclass
+class PointConfig:
+    "All that decides the result of a training run"
+    steps: int = 4000
+    batch: int = 32
+    points: int = 256     # of every cloud in a step
+    shapes: int = 400     # of every category, with random shape parameters, drawn once
+    cloud: int = 1024     # points drawn of each shape
+    seed: int = 0
+    lr: float = 2e-3
+    warmup: int = 100     # steps
+    decay: float = .6     # share of the steps, at the end, over which the rate falls to 0
+    ema: float = .999
+    p_null: float = .1    # share of clouds without any words
+    p_any: float = .1     # share without a colour
+    width: int = 128
+    latents: int = 32
+    depth: int = 3
+    heads: int = 4
+    waves: int = 4
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-h02
+def training_set(c: PointConfig) -> SimpleNamespace:
+    "Surface points of `shapes` random shapes of every category: places [S,P,3] half precision, material and ink [S,P] bytes, category [S]"
+    rng, rows = np.random.default_rng(c.seed), []
+    for i, cat in enumerate(CATEGORIES.values()):
+        for _ in range(c.shapes):
+            p, m, ink = surface(Thing(cat.name, params=tuple(rng.random(len(cat.params)))), c.cloud, rng)
+            rows.append((p.astype(np.float16), m.astype(np.uint8), ink.astype(np.uint8), i))
+    return SimpleNamespace(**{k: np.stack(v) for k, v in zip(('places', 'material', 'ink', 'category'), zip(*rows))})
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-h03
+_SHARES = np.array([0, 0, 0, 1, 2])   # of five objects three are plain, as in world.sample_thing
+
+def clouds_at(step: int, data, c: PointConfig) -> SimpleNamespace:
+    "Batch number `step`: x0 [B,N,6], words [B,3], t [B] and noise [B,N,6], a function of seed and step alone"
+    rng, gen = rng_for(c.seed, step)
+    s = rng.integers(len(data.category), size=c.batch)
+    at = s[:, None], rng.integers(c.cloud, size=(c.batch, c.points))
+    color, pattern = rng.integers(len(COLORS), size=c.batch), _SHARES[rng.integers(5, size=c.batch)]
+    palettes = np.stack([world._palette(name) for name in COLORS])
+    material = np.where((data.material[at] == world.MAIN) & (data.ink[at] & pattern[:, None] > 0), world.INK, data.material[at])
+    words, (u, v) = np.stack([data.category[s], color, pattern], 1) + 1, rng.random((2, c.batch))
+    words[u < c.p_null], words[v < c.p_any, 1] = 0, 0
+    x0 = to_net(torch.from_numpy(data.places[at]).float(), torch.from_numpy(palettes[color[:, None], material]).float())
+    t = (torch.randperm(c.batch, generator=gen) + torch.rand(c.batch, generator=gen))/c.batch
+    return SimpleNamespace(x0=x0, words=torch.from_numpy(words), t=t, eps=torch.randn(x0.shape, generator=gen))
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-i01
+def point_loss(net, b) -> Tensor:
+    "Mean squared error of the velocity for a batch of `clouds_at`"
+    alpha, sigma = quarter(b.t)
+    v = net(alpha*b.x0 + sigma*b.eps, b.t, b.words)
+    return (v.float() - (alpha*b.eps - sigma*b.x0)).pow(2).mean()
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-i04
+class PointTrainer:
+    "Network, its average, optimisers and data of one run; `step` is the number of steps done, `seconds` the processor time they took"
+    def __init__(self, config: PointConfig):
+        c = self.config = config
+        self.step, self.seconds, self.losses, self.data = 0, 0., [], training_set(c)
+        torch.manual_seed(c.seed)
+        self.net = PointNet(c.width, c.latents, c.depth, c.heads, c.waves)
+        self.params = list(self.net.parameters())
+        self.ema = [p.detach().clone() for p in self.params]
+        inside = [p for k, p in self.net.named_parameters() if p.ndim == 2 and k.startswith('blocks') and 'film' not in k]
+        rest = [p for p in self.params if not any(p is q for q in inside)]
+        self.opts = [torch.optim.AdamW(rest, c.lr, betas=(.9, .99), weight_decay=.01),
+                     torch.optim.Muon(inside, c.lr, weight_decay=.01, momentum=.95, adjust_lr_fn='match_rms_adamw')]
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-i05
+def _train_step(self) -> float:
+    "One step of the optimisers and of the average; returns the loss"
+    b = clouds_at(self.step, self.data, self.config)
+    with torch.autocast('cpu', torch.bfloat16), sdpa_kernel(SDPBackend.MATH): loss = point_loss(self.net, b)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(self.params, 1.)
+    for opt in self.opts:
+        for g in opt.param_groups: g['lr'] = rate_at(self.step, self.config)
+        opt.step(); opt.zero_grad()
+    ema_step(self.ema, self.params, self.step, self.config.ema)
+    self.step += 1
+    return loss.item()
+
+PointTrainer.train_step = _train_step
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-i07
+def save_points_run(tr: PointTrainer, folder):
+    "Writes state.safetensors and state.json, atomically"
+    named = {f'param.{i}': p.detach() for i, p in enumerate(tr.params)} | {f'ema.{i}': e for i, e in enumerate(tr.ema)}
+    for o, opt in enumerate(tr.opts):
+        for i, p in enumerate(opt.param_groups[0]['params']): named |= {f'opt.{o}.{i}.{k}': v for k, v in opt.state[p].items()}
+    def write(new):
+        save_file({k: v.contiguous() for k, v in named.items()}, new/'state.safetensors')
+        (new/'state.json').write_text(json.dumps(dict(step=tr.step, seconds=tr.seconds, losses=tr.losses, config=asdict(tr.config))))
+    replace_folder(Path(folder), write)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-i08
+@torch.no_grad()
+def load_points_run(folder) -> PointTrainer:
+    "A trainer as `save_points_run` left it. FileNotFoundError where there is none."
+    folder = Path(folder)
+    if not (folder/'state.json').is_file(): raise FileNotFoundError(f"no checkpoint in {folder}")
+    meta, s = json.loads((folder/'state.json').read_text()), load_file(folder/'state.safetensors')
+    tr = PointTrainer(PointConfig(**meta['config']))
+    tr.step, tr.seconds, tr.losses = meta['step'], meta['seconds'], meta['losses']
+    for name, tensors in dict(param=tr.params, ema=tr.ema).items():
+        for i, p in enumerate(tensors): p.copy_(s[f'{name}.{i}'])
+    for key, value in s.items():
+        if not key.startswith('opt.'): continue
+        _, o, i, k = key.split('.')
+        opt = tr.opts[int(o)]
+        opt.state[opt.param_groups[0]['params'][int(i)]][k] = value.clone()
+    return tr
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-j00
+def export_points(tr: PointTrainer, folder):
+    "Writes the averaged network in half precision: model.safetensors, config.json, recipe.json, loss.csv"
+    c, keys = tr.config, [k for k, _ in tr.net.named_parameters()]
+    shape = {k: getattr(c, k) for k in ('width', 'latents', 'depth', 'heads', 'waves')}
+    words = dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
+    recipe = dict(config=asdict(c), steps=tr.step, cpu_seconds=round(tr.seconds), torch=torch.__version__)
+    def write(new):
+        save_file({k: e.half().contiguous() for k, e in zip(keys, tr.ema)}, new/'model.safetensors')
+        for name, value in dict(config=dict(kind='PointNet', net=shape, **words), recipe=recipe).items(): (new/f'{name}.json').write_text(json.dumps(value, indent=1))
+        rows = [f'{i},{np.mean(tr.losses[i - 50:i]):.5f}' for i in range(50, len(tr.losses) + 1, 50)]
+        (new/'loss.csv').write_text('\n'.join(['step,loss', *rows, '']))
+        for f in new.iterdir(): f.chmod(0o644)
+    replace_folder(Path(folder), write)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-j01
+def train_points(
+    out,                  # folder for checkpoint/ and points/, the model as it ships
+    config=PointConfig(),
+    resume: bool = False, # go on from out/checkpoint
+    minutes: float = 3.,  # between checkpoints
+    mode: str = 'auto',   # of Live
+) -> PointTrainer:
+    "Trains to config.steps; Ctrl-C leaves a checkpoint. ValueError rather than overwriting another run."
+    out, saved = Path(out), time.time()
+    if (out/'checkpoint').exists() and not resume: raise ValueError(f"{out} holds a run: go on with it by resume=True (--resume), or choose another folder")
+    tr = load_points_run(out/'checkpoint') if resume else PointTrainer(config)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with Live(tr.config.steps, 'points', mode=mode, every=10) as live:
+            while tr.step < tr.config.steps:
+                start = time.process_time(); tr.losses.append(tr.train_step()); tr.seconds += time.process_time() - start
+                live.update(tr.step, loss=np.mean(tr.losses[-100:]))
+                if time.time() - saved > 60*minutes: save_points_run(tr, out/'checkpoint'); saved = time.time()
+    finally: save_points_run(tr, out/'checkpoint'); export_points(tr, out/'points')
+    return tr
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-j02
+def main(argv=None):
+    "python -m lucidteach.create.init --out run [--steps N] [--resume]"
+    import argparse
+    p = argparse.ArgumentParser(prog='python -m lucidteach.create.init', description="train the toy text-to-points model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument('--out', type=Path, required=True, help="folder for checkpoint/ and points/")
+    p.add_argument('--resume', action='store_true', help="go on from OUT/checkpoint")
+    for k, v in asdict(PointConfig()).items(): p.add_argument('--' + k.replace('_', '-'), type=type(v), default=v, help=' ')
+    a = vars(p.parse_args(argv))
+    torch.set_num_threads(1)
+    train_points(a.pop('out'), resume=a.pop('resume'), config=PointConfig(**a))
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-k02
+def point_step(x: Tensor, v: Tensor, t: float, s: float, eta: float, generator) -> Tensor:
+    "From the cloud x at time t with velocity v to time s < t; the estimate of x_0 is kept within the world's range."
+    (a, b), (a2, b2) = ((math.cos(u*math.pi/2), math.sin(u*math.pi/2)) for u in (t, s))
+    x0 = a*x - b*v
+    x0 = torch.cat([x0[..., :3].clamp(-_PLACE, _PLACE), x0[..., 3:].clamp(-1, 1)], -1)
+    if s <= 0: return x0
+    k = eta*b2/b*math.sqrt(max(0., 1 - (a/a2)**2))                 # share of fresh noise (DDIM, Eq. 16)
+    return a2*x0 + math.sqrt(b2*b2 - k*k)*(x - a*x0)/b + k*torch.randn(x.shape, generator=generator)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-k03
+@torch.no_grad()
+def draw_points(
+    net,                     # a PointNet, or any function (x, t, words) -> v
+    words: Tensor,           # LongTensor [B, 3]
+    n: int = 1024,           # points
+    steps: int = 50,
+    guidance: float = 2.,
+    eta: float = 1.,
+    seed: int = 0,
+) -> tuple:                  # points [B, n, 3], colours [B, n, 3]
+    "Clouds for the given words."
+    gen, none = torch.Generator().manual_seed(seed), torch.zeros_like(words)
+    x, times = torch.randn(len(words), n, 6, generator=gen), [1 - i/steps for i in range(steps + 1)]
+    for t, s in zip(times, times[1:]):
+        at = torch.full((2*len(words),), t)
+        if guidance == 1: v = net(x, at[:len(words)], words)
+        else:
+            null, v = net(torch.cat([x, x]), at, torch.cat([none, words])).chunk(2)
+            v = null + guidance*(v - null)
+        x = point_step(x, v, t, s, eta, gen)
+    return from_net(x)
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-x00
+if __name__ == '__main__' and '__file__' in globals(): main()
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-z00
 def points_from_text(prompt, *, model='toy', n=1024, seed=0):
