@@ -202,7 +202,7 @@ def test_lora_without_peft_names_the_extra(monkeypatch, tmp_path):
 
 # ---------------------------------------------------------------- a single file
 def original_names(pipe):
-    "The state of a Stable Diffusion 1 pipeline under the names of the original code, told by the original code's order of layers"
+    "The state of a pipeline of any family under the names of the original code, told by the original code's order of layers"
     swap = lambda s, pairs: [s := s.replace(a, b) for a, b in pairs][-1]
     RES = [("norm1", "in_layers.0"), ("conv1", "in_layers.2"), ("norm2", "out_layers.0"), ("conv2", "out_layers.3"), ("time_emb_proj", "emb_layers.1"), ("conv_shortcut", "skip_connection")]
     unet, out, down, up = pipe.unet, {}, [("conv_in", "0")], []
@@ -218,7 +218,7 @@ def original_names(pipe):
         if block.upsamplers: up[-1] += (f"up_blocks.{i}.upsamplers.0.conv", "2.conv" if hasattr(block, "attentions") else "1.conv")
     place = {row[k]: f"{part}.{n}.{row[k+1]}" for part, rows in (("input_blocks", down), ("output_blocks", up)) for n, row in enumerate(rows) for k in range(0, len(row), 2)}
     place |= {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1", "mid_block.resnets.1": "middle_block.2",
-              "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2"}
+              "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2"}
     for key, v in unet.state_dict().items():
         head = max((h for h in place if key.startswith(h + ".")), key=len)
         rest = key[len(head):]
@@ -230,26 +230,65 @@ def original_names(pipe):
                          ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out")])
         if "attn_1" in key and v.ndim == 2: v = v[:, :, None, None]
         out["first_stage_model." + key] = v
-    for key, v in pipe.text_encoder.state_dict().items(): out["cond_stage_model.transformer." + ("" if key.startswith("text_model.") else "text_model.") + key] = v
+    xl, v1 = hasattr(pipe, "text_encoder_2"), not pipe.unet.config.use_linear_projection
+    if xl or v1: out |= {("conditioner.embedders.0." if xl else "cond_stage_model.") + "transformer." + k: v for k, v in hugging_clip(pipe.text_encoder).items()}
+    if xl or not v1: out |= {("conditioner.embedders.1." if xl else "cond_stage_model.") + "model." + k: v for k, v in open_clip(pipe.text_encoder_2 if xl else pipe.text_encoder).items()}
     return {k: v.clone().contiguous() for k, v in out.items()}
+
+def hugging_clip(net): return {("" if k.startswith("text_model.") else "text_model.") + k: v for k, v in net.state_dict().items()}
+
+def open_clip(net):
+    """A text encoder's state under OpenCLIP's names: one matrix for queries, keys and values, the projection transposed. Stable Diffusion 2
+    takes the rows before the last of 24 layers; diffusers has 23 layers, and the file a 24th, `resblocks.23`, and a projection, which nobody reads"""
+    state, out = {k.removeprefix("text_model."): v for k, v in hugging_clip(net).items()}, {}
+    for i in range(net.config.num_hidden_layers):
+        for kind in ("weight", "bias"):
+            of = lambda name: state[f"encoder.layers.{i}.{name}.{kind}"]
+            out[f"transformer.resblocks.{i}.attn.in_proj_{kind}"] = torch.cat([of(f"self_attn.{p}_proj") for p in "qkv"])
+            for ours, theirs in (("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")):
+                out[f"transformer.resblocks.{i}.{theirs}.{kind}"] = of(ours)
+    out |= {"positional_embedding": state["embeddings.position_embedding.weight"], "token_embedding.weight": state["embeddings.token_embedding.weight"],
+            "ln_final.weight": state["final_layer_norm.weight"], "ln_final.bias": state["final_layer_norm.bias"], "logit_scale": torch.tensor(4.6)}
+    if (projection := net.state_dict().get("text_projection.weight")) is not None: return out | {"text_projection": projection.T}
+    last = {k.replace(".0.", ".23."): torch.full_like(v, 7.) for k, v in out.items() if ".resblocks.0." in k}
+    return out | last | {"text_projection": torch.full((net.config.hidden_size,)*2, 7.)}
 
 @pytest.fixture(scope="module")
 def single(folders):
-    state = original_names(load_prior(folders/"sd15", device="cpu").pipe)
-    save_file(state, folders/"tiny.safetensors")
-    config = folders/"config"                      # what `hf download --include '*.json' '*.txt'` brings: no weights
-    shutil.copytree(folders/"sd15", config, ignore=shutil.ignore_patterns("*.safetensors"))
-    return folders/"tiny.safetensors", config
+    return single_file(folders, "sd15")
 
-def test_single_file_with_a_local_config(folders, single):
-    file, config = single
-    assert look_inside(file) == dict(family="sd15", predicts=None)
-    prior, ref = load_prior(file, config=config, **F64), load_prior(folders/"sd15", **F64)
+def single_file(folders, family):
+    "A single file, and what `hf download --include '*.json' '*.txt'` brings: a folder without weights"
+    file, config = folders/f"{family}-tiny.safetensors", folders/f"{family}-config"
+    save_file(original_names(load_prior(folders/family, device="cpu").pipe), file)
+    shutil.copytree(folders/family, config, ignore=shutil.ignore_patterns("*.safetensors"))
+    return file, config
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_single_file_with_a_local_config(folders, tmp_path, family):
+    shutil.copytree(folders/family, tmp_path/family)
+    file, config = single_file(tmp_path, family)
+    assert look_inside(file) == dict(family=family.removesuffix("base"), predicts=None)
+    prior, ref = load_prior(file, config=config, **F64), load_prior(folders/family, **F64)
+    assert type(prior.pipe) is type(ref.pipe) and prior.prediction_type == ref.prediction_type and prior.latent_shape == ref.latent_shape
     x, image = torch.randn(1, 4, 8, 8, dtype=torch.float64), torch.rand(1, 3, 64, 64, dtype=torch.float64)
-    assert torch.equal(prior.embed("a mug").emb, ref.embed("a mug").emb)
-    assert far(prior.eps(x, 300, prior.embed("a mug")), ref.eps(x, 300, ref.embed("a mug"))) < 1e-12
+    texts, got, want = ["a mug", ""], prior.embed(["a mug", ""]), ref.embed(["a mug", ""])
+    assert far(got.emb, want.emb) < 1e-12 and got.extra.keys() == want.extra.keys() and all(far(got.extra[k], want.extra[k]) < 1e-12 for k in want.extra)
+    assert far(prior.eps(x.repeat(2, 1, 1, 1), 300, got), ref.eps(x.repeat(2, 1, 1, 1), 300, want)) < 1e-12
     assert far(prior.encode(image), ref.encode(image)) < 1e-12 and far(prior.decode(x), ref.decode(x)) < 1e-12
-    assert load_prior(file, config=config, prediction_type="v_prediction", device="cpu").prediction_type == "v_prediction"
+    step = lambda p: METHODS["ism"](p, x, "a red mug", 300, delta_t=50, delta_s=200).grad
+    assert far(step(prior), step(ref)) < 1e-12
+    assert load_prior(file, config=config, prediction_type="sample", device="cpu").prediction_type == "sample"
+
+def test_single_file_of_stable_diffusion_2_must_be_told_what_it_predicts(folders, tmp_path):
+    "2.1-base and 2.1 are alike to the last weight's shape; a file's own v mark (as in newer ones) counts"
+    shutil.copytree(folders/"sd21", tmp_path/"sd21")
+    file, config = single_file(tmp_path, "sd21")
+    with pytest.raises(ValueError, match="epsilon .2.1-base. or v"): load_prior(file, device="cpu")
+    base = tmp_path/"base"; shutil.copytree(folders/"sd21base", base, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert load_prior(file, config=base, device="cpu").prediction_type == "epsilon"
+    save_file(load_file(file), tmp_path/"marked.safetensors", {"modelspec.prediction_type": "v"})
+    assert load_prior(tmp_path/"marked.safetensors", config=base, device="cpu").prediction_type == "v_prediction"
 
 def test_single_file_without_a_config_says_what_is_needed(single, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
