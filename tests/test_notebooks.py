@@ -37,7 +37,7 @@ def differing(copy, *suffixes):
     return sorted(str(f) for f in files if not (root/f).is_file() or (root/f).read_bytes() != (copy/f).read_bytes())
 
 def test_export_leaves_no_diff(copy):
-    for part in ('prior', 'distill', 'splat', 'create', 'show'): shutil.rmtree(copy/'lucidteach'/part)     # exported modules must come back
+    for part in ('prior', 'distill', 'splat', 'create', 'judge', 'show'): shutil.rmtree(copy/'lucidteach'/part)     # exported modules must come back
     for f in tracked():
         if f.endswith('__init__.py'): (copy/f).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(root/f, copy/f)
     nbdev('nbdev_export', copy)
