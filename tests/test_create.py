@@ -119,3 +119,52 @@ def test_paper_preset_from_a_folder(tmp_path):
                             requires_safety_checker=False).save_pretrained(tmp_path)
     r = t3.create("a red mug", prior=str(tmp_path), device="cpu", steps=5, every=5, mode="quiet")
     assert r.complete and r.settings.size == 512 and len(r.gaussians) == 81920 and r.table()[-1]["calls"] > 0
+
+CTRL_C = """
+import sys, time; sys.path.insert(0, {tests!r})
+import torch; torch.set_num_threads(1)
+from test_create import prior, SMALL, t3
+slow = prior(); ask = slow.eps
+slow.eps = lambda *a: (time.sleep(.02), ask(*a))[1]
+r = t3.create("a red mug", "ism", prior=slow, preset="toy", out=sys.argv[1], mode="lines", **{{**SMALL, "save_seconds": 1e9, "every": 2}})
+sys.exit(130 if r.interrupted else 0)
+"""
+def test_ctrl_c_leaves_a_checkpoint_and_a_message(tmp_path):
+    "SIGINT: exit status 130, the step is said, everything is on disk, and the same call goes on to what the unbroken run makes"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    go = lambda: subprocess.Popen([sys.executable, "-c", CTRL_C.format(tests=os.path.dirname(__file__)), str(tmp_path)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    p = go()
+    while p.poll() is None and not (tmp_path/"panels"/"step-000004.png").exists(): time.sleep(.002)
+    p.send_signal(signal.SIGINT)
+    said = p.communicate(timeout=300)[0]
+    assert p.returncode == 130 and "Interrupted after step" in said and "goes on from there" in said
+    step = saved_step(tmp_path)
+    assert 4 <= step < SMALL["steps"] and (tmp_path/"object.ply").exists() and "Interrupted" in (tmp_path/"report.html").read_text()
+    p = go(); said = p.communicate(timeout=300)[0]
+    assert p.returncode == 0 and f"Going on from step {step}" in said and saved_step(tmp_path) == SMALL["steps"]
+    whole = t3.create("a red mug", "ism", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "save_seconds": 1e9, "every": 2})
+    assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, whole.gaussians.means)
+
+def test_the_cost_is_said_before_and_is_about_right(capsys):
+    "The estimate's calls are within a fifth of the calls spent; nothing of the run depends on its having been made"
+    c = t3.config("toy", **{**SMALL, "steps": 40})
+    scene = t3.Splats(t3.start(c), c)
+    cost = t3.estimate(prior(), "a red mug", "ism", c, scene)
+    assert torch.equal(scene.params["means"], t3.Splats(t3.start(c), c).params["means"]) and not scene.adam["means"].state
+    r = t3.create("a red mug", "ism", prior=prior(), preset="toy", mode="lines", **{**SMALL, "steps": 40})
+    said = capsys.readouterr()
+    assert "network calls" in said.out + said.err and "seconds" in said.out + said.err
+    assert abs(cost["calls"]/r.state.calls - 1) < .2 and cost["seconds"] > 0 and cost["memory"] > 0
+
+def test_mp4(tmp_path):
+    av = pytest.importorskip("av", reason="the extra `video`")
+    r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2})
+    frames = r.turntable(tmp_path/"turn.mp4", n=6, size=64)
+    with av.open(str(tmp_path/"turn.mp4")) as f: back = [v.to_image() for v in f.decode(video=0)]
+    assert len(back) == len(frames) == 6 and back[0].size == (64, 64)
+    error = torch.tensor([list(a.resize((1, 1)).getpixel((0, 0))) for a in frames]).float() - torch.tensor([list(b.resize((1, 1)).getpixel((0, 0))) for b in back]).float()
+    assert error.abs().max() < 12        # H.264 keeps colours about
+
+def test_mp4_without_av_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match="video"): t3.mp4([])
