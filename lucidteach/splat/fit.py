@@ -108,6 +108,8 @@ class Recipe:
     opacities: float = 5e-2
     sh0: float = 5e-3
     shN: float = 5e-3/20
+    module: float = 2e-2      # of a scene that is a torch module, and what is left of it in the end
+    module_end: float = .05
     ssim: float = .2          # weight of 1 - SSIM
     sh_every: int = 300
     batch: int = 1            # views per step
@@ -120,10 +122,11 @@ class Recipe:
 PAPER = Recipe(steps=30_000, means=1.6e-4, scales=5e-3, quats=1e-3, sh0=2.5e-3, shN=2.5e-3/20, sh_every=1000, background=(0., 0., 0.))
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-020
+def _adam(v, rate, recipe): return torch.optim.Adam([v], lr=rate*math.sqrt(recipe.batch), eps=1e-15, betas=(.9**recipe.batch, .999**recipe.batch))
+
 def adams(params, recipe: Recipe, extent: float) -> dict:
-    "One Adam for each parameter."
-    rate = lambda k: getattr(recipe, k)*(extent if k == 'means' else 1.)*math.sqrt(recipe.batch)
-    return {k: torch.optim.Adam([v], lr=rate(k), eps=1e-15, betas=(.9**recipe.batch, .999**recipe.batch)) for k, v in params.items()}
+    "One Adam for each parameter of Gaussians."
+    return {k: _adam(v, getattr(recipe, k)*(extent if k == 'means' else 1.), recipe) for k, v in params.items()}
 
 def means_rate(recipe: Recipe, extent: float, step: int) -> float:
     "The learning rate of the positions at a step."
@@ -152,28 +155,46 @@ class Fit:
     loss: float = float('nan')  # of the last step
     psnr: float = float('nan')  # of the last step's views
     refinement: object = None   # what density control just did, at the steps where it did
+    module: torch.nn.Module = None   # the scene, where it is none of Gaussians
     @property
     def gaussians(self) -> Gaussians: return Gaussians.from_params(self.params).detach()
-    def __repr__(self): return f"Fit(step {self.step}, {len(self.params['means'])} Gaussians, loss {self.loss:.4f}, {self.psnr:.1f} dB)"
+    @property
+    def scene(self): return self.module or self.gaussians
+    def __len__(self): return len(self.params['means']) if self.module is None else sum(v.numel() for v in self.params.values())
+    def __repr__(self): return f"Fit(step {self.step}, {len(self)} {'parameters' if self.module else 'Gaussians'}, loss {self.loss:.4f}, {self.psnr:.1f} dB)"
 
-def begin(start: Gaussians, recipe: Recipe, extent: float, strategy=None) -> Fit:
-    "The state before the first step."
-    params = start.params()
-    return Fit(0, params, adams(params, recipe, extent), strategy.initialize_state(extent) if strategy else {}, extent)
+def begin(start, recipe: Recipe, extent: float, strategy=None) -> Fit:
+    "The state before the first step, from Gaussians or a module that can be rendered."
+    if isinstance(start, Gaussians):
+        params = start.params()
+        return Fit(0, params, adams(params, recipe, extent), strategy.initialize_state(extent) if strategy else {}, extent)
+    if strategy is not None: raise ValueError(f"{type(start).__name__} has no Gaussians for {type(strategy).__name__} to edit: pass strategy=None")
+    params = dict(start.named_parameters())
+    return Fit(0, params, {k: _adam(v, recipe.module, recipe) for k, v in params.items()}, {}, extent, module=start)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-028
 def fit_step(s: Fit, views: Posed, recipe: Recipe, strategy=None, **kw):
     "One step, in place. `strategy`: Density, MCMC, gsplat's DefaultStrategy or None; other arguments go to `render`."
-    i, at = picks(len(views), recipe, s.step), s.params['means']
-    s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step)
-    g = Gaussians.from_params(s.params)
-    out = g.with_degree(min(g.sh_degree, s.step//recipe.sh_every)).render(views.camera[i], background=recipe.background, depth=False, **kw)
+    i = picks(len(views), recipe, s.step)
+    _set_rates(s, recipe)
+    out = _drawn(s, recipe).render(views.camera[i], background=recipe.background, depth=False, **kw)
     if strategy: strategy.step_pre_backward(s.params, s.optimizers, s.counts, s.step, out.meta)
-    truth = views.images[i].to(at.device)
+    truth = views.images[i].to(out.rgb)
     loss = photo_loss(out.rgb, truth, recipe.ssim); loss.backward()
     for o in s.optimizers.values(): o.step(); o.zero_grad()
     s.refinement = _edit(s, recipe, strategy, out.meta)
     s.loss, s.psnr, s.step = loss.item(), -10*math.log10(max((out.rgb.detach() - truth).square().mean().item(), 1e-10)), s.step + 1
+
+def _set_rates(s, recipe):
+    "The learning rates that fall"
+    if s.module is None: s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step); return
+    for o in s.optimizers.values(): o.param_groups[0]['lr'] = recipe.module*math.sqrt(recipe.batch)*recipe.module_end**(s.step/recipe.steps)
+
+def _drawn(s, recipe):
+    "What a step renders: the module, or the Gaussians with as many harmonics as it is time for"
+    if s.module is not None: return s.module
+    g = Gaussians.from_params(s.params)
+    return g.with_degree(min(g.sh_degree, s.step//recipe.sh_every))
 
 def _edit(s, recipe, strategy, meta):
     "Let the strategy change the set"
@@ -198,8 +219,8 @@ def save_fit(s: Fit, path, fingerprint: str = ''):
     os.replace(tmp, path)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-035
-def load_fit(path, recipe: Recipe, fingerprint: str = '') -> Fit:
-    "Read a state. ValueError where the file is none, or of another run."
+def load_fit(path, recipe: Recipe, fingerprint: str = '', module=None) -> Fit:
+    "Read a state; a `module` takes its parameters from it. ValueError where the file is none, or of another run."
     try:
         with safe_open(path, 'pt') as f: head, t = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
         now = json.loads(head['fit'])
@@ -207,27 +228,39 @@ def load_fit(path, recipe: Recipe, fingerprint: str = '') -> Fit:
     except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}): delete it, or name another file") from None
     if head.get('run', '') != fingerprint: raise ValueError(f"{path} belongs to another run (recipe, strategy or pictures differ): delete it, or name another file")
     g = lambda kind: {k.removeprefix(kind + '.'): v for k, v in t.items() if k.startswith(kind + '.')}
-    params = {k: torch.nn.Parameter(v) for k, v in g('param').items()}
-    s = Fit(now['step'], params, adams(params, recipe, now['extent']), now['counts'] | g('count'), now['extent'], now['loss'], now['psnr'])
+    s = _restored(now, g('param'), g('count'), recipe, module)
     for k, o in s.optimizers.items():
-        if m := g(f'adam.{k}'): o.state[params[k]] = m
+        if m := g(f'adam.{k}'): o.state[s.params[k]] = m
+    return s
+
+def _restored(now, saved, counts, recipe, module):
+    "The state without Adam's memory"
+    if module is None:
+        params = {k: torch.nn.Parameter(v) for k, v in saved.items()}
+        return Fit(now['step'], params, adams(params, recipe, now['extent']), now['counts'] | counts, now['extent'], now['loss'], now['psnr'])
+    s = begin(module, recipe, now['extent'])
+    shapes = lambda p: {k: tuple(v.shape) for k, v in p.items()}
+    if shapes(saved) != shapes(s.params): raise ValueError(f"the checkpoint holds {shapes(saved)}, the module {shapes(s.params)}: build it as it was")
+    for k, v in s.params.items(): v.data.copy_(saved[k])
+    s.step, s.loss, s.psnr = now['step'], now['loss'], now['psnr']
     return s
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-037
 def fit(
     views: Posed,
-    start: Gaussians = None,       # None: 2000 in a ball a quarter of the scene's extent wide
+    start = None,                  # Gaussians, or a module with `.render`; None: 2000 in a ball a quarter of the scene's extent wide
     recipe: Recipe = Recipe(),
-    strategy='auto',               # Density, MCMC, gsplat's DefaultStrategy, None; 'auto' is `density(recipe)`
+    strategy='auto',               # Density, MCMC, gsplat's DefaultStrategy, None; 'auto' is `density(recipe)`, for a module None
     checkpoint=None,               # file: taken up if it is there, written every `save_every` steps and in the end
     save_every: int = 500,
     **kw,                          # to `render`, e.g. rasterize_mode='antialiased'
 ):                                 # yields one Fit, changed in place, after every step
-    "Fit Gaussians to posed pictures as 3DGS does. ValueError for a checkpoint of another run."
-    strategy = density(recipe) if isinstance(strategy, str) and strategy == 'auto' else strategy
+    "Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run."
+    module = start if isinstance(start, torch.nn.Module) else None
+    if isinstance(strategy, str) and strategy == 'auto': strategy = density(recipe) if module is None else None
     run, there = _fingerprint(views, recipe, strategy), checkpoint is not None and Path(checkpoint).exists()
     start = Gaussians.ball(2000, radius=views.extent/4, sh_degree=0) if start is None else start
-    s = load_fit(checkpoint, recipe, run) if there else begin(start, recipe, views.extent, strategy)
+    s = load_fit(checkpoint, recipe, run, module) if there else begin(start, recipe, views.extent, strategy)
     return _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw)
 
 def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
@@ -243,20 +276,21 @@ def density(recipe: Recipe, cap: int = 6000) -> Density:
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-049
 @torch.no_grad()
-def evaluate(gaussians: Gaussians, views: Posed, background=(1., 1., 1.), **kw) -> dict:
-    "Mean and worst PSNR in dB, and mean SSIM, over the views; `each` has the PSNR of each view."
-    if not len(gaussians): raise ValueError("no Gaussians to render")
+def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
+    "Mean and worst PSNR in dB, and mean SSIM, over the views, of Gaussians or a module; `each` has the PSNR of each view."
+    if isinstance(scene, Gaussians) and not len(scene): raise ValueError("no Gaussians to render")
     each, s = [], []
     for i in range(len(views)):
-        x, y = gaussians.render(views.camera[i], background=background, depth=False, **kw).rgb.clamp(0, 1), views.images[i:i + 1].to(gaussians.means)
+        x = scene.render(views.camera[i], background=background, depth=False, **kw).rgb.clamp(0, 1)
+        y = views.images[i:i + 1].to(x)
         each.append(-10*math.log10(max((x - y).square().mean().item(), 1e-10))); s.append(ssim(x, y).item())
     return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each)
 
-def fitted(views: Posed, start: Gaussians = None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', **kw) -> Gaussians:
+def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', **kw):
     "Run `fit` to its end with a progress display; `mode` as in `Live`, other arguments as `fit`."
     with Live(recipe.steps, 'fit', mode=mode) as live:
-        for s in fit(views, start, recipe, strategy, **kw): live.update(s.step, loss=s.loss, psnr=s.psnr, gaussians=len(s.params['means']))
-    return s.gaussians
+        for s in fit(views, start, recipe, strategy, **kw): live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
+    return s.scene
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-062
 def fit_image(
