@@ -21,6 +21,7 @@ from math import atan, cos, hypot, log, radians, sin, sqrt, tan
 import difflib, re
 import numpy as np
 from numba import njit
+from PIL import ImageColor
 
 # %% ../../nbs/1_prior/13_world.ipynb #d10e244c
 MAIN, CREAM, DARK, WOOD, SKIN, ORANGE, GLASS, GOLD, LEAF, METAL, SHADE, RED, NAVY, CLAY, INK = range(15)
@@ -420,7 +421,7 @@ def _blur(x, sigma):
     return x
 
 def _blocks(x, n):
-    "Every n-by-n block replaced by its corner's... mean."
+    "Every n-by-n block replaced by its mean; what is left over at the right and below stays."
     H, W = x.shape[1]//n*n, x.shape[2]//n*n
     y = x.copy(); m = x[:,:H,:W].reshape(3,H//n,n,W//n,n).mean((2,4))
     y[:,:H,:W] = m.repeat(n,1).repeat(n,2)
@@ -445,8 +446,10 @@ def corrupt(image, name, rng=None):
     return np.clip(CORRUPTIONS[name](image, rng or np.random.default_rng(0)), 0, 1).astype(np.float32)
 
 # %% ../../nbs/1_prior/13_world.ipynb #083a23e1
-def _check(thing):
-    "Raise if a word of `thing` is not of this world."
+def _check(thing, camera, H, W, supersample):
+    "Raise if a word of `thing` is not of this world, or the camera or the size makes no picture."
+    if not all(isinstance(n, (int, np.integer)) and n > 0 for n in (H, W, supersample)): raise ValueError(f"size {H} x {W}, supersample {supersample}: give whole numbers above 0")
+    if not np.isfinite([camera.azimuth, camera.elevation, camera.radius, *camera.target]).all() or not 0 < camera.fov < 180: raise ValueError(f"{camera}: give finite numbers and 0 < fov < 180")
     for word,words,what in ((thing.color,COLORS,"colour"), (thing.pattern,PATTERNS,"pattern"),
                             (thing.background,BACKGROUNDS,"background"), (thing.kind,("photo","depth"),"kind")): _known(word, words, what)
 
@@ -457,9 +460,9 @@ def render(
     supersample=2,       # rays per pixel side
     rng=None             # for the corruptions that draw noise
 ) -> Render:
-    "The true picture of `thing` from `camera`; ValueError for an unknown word."
-    _check(thing)
+    "The true picture of `thing` from `camera`; ValueError for an unknown word, a size or a camera that makes no picture."
     H, W = (size, size) if np.isscalar(size) else size
+    _check(thing, camera, H, W, supersample)
     cam, out = np.concatenate([camera.axes, camera.position[None]]), np.zeros((8,H,W))
     half, pattern = tan(radians(camera.fov)/2), PATTERNS.index(thing.pattern)
     _draw(parts_of(thing), _palette(thing.color), pattern, cam, half, H, W, supersample, out)
@@ -839,23 +842,36 @@ def caption(
     return text
 
 # %% ../../nbs/1_prior/13_world.ipynb #e412b110
-_ALSO = dict(color=dict(scarlet="red", lime="green", navy="blue", azure="blue", golden="yellow", lilac="purple", magenta="pink", rose="pink", tan="brown"),
-    pattern={"stripes":"striped", "striped pattern":"striped", "dots":"dotted", "spots":"dotted", "spotty":"dotted", "polka dots":"dotted", "polka dot":"dotted"},
-    view={"front of":"front view", "front":"front view", "frontal view":"front view", "side of":"side view", "side":"side view", "profile":"side view",
-          "back of":"back view", "back":"back view", "rear":"back view", "behind":"back view", "overhead":"overhead view", "top":"overhead view",
-          "above":"overhead view", "top-down view":"overhead view", "bird's-eye view":"overhead view", "bird's eye view":"overhead view"},
-    kind={"depth map":"depth", "depth image":"depth", "depth":"depth", "disparity":"depth"}, corruption={"low-resolution":"pixelated", "blurred":"blurry"},
-    category={"sailing ship":"boat", "car toy":"car", "pine":"tree", "fir":"tree", "woman":"person", "armchair":"chair", "settee":"sofa", "aircraft":"plane", "bear":"teddy"})
-_FILLER = set("""a an the of in on with and its it is from seen view viewed photo photograph picture image render rendering rendered 3d model toy object single
-    one very nice cute small little big large high quality hd 4k 8k dslr detailed realistic beautiful colored coloured color colour background simple""".split())
+_ALSO = dict(
+    category=dict(mug="coffee cup, cup of coffee, cup of tea, tea cup, teacup", teapot="tea pot, pot of tea", bottle="wine bottle, beer bottle, bottle of wine, glass bottle",
+        tree="pine, fir, spruce, christmas tree, xmas tree", table="dining table, coffee table, writing desk", chair="armchair", sofa="settee, loveseat",
+        lamp="desk lamp, bedside lamp", guitar="acoustic guitar", house="hut, cabin", car="toy car, sports car, race car, racing car, auto",
+        boat="sailing ship, sail boat, yacht", plane="aircraft, propeller plane", rocket="rocket ship, space ship, space rocket", snowman="snow man", mushroom="fly agaric",
+        teddy="bear, teddybear", robot="android", duck="ducky, duckling, rubber ducky", fish="goldfish", person="woman, boy, girl, child, kid, guy, lady"),
+    color=dict(red="scarlet, ruby, dark red, maroon", green="lime, emerald", blue="navy, azure, navy blue, sky blue, royal blue", yellow="golden, gold, lemon",
+        purple="lilac, lavender", pink="magenta, rose, fuchsia, hot pink", brown="tan, chocolate", orange="tangerine"),
+    pattern=dict(plain="solid, unpatterned", striped="stripes, stripe, striped pattern", dotted="dots, spots, spotty, dotty, polka dots, polka dotted, polkadot"),
+    view={"front view":"front of, front, frontal, frontal view, head on, facing the camera, facing forward", "back view":"back of, back, rear, behind, facing away, backside",
+        "side view":"side of, side, profile, left side, right side, left side view, right side view, from the left, from the right, left view, right view, side on",
+        "overhead view":"overhead, top, above, top down, top down view, birds eye view, bird eye view, aerial view, from overhead"},
+    kind=dict(depth="depth map, depth image, depth, depthmap, disparity, disparity map"),
+    corruption=dict(pixelated="low res, pixellated", blurry="blurred, unfocused, out of focus", noisy="noise, grain", oversaturated="over saturated", dull="washed out"))
+
+# %% ../../nbs/1_prior/13_world.ipynb #w13-fill
+_FILLER = set("""a an the this that these which is it its of in on at by with and to from has have having made my some one single object thing colored coloured color colour
+    seen view viewed shown shot wooden photo photograph photorealistic picture image render rendering rendered rendition model toy figure drawing 3d close up full centered
+    very nice cute small little tiny big large huge tall simple old new shiny beautiful pretty lovely realistic detailed highly ultra high quality res resolution sharp hd hdr
+    4k 8k dslr cg cgi blender octane engine unreal cartoon lowpoly low poly style stylized masterpiece best professional isolated product studio lighting light lights dark
+    bright deep pale vivid background backdrop pattern patterned three quarter quarters 3/4 isometric perspective standing sitting looking""".split())
+_NOISE = re.compile(r"\btrending on [a-z]+|\bon artstation|'s\b")                # says nothing of the picture
 
 @lru_cache(None)
 def _lexicon():
-    "All phrases that `parse` knows, longest first: (phrase, field, value)."
+    "What every phrase that `parse` knows stands for: {phrase: (field, value)}, longest first."
     tables = dict(category=NOUNS, color=COLOR_WORDS, pattern=PATTERN_WORDS, view=VIEW_WORDS, corruption=CORRUPTION_WORDS)
-    rows = [(p, f, v) for f,t in tables.items() for v,ps in t.items() for p in ps]
-    rows += [(p, f, v) for f,t in _ALSO.items() for p,v in t.items()]
-    return sorted(rows, key=lambda r: -len(r[0]))
+    rows = [(p.replace("-", " "), (f, v)) for f,t in tables.items() for v,ps in t.items() for p in ps]
+    rows += [(p, (f, v)) for f,t in _ALSO.items() for v,ps in t.items() for p in ps.split(", ")]
+    return dict(sorted(rows, key=lambda r: -len(r[0])))
 
 # %% ../../nbs/1_prior/13_world.ipynb #d19645b6
 @dataclass(frozen=True)
@@ -870,34 +886,79 @@ class Attributes:
     corruption: str = None
 
 # %% ../../nbs/1_prior/13_world.ipynb #d84712df
+_COUNTS = "two three four five many several pair couple".split()
+_BELOW = "below underneath beneath bottom under".split()
+
 def _unknown(word):
     "An error for a word outside the world, with the nearest known ones."
     if word in BACKGROUNDS or word == "grey": return ValueError(f"{word!r} is a background ('on {word}'), not a colour of objects: choose one of {', '.join(COLORS)}")
-    near = difflib.get_close_matches(word, [p for p,_,_ in _lexicon()], 3, .6)
+    if word in _COUNTS or word[:-1] in _lexicon(): return ValueError(f"{word!r}: a picture of this world shows one object: ask for one")
+    if word in _BELOW: return ValueError(f"{word!r}: nothing is seen from below in this world: choose one of {', '.join(VIEWS)}")
+    if rgb := ImageColor.colormap.get(word): return ValueError(f"no colour {word!r} in this world: the nearest are {' and '.join(_nearest_colors(rgb))}")
+    near = difflib.get_close_matches(word, list(_lexicon()), 3, .65)
     if near: return ValueError(f"unknown word {word!r}: did you mean {' or '.join(near)}?")
     return ValueError(f"unknown word {word!r}. Objects: {', '.join(CATEGORIES)}. Colours: {', '.join(COLORS)}. Patterns: {', '.join(PATTERNS)}")
 
+def _nearest_colors(rgb):
+    "The two colours of the world that are nearest to a hexadecimal one."
+    c, full = np.array(ImageColor.getrgb(rgb))/255, lambda v: v/np.max(v)              # as they are, and both at full brightness
+    return sorted(COLORS, key=lambda k: np.linalg.norm(c-COLORS[k])+np.linalg.norm(full(c)-full(COLORS[k])))[:2]
+
+# %% ../../nbs/1_prior/13_world.ipynb #w13-bg
+_PLAIN = r"(?:an? |the )?(?:(?:plain|solid|pure|simple|clean|bright|light|dark|pale) )*"
+_PLACES = [re.compile(rf"(?:\b(?:on|against|over|before|in front of) )?{_PLAIN}\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b"),
+           re.compile(rf"\b(?:on|against) {_PLAIN}([a-z]+)\b")]
+
 def _background(text):
     "Find 'on black', 'on a black background' or 'black background'; return its name and the text without it."
-    m = re.search(r"\bon (?:an? |the )?(?:plain |solid )?([a-z]+)(?: background| backdrop)?\b|\b([a-z]+) background\b", text)
+    m = _PLACES[0].search(text) or _PLACES[1].search(text)
     if not m: return "white", text
-    word = (m[1] or m[2]).replace("grey", "gray")
+    word = m[1].replace("grey", "gray")
+    if word in ("plain", "simple", "clean", "empty", "studio"): word = "white"
     if word not in BACKGROUNDS: raise ValueError(f"unknown background {word!r}: choose one of {', '.join(BACKGROUNDS)}")
     return word, text[:m.start()]+" , "+text[m.end():]
+
+# %% ../../nbs/1_prior/13_world.ipynb #w13-ink
+def _ink(color):
+    "What a person would call the colour of the pattern on this colour."
+    return ("white",) if _palette(color)[INK].mean() > .5 else ("blue", "black")
+
+def _one_color(text):
+    "'red and white striped', 'blue with white dots': the text with the object's colour alone."
+    words = {p: v for p,(f,v) in _lexicon().items() if f == "color"}
+    c = "|".join(words)
+    if m := re.search(rf"\b({c}) and ({c}) (?=(?:polka )?(?:strip|dott|spott))", text):
+        a, b = words[m[1]], words[m[2]]
+        if b not in _ink(a) and a in _ink(b): a, b = b, a
+        rest = f"{text[:m.start()]}{a} {text[m.end():]}"
+    elif m := re.search(rf"\b({c}) (?=(?:polka )?(?:stripes|dots|spots)\b)", text):
+        b, rest = words[m[1]], text[:m.start()]+text[m.end():]
+        if not (found := re.search(rf"\b({c})\b", rest)): return text
+        a = words[found[1]]
+    else: return text
+    if b not in _ink(a): raise ValueError(f"{b} on {a}: the pattern on a {a} object is {_ink(a)[0]} in this world; leave its colour out")
+    return rest
 
 # %% ../../nbs/1_prior/13_world.ipynb #2cc54b6f
 def parse(prompt:str) -> Attributes:
     "The attributes that a prompt names; ValueError with the nearest known words if it names something else."
-    background, text = _background(prompt.lower())
-    found = {}
-    for phrase, name, value in _lexicon():
-        text, n = re.subn(rf"(?<![\w-]){re.escape(phrase)}(?![\w-])", " , ", text)
-        if n and found.setdefault(name, value) != value: raise ValueError(f"{prompt!r} names both {found[name]!r} and {value!r}: name one {name}")
-    for word in re.findall(r"[a-z0-9'-]+", text):
+    if not isinstance(prompt, str): raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {prompt!r}")
+    text = _NOISE.sub(" ", prompt.lower().replace("\u2019", "'").replace("-", " "))
+    background, text = _background(" ".join(text.split()))
+    text, found = _one_color(text), {}
+    def take(m):
+        name, value = _lexicon()[m[0]]
+        if found.setdefault(name, value) != value: raise ValueError(f"{prompt!r} names both {found[name]!r} and {value!r}: name one {name}")
+        return " , "
+    text = _phrases().sub(take, text)
+    for word in re.findall(r"[a-z0-9'/]+", text):
         if word not in _FILLER: raise _unknown(word)
     if "category" not in found and "corruption" not in found:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     return Attributes(background=background, **found)
+
+@lru_cache(None)
+def _phrases(): return re.compile(r"(?<!\w)(?:"+"|".join(re.escape(p) for p in _lexicon())+r")(?!\w)")
 
 # %% ../../nbs/1_prior/13_world.ipynb #7f8e95fd
 def sample_camera(
