@@ -290,6 +290,10 @@ def test_single_file_of_stable_diffusion_2_must_be_told_what_it_predicts(folders
     save_file(load_file(file), tmp_path/"marked.safetensors", {"modelspec.prediction_type": "v"})
     assert load_prior(tmp_path/"marked.safetensors", config=base, device="cpu").prediction_type == "v_prediction"
 
+def test_single_file_with_another_familys_config_is_refused(folders, single):
+    for family in ("sdxl", "sd21"):
+        with pytest.raises(ValueError, match="family sd15.*config"): load_prior(single[0], config=folders/family, device="cpu")
+
 def test_single_file_without_a_config_says_what_is_needed(single, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="config='config'"): load_prior(single[0], device="cpu", config="some-lab/some-model")
@@ -306,7 +310,6 @@ def test_single_files_that_are_no_model(folders, single, tmp_path):
     with pytest.raises(ValueError, match="download complete"): load_prior(tmp_path/"torn.safetensors", config=config, device="cpu")
     save_file({"unet.x.lora_A.weight": torch.zeros(2, 2)}, tmp_path/"lora.safetensors")
     with pytest.raises(ValueError, match="lora="): load_prior(tmp_path/"lora.safetensors", config=config, device="cpu")
-    with pytest.raises(ValueError, match="family sd15"): load_prior(file, config=folders/"sdxl", device="cpu")
 
 # ---------------------------------------------------------------- errors
 def test_missing_files_are_named(folders, tmp_path):

@@ -349,7 +349,8 @@ def _load_file(path, dtype, config=None, **kwargs):
     folder = _find_config(path, found["family"], config)
     index = read_json(folder / "model_index.json")
     if ("XL" in index["_class_name"]) != (found["family"] == "sdxl"): raise ValueError(f"{path} is of the family {found['family']}, its config {folder} is for a {index['_class_name']}")
-    pipe = FAMILIES[index["_class_name"]].from_single_file(str(path), config=str(folder), dtype=dtype, local_files_only=True, **kwargs)
+    try: pipe = FAMILIES[index["_class_name"]].from_single_file(str(path), config=str(folder), dtype=dtype, local_files_only=True, **kwargs)
+    except (ValueError, RuntimeError) as error: raise ValueError(f"{path} is of the family {found['family']}, and its weights do not fit the config {folder} (of another family or size?): {str(error)[:300]}") from error
     return _predicting(pipe, found["predicts"])
 
 def _predicting(pipe, kind):
