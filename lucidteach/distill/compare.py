@@ -8,7 +8,7 @@ __all__ = ['CANVASES', 'EDITING', 'COLOURS', 'foreground', 'grow', 'radial_power
            'gradient', 'not_finite', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill',
            'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate',
            'run', 'keep', 'check_names', 'check_prompts', 'compare', 'execute', 'prepare', 'opened', 'cost_text',
-           'write_atomic', 'claim']
+           'write_atomic', 'claim', 'Seeds', 'check_seeds', 'execute_seeds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, html, io, json, math, os, sys, time
@@ -312,13 +312,13 @@ def panels(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> list:
     return progress + ends + ([] if near is None else [("nearest truth", torch.as_tensor(near.image))])
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-077
-def figure(result: Comparison, prompt: int = 0, columns: int = 5, size: float = 1.5) -> Figure:
-    "The picture of a comparison for one prompt; `size` is the width of a panel in inches."
+def figure(result: Comparison, prompt: int = 0, columns: int = 5, size: float = 1.5, title: str | None = None) -> Figure:
+    "The picture of a comparison for one prompt; `size` is the width of a panel in inches, `title` the prompt where none is given."
     rows = {arm: panels(result, arm, prompt, columns) for arm in result.arms if result.records.get(arm)}
     width = max(map(len, rows.values()))
     fig = Figure((size * width + .5, (size + .25) * len(rows) + .4), facecolor="white")
     axes = fig.subplots(len(rows), width, squeeze=False, gridspec_kw=dict(left=.35 / fig.get_figwidth(), right=.995, bottom=.01, top=1 - .6 / fig.get_figheight(), wspace=.05, hspace=.2))
-    fig.suptitle(result.prompts[prompt], fontsize=11, parse_math=False)
+    fig.suptitle(title or result.prompts[prompt], fontsize=11, parse_math=False)
     for line, (arm, row) in zip(axes, rows.items()):
         for ax in line: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
         line[0].set_ylabel(f"{arm[0].upper()}, {arm[1]}", color=COLOURS.get(arm[0], "black"), fontsize=10, fontweight="bold")
@@ -411,14 +411,16 @@ def check_prompts(prompts, toy: bool) -> tuple:
         return prompts, False
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100
-def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", **settings) -> Comparison:
+def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, **settings):
     """Optimise canvases for one or several prompts by several methods from the same start with the same times and noise.
 
     prior: "toy", a diffusers folder, a hub id, or a prior object. truth: "world" finds the nearest true render where the toy world knows the
     prompts; a function (image [3,H,W], prompt) -> object with image, psnr, baselines; or None. mode: see show.live. Everything else is a field
-    of `Settings`. Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
+    of `Settings`. seeds: whole numbers, one run for each; the result is then a list of them, `Seeds`, with the same methods. Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
     result, load = prepare(prompt, methods, prior=prior, canvases=canvases, device=device, truth=truth, **settings)
-    return execute(result, load(), mode)
+    if seeds is None: return execute(result, load(), mode)
+    seeds = check_seeds(seeds, settings)
+    return execute_seeds(result, load(), seeds, mode)
 
 def execute(result: Comparison, prior, mode: str = "auto") -> Comparison:
     "Say what it will cost, then run what `prepare` made, with progress and pictures."
@@ -507,3 +509,52 @@ def _save(self, folder, overwrite: bool = False) -> Path:
     return folder
 
 Comparison.metrics, Comparison.save = _metrics, _save
+
+# %% ../../nbs/2_distill/26_compare.ipynb #26-s1
+class Seeds(list):
+    "Comparisons of the same prompts, one for each seed; they show, tabulate and save as one."
+    @property
+    def interrupted(self): return any(c.interrupted for c in self)
+    def table(self) -> Table: return Table(dict(seed=c.settings.seed) | row for c in self for row in c.table())
+
+    def means(self, columns=("psnr", "sharpness", "saturation", "clutter")) -> Table:
+        "Mean over the seeds of each column, and after it the standard deviation (nan for one seed; None where no truth is known)."
+        groups = {}
+        for row in self.table(): groups.setdefault(tuple(row[k] for k in ("prompt", "canvas", "method")), []).append(row)
+        both = lambda k, v: {k: None, f"± {k}": None} if None in v else {k: float(np.mean(v)), f"± {k}": float(np.std(v, ddof=1)) if len(v) > 1 else float("nan")}
+        return Table(dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows)) | {n: s for k in columns for n, s in both(k, [r[k] for r in rows]).items()} for key, rows in groups.items())
+
+# %% ../../nbs/2_distill/26_compare.ipynb #26-s2
+def _show_seeds(self, prompt: int = 0, columns: int = 5, dpi: int = 90):
+    "The pictures of one prompt, seed under seed, as one PIL image."
+    rows = [picture(figure(c, prompt, columns, title=f"{c.prompts[prompt]}, seed {c.settings.seed}"), dpi) for c in self]
+    whole = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
+    for i, r in enumerate(rows): whole.paste(r, (0, sum(o.height for o in rows[:i])))
+    return whole
+
+def _save_seeds(self, folder, overwrite: bool = False) -> Path:
+    "A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means; refuses what `claim` refuses before it writes."
+    folder = Path(folder); places = [folder / f"seed-{c.settings.seed}" for c in self]
+    for c, place in zip(self, places): claim(place, c.config(), overwrite)
+    for c, place in zip(self, places): c.save(place, overwrite)
+    means = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in self.means()]
+    write_atomic(folder / "seeds.json", json.dumps(dict(seeds=[c.settings.seed for c in self], complete=not self.interrupted, means=means), indent=1, ensure_ascii=False))
+    return folder
+
+Seeds.show, Seeds.save = _show_seeds, _save_seeds
+
+# %% ../../nbs/2_distill/26_compare.ipynb #26-s3
+def check_seeds(seeds, settings=()) -> list:
+    "Seeds as a list; `ValueError` unless they are whole numbers, each once, and no `seed` is given as well."
+    if "seed" in settings: raise ValueError(f"give seed or seeds, not both: got seed={settings['seed']} and seeds={seeds}")
+    if isinstance(seeds, (int, str)) or not all(isinstance(k, int) and k >= 0 for k in seeds) or not len(set(seeds)) == len(list(seeds)) > 0:
+        raise ValueError(f"seeds must be whole numbers from 0 up, each once, such as (0, 1, 2); got {seeds!r}")
+    return list(seeds)
+
+def execute_seeds(result: Comparison, prior, seeds: list, mode: str = "auto") -> Seeds:
+    "What `prepare` made, run once for each seed; Ctrl-C ends the series and keeps what is there."
+    done = Seeds()
+    for k in seeds:
+        done.append(execute(replace(result, settings=replace(result.settings, seed=k), records={}, notes=[], found={}), prior, mode))
+        if done[-1].interrupted: break
+    return done
