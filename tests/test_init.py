@@ -1,0 +1,75 @@
+"Where a scene begins: what a notebook cell cannot show - Shap-E through diffusers' own pipeline, broken files, the shipped point model"
+import struct
+import numpy as np, pytest, torch
+from lucidteach.create import init
+from lucidteach.create.init import Mesh, initial_gaussians, linear_to_srgb, points_from_text, read_mesh
+from lucidteach.splat.gaussians import Gaussians
+
+def corner(e):
+    "The two corners (as bits x + 2y + 4z) that edge e of a cube joins, in the order of diffusers' marching cubes: 4 along x, 4 along y, 4 along z"
+    axis, a, b = e//4, e & 1, e >> 1 & 1
+    others = [k for k in range(3) if k != axis]
+    low = a << others[0] | b << others[1]
+    return low, low | 1 << axis
+
+def fan_tables():
+    "Marching cubes for tests: in every cube a fan of triangles over the edges that change sign"
+    cases, masks = torch.zeros(256, 5, 3, dtype=torch.long), torch.zeros(256, 5, dtype=torch.bool)
+    for bits in range(256):
+        crossed = [e for e in range(12) if (bits >> corner(e)[0] & 1) != (bits >> corner(e)[1] & 1)]
+        for k in range(min(5, len(crossed) - 2)): cases[bits, k], masks[bits, k] = torch.tensor([crossed[0], crossed[k + 1], crossed[k + 2]]), True
+    return cases, masks
+
+@pytest.fixture(scope='module')
+def shape_pipe():
+    "A ShapEPipeline with random weights, a few thousand parameters"
+    from diffusers import HeunDiscreteScheduler, PriorTransformer, ShapEPipeline
+    from diffusers.pipelines.shap_e import ShapERenderer
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    from lucidteach.prior.train import make_tokenizer, world_words
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(world_words())
+    text = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=16, projection_dim=16, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    prior = PriorTransformer(num_attention_heads=2, attention_head_dim=16, embedding_dim=32, num_embeddings=32, embedding_proj_dim=16, time_embed_dim=64, num_layers=1, clip_embed_dim=64,
+        additional_embeddings=0, time_embed_act_fn='gelu', norm_in_type='layer', encoder_hid_proj_type=None, added_emb_type=None)
+    renderer = ShapERenderer(param_shapes=((8, 93), (8, 8), (8, 8), (8, 8)), d_latent=32, d_hidden=8, n_output=12)
+    renderer.mesh_decoder.cases, renderer.mesh_decoder.masks = fan_tables()
+    scheduler = HeunDiscreteScheduler(beta_schedule='exp', num_train_timesteps=1024, prediction_type='sample', use_karras_sigmas=True, clip_sample=True, clip_sample_range=1.)
+    return ShapEPipeline(prior=prior.eval(), text_encoder=text.eval(), tokenizer=tokenizer, scheduler=scheduler, shap_e_renderer=renderer.eval())
+
+def small_grid(pipe, monkeypatch, size=24):
+    "The pipeline decodes on a grid of 128^3; a coarser one will do here"
+    decode = type(pipe.shap_e_renderer).decode_to_mesh
+    monkeypatch.setattr(pipe.shap_e_renderer, 'decode_to_mesh', lambda latents, device: decode(pipe.shap_e_renderer, latents, device, grid_size=size))
+
+def test_shap_e_gives_points_of_its_mesh(shape_pipe, monkeypatch):
+    small_grid(shape_pipe, monkeypatch)
+    p, c = points_from_text('a red mug', model=shape_pipe, n=500, seed=3, steps=2)
+    assert p.shape == c.shape == (500, 3) and p.norm(dim=1).max() <= .9 + 1e-5
+    assert torch.equal(p, points_from_text('a red mug', model=shape_pipe, n=500, seed=3, steps=2)[0])
+    with torch.no_grad(): mesh = shape_pipe('a red mug', generator=torch.Generator().manual_seed(3), guidance_scale=15., num_inference_steps=2, output_type='mesh').images[0]
+    v = mesh.verts - (mesh.verts.amax(0) + mesh.verts.amin(0))/2
+    scale = (p - p.mean(0)).norm(dim=1).max()/(v - v.mean(0)).norm(dim=1).max()
+    assert torch.cdist(p, v*scale).min(1).values.max() < 3*2/23*scale          # within a cell or two of a corner of the mesh
+    rgb = linear_to_srgb(torch.stack([mesh.vertex_channels[k] for k in 'RGB'], 1))
+    assert (c >= rgb.amin(0) - 1e-4).all() and (c <= rgb.amax(0) + 1e-4).all()
+    g = initial_gaussians('text', 200, prompt='a red mug', model=shape_pipe)
+    assert isinstance(g, Gaussians) and len(g) == 200
+
+def test_shap_e_from_a_folder(shape_pipe, monkeypatch, tmp_path):
+    shape_pipe.save_pretrained(tmp_path/'shape')
+    pipe = init.load_shape(tmp_path/'shape')
+    for a, b in zip(shape_pipe.prior.parameters(), pipe.prior.parameters()): assert torch.equal(a, b)
+    small_grid(pipe, monkeypatch)
+    p, c = points_from_text('a mug', model=pipe, n=50, steps=2)
+    assert p.shape == c.shape == (50, 3) and p.isfinite().all() and 0 <= c.min() <= c.max() <= 1
+
+def test_an_empty_mesh_is_said(shape_pipe, monkeypatch):
+    small_grid(shape_pipe, monkeypatch)
+    monkeypatch.setattr(shape_pipe.shap_e_renderer.mesh_decoder, 'masks', torch.zeros(256, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match='another seed'): points_from_text('a red mug', model=shape_pipe, n=50, steps=2)
+
+def test_no_model_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match='model_index.json'): points_from_text('a mug', model=tmp_path)
+    with pytest.raises(FileNotFoundError, match='openai/shap-e'): points_from_text('a mug', model=str(tmp_path/'nowhere'))
