@@ -180,7 +180,7 @@ class Draw:
     def __call__(self, n, low=0., high=1.): return low + (high - low) * torch.rand(n, 1, 1, 1, generator=self.gen)
     def normal(self, *shape): return torch.randn(*shape, generator=self.gen)
     def index(self, high, n): return torch.randint(high, (n,), generator=self.gen)
-    def often(self, p, values): return torch.where(torch.rand(len(values), 1, 1, 1, generator=self.gen) < p, values, 0.)
+    def often(self, p, n, make): return torch.where(self(n) < p, make(), 0.)
     def clouds(self, n, channels, cells, size): return F.interpolate(self.normal(n, channels, cells, cells), size=(size, size), mode="bicubic", align_corners=False)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-030
@@ -197,8 +197,9 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 def bend(x: Tensor, draw: Draw) -> Tensor:
     "Shift (about 1 pixel), zoom (12%), turn (5 degrees), mirror and warp pictures [B,C,H,W] a little."
     n, size = len(x), x.shape[-1]
-    zoom, turn, shift = draw(n, .88, 1.12).flatten(), draw(n, -.08, .08).flatten(), draw.normal(n, 2) * .04
-    c, s, mirror = torch.cos(turn) * zoom, torch.sin(turn) * zoom, 1. - 2 * draw.index(2, n)
+    zoom, turn = draw(n, .88, 1.12).flatten(), draw(n, -.08, .08).flatten()
+    mirror, shift = torch.where(draw(n) < .5, -1., 1.).flatten(), draw.normal(n, 2) * .04
+    c, s = torch.cos(turn) * zoom, torch.sin(turn) * zoom
     turned = torch.stack([c * mirror, -s, shift[:, 0], s * mirror, c, shift[:, 1]], 1).view(n, 2, 3)
     grid = F.affine_grid(turned, (n, 1, size, size), align_corners=False)
     warp = draw.clouds(n, 2, 5, size) * draw(n, 0., .03)
@@ -208,21 +209,21 @@ def bend(x: Tensor, draw: Draw) -> Tensor:
 def on_ground(rgba: Tensor, fill: Tensor, draw: Draw) -> Tensor:
     "Renders uint8 [B,4,H,W] on their background `fill` [B,3] -> images [B,3,H,W]; half get it tinted, some mottled."
     x, n, fill = rgba.float() / 255, len(rgba), fill[:, :, None, None]
-    tint, mottle = draw.often(.5, draw.normal(n, 3, 1, 1) * .06), draw.often(.4, draw(n, 0., .12))
+    tint, mottle = draw.often(.5, n, lambda: draw.normal(n, 3, 1, 1) * .06), draw.often(.4, n, lambda: draw(n, 0., .12))
     ground = fill + tint + mottle * draw.clouds(n, 3, 8, x.shape[-1])
     return x[:, :3] + (1 - x[:, 3:]) * (ground.clamp(0, 1) - fill)
 
 def soften(x: Tensor, draw: Draw, ae=None) -> Tensor:
     "Slight blur, noise, changes of colour and light, and for a third the way through the autoencoder `ae`; what a good result may show."
     n, shape = len(x), x.shape
-    x = blur(x, draw.often(.5, draw(n, .2, .9)))
+    x = blur(x, draw.often(.5, n, lambda: draw(n, .2, .9)))
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * draw(n, .85, 1.25)
     x = (x - .5) * draw(n, .88, 1.15) + .5 + draw(n, -.06, .06) + draw.normal(n, 3, 1, 1) * .015
-    x = x + draw.often(.4, draw(n, 0., .06)) * draw.normal(*shape)
+    x = x + draw.often(.4, n, lambda: draw(n, 0., .06)) * draw.normal(*shape)
     if ae is None: return x
     z = ae.encode(2 * x - 1).latent_dist.mode()
-    z = z + draw.often(.5, draw(n, 0., .15)) * draw.normal(*z.shape)
+    z = z + draw.often(.5, n, lambda: draw(n, 0., .15)) * draw.normal(*z.shape)
     return torch.where(draw(n) < .3, ae.decode(z).sample / 2 + .5, x)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-037
@@ -234,7 +235,8 @@ def ellipses(n: int, size: int, draw: Draw, colours: Tensor, fill: Tensor) -> Te
         cx, cy, a, b, turn = draw.normal(n, 1, 1, 1) * .3, draw.normal(n, 1, 1, 1) * .3, draw(n, .1, .7), draw(n, .1, .7), draw(n, 0., math.pi)
         u, v = (X - cx) * turn.cos() + (Y - cy) * turn.sin(), (Y - cy) * turn.cos() - (X - cx) * turn.sin()
         shape = torch.sigmoid(draw(n, 2., 30.) * (1 - (u / a)**2 - (v / b)**2)) * ((draw(n) < .6) if k else 1.)
-        colour = palette[torch.where(draw(n).flatten() < .7, colours, draw.index(len(palette), n))][:, :, None, None]
+        other = draw.index(len(palette), n)
+        colour = palette[torch.where(draw(n).flatten() < .7, colours, other)][:, :, None, None]
         out = torch.lerp(out, colour * (1 - .25 * (X + Y) * draw(n)), shape)
     return out
 
@@ -288,13 +290,14 @@ class Recipe:
     pictures: int = 20000
     spoilt: float = .2       # share of a batch
     lr: float = 2e-3         # rises over 200 steps, then falls as a cosine
+    side: float = .5         # lambda, the weight of colour, pattern and view
     decay: float = .05       # of the weights, by AdamW
     ema: float = .998        # average of the weights, which is what is saved
 
 def batch_at(pictures: Pictures, step: int, c: Recipe, ae=None) -> tuple:
     "Batch number `step`: images [B,3,H,W], answers [B,4]; a function of pictures, step and recipe."
     draw = Draw(c.seed * 1_000_003 + step)
-    i, k = draw.index(len(pictures.rgba), c.batch), round(c.spoilt * c.batch)
+    i, k = draw.index(len(pictures.rgba), c.batch), int(c.spoilt * c.batch)
     y, fill = pictures.answers[i], pictures.fill[i]
     x = soften(bend(on_ground(pictures.rgba[i], fill, draw), draw), draw, ae)
     x[:k], _, changed = spoil(x[:k], y[:k, 1], fill[:k], draw)
@@ -302,14 +305,14 @@ def batch_at(pictures: Pictures, step: int, c: Recipe, ae=None) -> tuple:
     y[:k, 0] = torch.where(changed, REJECT, -1)
     return x.clamp(0, 1), y
 
-def judge_loss(out: dict, y: Tensor) -> Tensor:
+def judge_loss(out: dict, y: Tensor, side: float = .5) -> Tensor:
     "Cross-entropies of the four heads against answers [B,4], -1 where nothing is asked."
     part = lambda k, j: F.cross_entropy(out[k].float(), y[:, j], ignore_index=-1, label_smoothing=.03, reduction="sum") / (y[:, j] >= 0).sum().clamp(min=1)
-    return sum((1. if k == "category" else .5) * part(k, j) for j, k in enumerate(HEADS))
+    return sum((1. if k == "category" else side) * part(k, j) for j, k in enumerate(HEADS))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-045
 class Training:
-    "One run: network, its average, optimiser; `step` is the number of steps done, `seconds` the time they took."
+    "One run: network, its average, optimiser; `step` is the number of steps done, `seconds` the CPU time they took."
     def __init__(self, c: Recipe, ae=None):
         torch.manual_seed(c.seed)
         self.recipe, self.ae, self.step, self.seconds = c, ae, 0, 0.
@@ -320,16 +323,16 @@ class Training:
 
     def one(self, pictures: Pictures) -> float:
         "One step; returns the loss."
-        c, began = self.recipe, time.perf_counter()
+        c, began = self.recipe, time.process_time()
         x, y = batch_at(pictures, self.step, c, self.ae)
         self.opt.param_groups[0]["lr"] = c.lr * min(1., (self.step + 1) / 200) * .5 * (1 + math.cos(math.pi * self.step / c.steps))
         with torch.autocast("cpu", torch.bfloat16): out = self.net.train().heads(self.net.features(x))
-        loss = judge_loss(out, y)
+        loss = judge_loss(out, y, c.side)
         self.opt.zero_grad(); loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.); self.opt.step()
         k = min(c.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad(): torch._foreach_lerp_(list(self.ema.values()), list(self.state.values()), 1 - k)
-        self.step += 1; self.seconds += time.perf_counter() - began
+        self.step += 1; self.seconds += time.process_time() - began
         return loss.item()
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-046
@@ -345,7 +348,7 @@ def _save(self, folder, **facts):
     half = {k: v.half() if v.is_floating_point() else v for k, v in self.averaged().net.state_dict().items()}
     lists = dict(net=self.net.state_dict(), ema=self.ema, **{k: {str(i): s[k] for i, s in self.opt.state_dict()["state"].items()} for k in ("exp_avg", "exp_avg_sq")})
     whole = {f"{k}/{name}": v.contiguous() for k, vs in lists.items() for name, v in vs.items()}
-    facts = asdict(self.recipe) | dict(step=self.step, minutes=round(self.seconds / 60, 1)) | facts
+    facts = asdict(self.recipe) | dict(step=self.step, cpu_minutes=round(self.seconds / 60, 1)) | facts
     for tensors, file in ((whole, folder / "state" / f"{self.step}.safetensors"), (half, folder / "model.safetensors")):
         save_file(tensors, f"{file}.part"); os.replace(f"{file}.part", file)
     (folder / "recipe.part").write_text(json.dumps(facts, indent=1)); os.replace(folder / "recipe.part", folder / "recipe.json")
@@ -366,7 +369,7 @@ def _resume(self, folder) -> bool:
     self.net.load_state_dict(part("net"))
     for k, v in part("ema").items(): self.ema[k].copy_(v)
     m, v, groups = part("exp_avg"), part("exp_avg_sq"), self.opt.state_dict()["param_groups"]
-    self.step, self.seconds = int(files[-1].stem), facts["minutes"] * 60
+    self.step, self.seconds = int(files[-1].stem), facts["cpu_minutes"] * 60
     self.opt.load_state_dict(dict(state={int(i): dict(step=torch.tensor(float(self.step)), exp_avg=m[i], exp_avg_sq=v[i]) for i in m}, param_groups=groups))
     return True
 
@@ -389,14 +392,14 @@ def train(c: Recipe, out, minutes: float = 3., mode: str = "auto") -> Judge:
     run.save(out)
     return run.averaged()
 
-RECIPES = dict(a=Recipe("a", 11), b=Recipe("b", 23, lr=1e-3))
+RECIPES = dict(a=Recipe("a", 11, 5000), b=Recipe("b", 29, 7000, pictures=30000, lr=1.5e-3, side=1.))
 
 def main(argv=None):
     "python -m lucidteach.judge.metrics a|b --out FOLDER [--steps N]"
     p = argparse.ArgumentParser(prog="python -m lucidteach.judge.metrics", description="train a judge on true renders")
     p.add_argument("net", choices=tuple(NETS), help="a: for tuning, residual; b: for reports, attention")
     p.add_argument("--out", type=Path, required=True, help="folder; the judge goes into OUT/judge_NET")
-    for k in ("seed", "steps", "batch", "pictures", "lr"): p.add_argument(f"--{k}", type=type(getattr(Recipe, k)), help=f"a: {getattr(RECIPES['a'], k)}, b: {getattr(RECIPES['b'], k)}")
+    for k in ("seed", "steps", "batch", "pictures", "lr", "side"): p.add_argument(f"--{k}", type=type(getattr(Recipe, k)), help=f"a: {getattr(RECIPES['a'], k)}, b: {getattr(RECIPES['b'], k)}")
     given = {k: v for k, v in vars(p.parse_args(argv)).items() if v is not None}
     out = given.pop("out")
     train(replace(RECIPES[given["net"]], **given), out)
@@ -409,14 +412,14 @@ def shares(verdict: Verdict, asked: Tensor) -> dict:
     hits = {k: getattr(verdict, k).argmax(1) == asked[:, j] for j, k in enumerate(HEADS)}
     return {k: hit[asked[:, j] >= 0].float().mean().item() for j, (k, hit) in enumerate(hits.items())}
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-068
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-070
 DEV_PROMPTS = ("a red mug", "a blue car", "a green house", "a yellow duck", "a purple teapot", "an orange fish", "a brown teddy bear", "a pink striped hat")
 TEST_PROMPTS = ("a blue striped mug", "a yellow teapot", "a green bottle", "a pink dotted cake", "an orange mushroom", "a green striped cactus", "a purple dotted tree",
     "a brown table", "a yellow chair", "a blue dotted sofa", "a red bed", "an orange lamp", "a red clock", "a purple striped umbrella", "a green hat", "a brown guitar",
     "a red dotted house", "a pink castle", "an orange car", "a white boat", "a yellow striped plane", "a white rocket", "a blue snowman", "a black teddy bear",
     "a purple robot", "a white dotted duck", "a pink striped fish", "a green person")
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-071
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-073
 def told(prompts) -> Tensor:
     "What prompts say, as answers [B,4]: category, colour, pattern, view; -1 where they say nothing. ValueError for words outside the world."
     rows = [world.parse(p) for p in prompts]
@@ -434,12 +437,12 @@ def accuracy(judge: Judge, images: Tensor, prompts) -> dict:
     "Question -> share of the images that answer it as their prompts do; nan where no prompt asks."
     return {k: hit.nanmean().item() for k, hit in correct(judge, images, prompts).items()}
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-075
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-077
 def front_shown(judge: Judge, images: Tensor) -> Tensor:
     "Probability [B] that the front is seen; for objects with a marked front."
     return judge(images).view[:, VIEWS.index("front view")]
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-079
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-081
 def kid(x: Tensor, y: Tensor) -> float:
     "Unbiased squared distance of features [m,D] and [n,D] under the cubic kernel; computed in float64. ValueError for fewer than 2 rows."
     if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]: raise ValueError(f"kid compares at least 2 rows of features of one width, got {list(x.shape)} and {list(y.shape)}")
@@ -448,14 +451,14 @@ def kid(x: Tensor, y: Tensor) -> float:
     own = lambda a: (k(a, a).sum() - k(a, a).diagonal().sum()) / (len(a) * (len(a) - 1))
     return float(own(x) + own(y) - 2 * k(x, y).mean())
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-084
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-086
 def chamfer(a: Tensor, b: Tensor, rows: int = 2048) -> float:
     "Mean distance of points a [N,3] to the nearest of b [M,3], plus the same from b to a; in units of length. ValueError for an empty cloud or another shape."
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or not len(a) or not len(b): raise ValueError(f"chamfer wants two clouds [N,3] with points in them, got {list(a.shape)} and {list(b.shape)}")
     way = lambda p, q: torch.cat([torch.cdist(part, q, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for part in p.split(rows)]).mean()
     return float(way(a, b) + way(b, a))
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-088
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-090
 def paired_bootstrap(differences, n: int = 10_000, seed: int = 0, level: float = .95) -> tuple:
     "(low, high): percentile interval of the mean of paired differences, one number per prompt, from `n` resamples. ValueError for fewer than 2."
     d = finite(differences)
@@ -470,7 +473,7 @@ def finite(differences) -> np.ndarray:
     if not np.isfinite(d).all(): raise ValueError(f"{(~np.isfinite(d)).sum()} of {len(d)} differences are not finite; drop these prompts from both methods and say so")
     return d
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-091
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-093
 def ranks(values) -> np.ndarray:
     "1 for the smallest of N values; equal ones share the mean of their ranks."
     v = np.asarray(values, np.float64)
@@ -491,7 +494,7 @@ def wilcoxon(differences, exact: int = 50) -> float:
     far = abs(np.arange(len(ways)) - total) >= abs(2 * w - total) - 1e-9
     return float(ways[far].sum() / 2.**len(d))
 
-# %% ../../nbs/5_judge/51_metrics.ipynb #51-095
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-097
 def holm(p) -> list:
     "p-values of m tests, corrected for their number, in the order given. ValueError outside [0,1]."
     p = np.asarray(list(p), np.float64)
