@@ -304,7 +304,6 @@ from torch import nn
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from safetensors.torch import load_file, save_file
-from ..prior.train import ema_step, rate_at, replace_folder, rng_for
 from ..show.live import Live
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-g02
@@ -382,6 +381,12 @@ class PointNet(nn.Module):
         return self.leave(h)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-h01
+def _tools():
+    "Notebook 16's helpers; they come with diffusers and transformers, which only training needs"
+    from lucidteach.prior import train
+    return train
+
+# %% ../../nbs/4_create/41_init.ipynb #s41-h02
 @dataclass
 class PointConfig:
     "All that decides the result of a training run"
@@ -403,7 +408,7 @@ class PointConfig:
     heads: int = 4
     waves: int = 4
 
-# %% ../../nbs/4_create/41_init.ipynb #s41-h02
+# %% ../../nbs/4_create/41_init.ipynb #s41-h03
 def training_set(c: PointConfig) -> SimpleNamespace:
     "Surface points of `shapes` random shapes of every category: places [S,P,3] half precision, material and ink [S,P] bytes, category [S]"
     rng, rows = np.random.default_rng(c.seed), []
@@ -413,18 +418,18 @@ def training_set(c: PointConfig) -> SimpleNamespace:
             rows.append((p.astype(np.float16), m.astype(np.uint8), ink.astype(np.uint8), i))
     return SimpleNamespace(**{k: np.stack(v) for k, v in zip(('places', 'material', 'ink', 'category'), zip(*rows))})
 
-# %% ../../nbs/4_create/41_init.ipynb #s41-h03
+# %% ../../nbs/4_create/41_init.ipynb #s41-h04
 def kept_set(c: PointConfig, path) -> SimpleNamespace:
     "The training set from a file, where an earlier call left it; drawing it takes half a minute"
     if not Path(path).is_file(): save_file({k: torch.from_numpy(v) for k, v in vars(training_set(c)).items()}, path)
     return SimpleNamespace(**{k: v.numpy() for k, v in load_file(path).items()})
 
-# %% ../../nbs/4_create/41_init.ipynb #s41-h04
+# %% ../../nbs/4_create/41_init.ipynb #s41-h05
 _SHARES = np.array([0, 0, 0, 1, 2])   # of five objects three are plain, as in world.sample_thing
 
 def clouds_at(step: int, data, c: PointConfig) -> SimpleNamespace:
     "Batch number `step`: x0 [B,N,6], words [B,3], t [B] and noise [B,N,6], a function of seed and step alone"
-    rng, gen = rng_for(c.seed, step)
+    rng, gen = _tools().rng_for(c.seed, step)
     s = rng.integers(len(data.category), size=c.batch)
     at = s[:, None], rng.integers(c.cloud, size=(c.batch, c.points))
     color, pattern = rng.integers(len(COLORS), size=c.batch), _SHARES[rng.integers(5, size=c.batch)]
@@ -466,9 +471,9 @@ def _train_step(self) -> float:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(self.params, 1.)
     for opt in self.opts:
-        for g in opt.param_groups: g['lr'] = rate_at(self.step, self.config)
+        for g in opt.param_groups: g['lr'] = _tools().rate_at(self.step, self.config)
         opt.step(); opt.zero_grad()
-    ema_step(self.ema, self.params, self.step, self.config.ema)
+    _tools().ema_step(self.ema, self.params, self.step, self.config.ema)
     self.step += 1
     return loss.item()
 
@@ -483,7 +488,7 @@ def save_points_run(tr: PointTrainer, folder):
     def write(new):
         save_file({k: v.contiguous() for k, v in named.items()}, new/'state.safetensors')
         (new/'state.json').write_text(json.dumps(dict(step=tr.step, seconds=tr.seconds, losses=tr.losses, config=asdict(tr.config))))
-    replace_folder(Path(folder), write)
+    _tools().replace_folder(Path(folder), write)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-i08
 @torch.no_grad()
@@ -516,7 +521,7 @@ def export_points(tr: PointTrainer, folder):
         rows = [f'{i},{np.mean(tr.losses[i - 50:i]):.5f}' for i in range(50, len(tr.losses) + 1, 50)]
         (new/'loss.csv').write_text('\n'.join(['step,loss', *rows, '']))
         for f in new.iterdir(): f.chmod(0o644)
-    replace_folder(Path(folder), write)
+    _tools().replace_folder(Path(folder), write)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-j01
 def train_points(

@@ -3,7 +3,8 @@
 quality: clouds of the shipped text-to-points model against true ones (Chamfer, per category), the judges on their pictures, images/points.png.
 effect:  the same distillation from a ball, a sphere and text-to-points: error of shape, judges, Janus against step; one entry per run, a run that is there is not done again.
 Both write into nbs/4_create/results/init.json."""
-import argparse, json, math, os, platform, time
+import argparse, json, os, platform, time
+from dataclasses import asdict
 from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np, torch
@@ -20,7 +21,7 @@ OUT, SHEET = ROOT/"nbs/4_create/results/init.json", ROOT/"images/points.png"
 AROUND = [world.Camera(a, 20., 3.2, 36.) for a in range(0, 360, 30)]
 
 def kept(): return json.loads(OUT.read_text()) if OUT.exists() else {}
-def keep(**new): OUT.parent.mkdir(exist_ok=True); write_atomic(OUT, json.dumps(kept() | new, indent=1) + "\n")
+def keep(**new): OUT.parent.mkdir(exist_ok=True); write_atomic(OUT, json.dumps(kept() | new, indent=None) + "\n")
 
 def things():
     "One of every category, in colours and patterns that take turns"
@@ -94,19 +95,19 @@ def run(prior, judge, prompt, init, seed, every, **more):
     from lucidteach.create import text_to_3d as t3
     c = t3.config("toy", init=init, seed=seed, **more)
     clouds = true_clouds(world.parse(prompt).category, np.random.default_rng(0), n=2000)
-    state, began = t3.State(t3.Splats(t3.start(c, prompt), c)), time.process_time()
+    began, state = time.process_time(), t3.State(t3.Splats(t3.start(c, prompt), c))
     rows = [dict(step=0, calls=0) | look(state.scene.gaussians.detach(), prompt, clouds, judge)]
     for _ in t3.generate(prior, prompt, "ism", c, state=state):
         if state.step % every == 0: rows.append(dict(step=state.step, calls=state.calls) | look(state.scene.gaussians.detach(), prompt, clouds, judge))
-    return dict(prompt=prompt, init=init, seed=seed, steps=c.steps, cpu_seconds=time.process_time() - began, rows=rows)
+    return dict(prompt=prompt, init=init, seed=seed, steps=c.steps, cpu_seconds=round(time.process_time() - began, 1), settings=json.loads(json.dumps(asdict(c))), rows=rows)
 
 def effect(prompts, inits, seeds, every, **more):
     "Every run that is not in the file yet; the file is written after each"
     from lucidteach.prior.latent import load_prior
     prior, judge = load_prior("toy"), load_judge("a")
-    for seed in seeds:
-        for prompt in prompts:
-            for init in inits:
+    for init in inits:
+        for seed in seeds:
+            for prompt in prompts:
                 done = kept().get("effect", [])
                 if any((r["prompt"], r["init"], r["seed"]) == (prompt, init, seed) for r in done): continue
                 keep(effect=done + [run(prior, judge, prompt, init, seed, every, **more)])
