@@ -24,7 +24,7 @@ from lucidteach.prior import world
 from lucidteach.prior.exact import ImageSetPrior
 
 ROOT = Path(__file__).resolve().parents[2]
-LATENT, CHANNELS, BATCH, LR, KL, EDGES, AVERAGE = 16, (32, 32, 64), 8, 1.5e-3, 3e-4, .5, .998
+LATENT, CHANNELS, BATCH, LR, KL, EDGES, AVERAGE = 16, (32, 32, 64), 8, 2e-3, 3e-4, .1, .998
 PROMPTS = ["a red mug", "a blue car", "a green house", "a yellow rocket", "a pink snowman", "an orange mushroom", "a purple table", "a brown teddy bear"]
 
 def write(path, text):
@@ -94,7 +94,7 @@ def plain(n, gen, size=64):
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, size)]*2, indexing="ij")
     angle, shift, steep = (torch.rand(n, 1, 1, 1, generator=gen)*s for s in (2*math.pi, 1., 8.))
     flat = torch.lerp(a, b, (steep*(angle.cos()*x + angle.sin()*y - shift)).sigmoid()*(torch.rand(n, 1, 1, 1, generator=gen) < .6))
-    return flat + torch.rand(n, 1, 1, 1, generator=gen)**2*.5*torch.randn(n, 3, size, size, generator=gen)
+    return flat + torch.rand(n, 1, 1, 1, generator=gen)**2*.3*torch.randn(n, 3, size, size, generator=gen)
 
 def batch(pool, n, gen):
     "n training pictures in [0,1]: what a distillation shows an encoder on its way from grey to an object"
@@ -102,7 +102,7 @@ def batch(pool, n, gen):
     x, kinds = some(pool["renders"], n), torch.multinomial(torch.tensor([.35, .1, .12, .1, .1, .15, .08]), n, True, generator=gen)
     at = [(kinds == k).nonzero()[:, 0] for k in range(7)]
     for i in at[1]: x[i] = blur(x[i:i+1], .5 + 2.5*torch.rand((), generator=gen))[0]
-    for i in at[2]: x[i] = noisy(x[i:i+1], gen, .35*torch.rand((), generator=gen))[0]
+    for i in at[2]: x[i] = noisy(x[i:i+1], gen, .2*torch.rand((), generator=gen))[0]
     w = lambda k: torch.rand(len(k), 1, 1, 1, generator=gen)
     if len(k := at[3]): x[k] = torch.lerp(x[k], some(pool["renders"], len(k)), w(k))
     if len(k := at[4]): x[k] = torch.lerp(plain(len(k), gen), x[k], w(k))
@@ -112,9 +112,9 @@ def batch(pool, n, gen):
 
 # ---------------------------------------------------------------- the network
 def make(latent=LATENT, channels=CHANNELS):
-    "4x4 pixels to one place of the latent; no attention, so that any picture size will do"
+    "4x4 pixels to one place of the latent; no attention, so that any picture size will do; two groups for each norm, because every group forgets its own mean level, and with it a flat colour"
     n = len(channels)
-    return AutoencoderKL(block_out_channels=channels, layers_per_block=1, latent_channels=latent, norm_num_groups=8, sample_size=64, mid_block_add_attention=False,
+    return AutoencoderKL(block_out_channels=channels, layers_per_block=1, latent_channels=latent, norm_num_groups=2, sample_size=64, mid_block_add_attention=False,
                          down_block_types=("DownEncoderBlock2D",)*n, up_block_types=("UpDecoderBlock2D",)*n, scaling_factor=1.)
 
 def differences(x): return x.diff(dim=-1), x.diff(dim=-2)
@@ -125,6 +125,11 @@ def loss(vae, x, noise):
     y = vae.decode((q.mean + q.std*noise).to(x)).sample.float()
     edges = sum((a - b).abs().mean() for a, b in zip(differences(y), differences(x)))
     return (y - x).abs().mean() + EDGES*edges + KL*q.kl().float().mean()/q.mean[0].numel(), y
+
+def cropped(x, step, gen, size=32):
+    "Three steps of four see a window of 32x32 pixels, for a quarter of the time"
+    i, j = torch.randint(x.shape[-1] - size + 1, (2,), generator=gen).tolist()
+    return x[..., i:i+size, j:j+size] if step % 4 else x
 
 def train(out, minutes, seed=0):
     "Constant rate, and a running mean of the weights, which is what counts: so any moment is a good one to stop at, and to go on from"
@@ -144,7 +149,8 @@ def train(out, minutes, seed=0):
     while spent + time.process_time() - start < 60*minutes:
         gen = torch.Generator().manual_seed(seed*10**7 + step)
         for g in opt.param_groups: g["lr"] = LR*min((step + 1)/100, 1)
-        x, noise = batch(pool, BATCH, gen)*2 - 1, torch.randn(BATCH, LATENT, 16, 16, generator=gen)
+        x = cropped(batch(pool, BATCH, gen)*2 - 1, step, gen)
+        noise = torch.randn(BATCH, LATENT, *(n//4 for n in x.shape[2:]), generator=gen)
         with torch.autocast("cpu", torch.bfloat16): value, y = loss(vae, x, noise)
         opt.zero_grad(); value.backward(); torch.nn.utils.clip_grad_norm_(params, 1.); opt.step()
         torch._foreach_lerp_(mean, [p.detach() for p in params], 1 - min(AVERAGE, (1 + step)/(10 + step)))
@@ -194,15 +200,12 @@ def kinds(out):
 
 @torch.no_grad()
 def rebuild(out):
-    table = {}
+    table, both = {}, codecs(out)
     for kind, x in kinds(out).items():
-        x = x.clamp(0, 1)
-        table[kind] = {name: psnr(c.decode(c.encode(x)).clamp(0, 1), x).mean().item() for name, c in codecs_once(out).items()}
+        x = x[::2].clamp(0, 1)
+        table[kind] = {name: psnr(c.decode(c.encode(x)).clamp(0, 1), x).mean().item() for name, c in both.items()}
         print(f"{kind:28}" + "".join(f"{name} {v:6.2f} dB   " for name, v in table[kind].items()), flush=True)
     write(out/"rebuild.json", json.dumps(table))
-
-_codecs = {}
-def codecs_once(out): return _codecs.setdefault(out, None) or _codecs.__setitem__(out, codecs(out)) or _codecs[out]
 
 def gradient(out):
     "Relative difference between autograd and central differences of sum(sin(latents)), in float64, along 4 directions at 3 pictures: the largest, and how strong the gradient is"
@@ -221,7 +224,7 @@ def gradient(out):
         print(f"{name:8} gradient against central differences: largest difference {worst:.1e} of |gradient| |direction|", flush=True)
     write(out/"gradient.json", json.dumps(table))
 
-def descend(c, x, z, steps=400, lr=.02, every=25):
+def descend(c, x, z, steps=300, lr=.02, every=25):
     "Adam on pixels with 1/2 |encode(x) - z|^2; yields (step, loss, x)"
     x = x.clone().requires_grad_(); opt = torch.optim.Adam([x], lr)
     slower = torch.optim.lr_scheduler.LinearLR(opt, 1, .1, steps)
@@ -232,10 +235,10 @@ def descend(c, x, z, steps=400, lr=.02, every=25):
 
 def descent(out):
     "What the encoder's gradient does to pixels when the target is beyond doubt"
-    truth, gen = kinds(out)["world"][:8], torch.Generator().manual_seed(8)
-    starts = dict(grey=(.8 + .05*torch.randn(8, 3, 64, 64, generator=gen)).clamp(0, 1), noise=torch.rand(8, 3, 64, 64, generator=gen))
+    truth, gen = kinds(out)["world"][:6], torch.Generator().manual_seed(8)
+    starts = dict(grey=(.8 + .05*torch.randn(6, 3, 64, 64, generator=gen)).clamp(0, 1), noise=torch.rand(6, 3, 64, 64, generator=gen))
     table, pictures = {}, {"truth": truth}
-    for name, c in codecs_once(out).items():
+    for name, c in codecs(out).items():
         z = c.encode(truth)
         for start, x in starts.items():
             rows = [(i, value, *(psnr(v, truth).mean().item() for v in (x, c.decode(c.encode(x)).detach().clamp(0, 1))), fineness(x - truth), x) for i, value, x in descend(c, x, z)]
@@ -268,11 +271,11 @@ def members(others=256):
     rest = world.sample(others, 10, background=0., depth=0., corruption=0.)
     return torch.cat([torch.from_numpy(np.stack(images)), torch.from_numpy(rest.images)]), captions + ["something else"]*others
 
-def distil(out, steps=200):
+def distil(out, steps=160):
     from lucidteach.distill.compare import Settings, optimise
     images, captions = members()
     table, pictures = {}, {}
-    for name, c in codecs_once(out).items():
+    for name, c in codecs(out).items():
         prior = LatentSet(c, images, captions)
         for arm, method, head in (("sds", "sds", 0.), ("ism", "ism", 0.), ("ism after sds", "ism", .5)):
             start = time.process_time()
