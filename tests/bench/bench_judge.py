@@ -56,6 +56,21 @@ def inversion(prior, images, work, steps=50):
     db = lambda y: torch.tensor([world.psnr(p, q) for p, q in zip(y, images)])
     return db(back), db(only), back
 
+SWEEP = [(g, eta) for eta in (0., 1.) for g in (1., 3., 6., 12.)]
+
+def sweep(prior, judges, captions, work, say):
+    "How accuracy depends on guidance and on fresh noise, on fewer captions"
+    rows = []
+    for g, eta in SWEEP:
+        x = samples(prior, captions, g, eta, work, say)
+        rows.append(dict(guidance=g, eta=eta, n=len(x), **{k: accuracy(j, x, captions) for k, j in judges.items()}))
+    return rows
+
+def views(judge, images, captions):
+    "4x4 counts: view word asked (row), seen (column), for objects with a marked front"
+    asked, seen = told(captions)[:, 3], judge(images).view.argmax(1)
+    return [[int(((asked == i) & (seen == j)).sum()) for j in range(4)] for i in range(4)]
+
 def named(arm): return f"{arm[0]} on {arm[1]}, guidance {arm[2]:g}"
 
 def distilled(prior, arm, steps, work, say):
@@ -123,6 +138,8 @@ def main():
     r["ceiling"] = {k: shares(j(true), asked) for k, j in judges.items()}
     r["asked"] = {k: int((told(captions)[:, i] >= 0).sum()) for i, k in enumerate(HEADS)}
     r["per category"] = per_category(judges, fakes, captions)
+    r["views"] = {k: dict(samples=views(j, fakes, captions), true=views(j, true, captions)) for k, j in judges.items()}
+    r["guidance sweep"] = sweep(prior, judges, captions[:min(a.n, 200)], a.work, say)
     f, g, h, s = (judges["b"](x).features for x in (plain, true, torch.from_numpy(held_out(a.n, SEED+1).images), fakes))
     r["kid"] = {"guidance 1": kid(f, h), "guidance 3": kid(s, h), "truth": kid(g, h), "dimension": g.shape[1], "n": [len(f), len(h)], "features": "judge b"}
     back, only, pictures = inversion(prior, true[:min(a.n, 100)], a.work)
@@ -144,6 +161,9 @@ def report(r):
         for k in "ab": row(f"{what}, judge {k}", r[what][k])
     worst = sorted(r["per category"].items(), key=lambda kv: kv[1]["a"] + kv[1]["b"])
     print("per category (a, b): " + "  ".join(f"{c} {d['a']:.0%} {d['b']:.0%} of {d['n']}" for c, d in worst))
+    for d in r["guidance sweep"]:
+        for k in "ab": row(f"guidance {d['guidance']:g}, eta {d['eta']:g}, {d['n']} captions, judge {k}", d[k])
+    for k in "ab": print(f"views asked (rows) and seen by {k}: samples {r['views'][k]['samples']}, true pictures {r['views'][k]['true']}")
     k, i = r["kid"], r["inversion"]
     print(f"KID (judge b, {k['dimension']} features, {k['n']}): guidance 1 {k['guidance 1']:.4f}, guidance 3 {k['guidance 3']:.4f}, truth {k['truth']:.4f}")
     print(f"inversion and back, {i['steps']} steps, {i['n']} pictures: {i['psnr']:.1f} dB (lowest {i['lowest']:.1f}, {i['share_above_25']:.0%} above 25; the autoencoder alone {i['autoencoder']:.1f})")
