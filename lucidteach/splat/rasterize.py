@@ -90,7 +90,7 @@ def _alpha_dense(means2d, conics, opacities, width, height):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-050
 f32, u64 = np.float32, np.uint64
-_EXACT = dict(cache=True, error_model='numpy')
+_EXACT = dict(cache=True, error_model='numpy', fastmath={'contract'})          # a*b + c in one rounding, nothing else
 _FAST = dict(cache=True, error_model='numpy', fastmath=True)
 TILE = 16
 
@@ -424,7 +424,7 @@ def _tile_lists(rec, box, depths, seen, first, width, height):
     tiles_x, tiles = -(-width//TILE), -(-width//TILE)*-(-height//TILE)
     images, order = len(first) - 1, seen.copy()
     _sort_by_depth(depths, order, first)
-    rec, box = rec[order], box[order]                                             # read in a row from here on
+    rec, box = rec.take(order, 0), box.take(order, 0)                                         # read in a row from here on
     place = np.zeros((images, _threads() if images < _threads() else 1, tiles), np.int64)
     _fill_tiles(rec, box, order, first, tiles_x, place, np.empty(0, np.int32), False)
     counts = place.transpose(0, 2, 1).flatten()                                     # image, tile, share
@@ -586,6 +586,20 @@ def _blend_vjp(rec, colors, start, ids, used, width, height, R0, g_image, absgra
                             acc[thread, i, 11] += abs(q*(u*b + c*c*dy))*f32(2)
                 if (j - start[tile]) & 7 == 7: _close_rows(buf, open_rows)
 
+# %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
+@njit(parallel=True, **_EXACT)
+def _from_sums(acc, rec, conics, g_means2d, g_conics, g_opacities, g_colors, g_abs):
+    "The sums [threads, M, 12] of `_blend_vjp` as gradients of what was drawn"
+    for i in prange(len(rec)):
+        s, o, A, B, C = acc[0, i], rec[i, 5], conics[i, 0], conics[i, 1], conics[i, 2]
+        for k in range(1, len(acc)):
+            for j in range(12): s[j] += acc[k, i, j]
+        g_means2d[i, 0] = o*(A*s[1] + B*s[2]); g_means2d[i, 1] = o*(B*s[1] + C*s[2])
+        g_conics[i, 0] = -.5*o*s[3]; g_conics[i, 1] = -o*s[4]; g_conics[i, 2] = -.5*o*s[5]
+        g_opacities[i] = s[0]
+        for j in range(g_colors.shape[1]): g_colors[i, j] = s[6 + j]
+        for j in range(2): g_abs[i, j] = o*s[10 + j]
+
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-092
 class _Blend(torch.autograd.Function):
     "means2d [...,2], conics [M,3], opacities [M], colors [M,D], backgrounds [I,D], D <= 4 -> image [I,H,W,D], alpha [I,H,W,1]"
@@ -608,12 +622,12 @@ class _Blend(torch.autograd.Function):
         R0 = np.einsum('ihwc,ihwc->ihw', image, g) - T_end*_np(g_alpha)[..., 0]
         acc = np.zeros((_threads(), len(rec), 12), np.float32)
         _blend_vjp(rec, col, start, ids, used, width, height, R0, g, absgrad, acc, len(acc))
-        s, o = torch.from_numpy(acc.sum(0) if len(acc) > 1 else acc[0]), torch.from_numpy(rec[:, 5:6])
-        q, qx, qy, qxx, qxy, qyy = s[:, :6].unbind(1)
-        A, B, C = conics.unbind(1)
-        if absgrad: means2d.absgrad = (o*s[:, 10:]).view(means2d.shape)
-        return ((o*torch.stack([A*qx + B*qy, B*qx + C*qy], 1)).view(means2d.shape), -o*torch.stack([qxx/2, qxy, qyy/2], 1), q,
-                s[:, 6:6 + g.shape[-1]].contiguous(), torch.from_numpy(np.einsum('ihw,ihwc->ic', T_end, g)), None, None, None, None)
+        out = [np.empty((len(rec), *k), np.float32) for k in ((2,), (3,), (), g.shape[-1:], (2,))]
+        _from_sums(acc, rec, _np(conics), *out)
+        g_means2d, g_conics, g_opacities, g_colors, g_abs = map(torch.from_numpy, out)
+        if absgrad: means2d.absgrad = g_abs.view(means2d.shape)
+        g_bg = torch.from_numpy(np.einsum('ihw,ihwc->ic', T_end, g)) if ctx.needs_input_grad[4] else None
+        return g_means2d.view(means2d.shape), g_conics, g_opacities, g_colors, g_bg, None, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-096
 MODES = ('RGB', 'D', 'ED', 'RGB+D', 'RGB+ED')
@@ -680,8 +694,8 @@ _announced = []
 def _announce():
     if _announced: return
     _announced.append(True)
-    here = globals().get('__file__')
-    if here and not any((Path(here).parent/'__pycache__').glob(f'{Path(here).stem}._blend-*.nbi')): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
+    here, cache = globals().get('__file__'), Path(_blend.stats.cache_path or '.')
+    if here and not any(f.stat().st_mtime >= Path(here).stat().st_mtime for f in cache.glob('*._blend-*.nbi')): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
     if torch.get_num_threads() > 1 and os.environ.get('OMP_WAIT_POLICY', '').upper() != 'PASSIVE':
         warnings.warn("torch's idle threads slow the CPU rasterizer down: set OMP_WAIT_POLICY=PASSIVE in the environment before Python starts, or call torch.set_num_threads(1)", stacklevel=4)
 
@@ -796,14 +810,15 @@ def _camera_centers(viewmats): return -(viewmats[:, :3, :3].mT @ viewmats[:, :3,
 def _pack(s, batch, C, packed):
     "The splats as a flat list, with ids, the seen ones and where each image's begin"
     I, N = s.radii.shape[:2]
-    mask = (s.radii > 0).all(-1)
+    mask = (s.radii[..., 0] > 0) & (s.radii[..., 1] > 0)
     rows = mask.flatten().nonzero()[:, 0]
     first = np.concatenate([[0], np.cumsum(mask.sum(1).numpy(force=True))]).astype(np.int64)
     if not packed: return _Splats(s.means2d.view(*batch, C, N, 2), *(t.flatten(0, 1) for t in s[1:])), dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
     if len(rows) < I*N: s = _Splats(*(t.flatten(0, 1).index_select(0, rows) for t in s))
     else: s = _Splats(*(t.flatten(0, 1) for t in s))
     image = rows//N
-    return s, dict(batch_ids=image//C, camera_ids=image % C, gaussian_ids=rows % N), torch.arange(len(rows), device=rows.device), first
+    scene = image//C
+    return s, dict(batch_ids=scene, camera_ids=image - scene*C, gaussian_ids=rows - image*N), torch.arange(len(rows), device=rows.device), first
 
 def _channels(s, backgrounds, images, render_mode):
     "Colours with depth appended or instead, and a background of as many channels"
