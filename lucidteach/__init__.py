@@ -12,7 +12,7 @@ _names = {
     "compare": "distill.compare",
     "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",
-    "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize",
+    "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize", "Field": "create.field",
     "create": None, "show": None,   # the packages themselves, which can be called
     "stepper": "show.explorers",
 }
