@@ -36,7 +36,7 @@ def settings(prior, prompt, arm, **more):
 def scene(kind, prompt, c):
     if kind == "splats": return t3.Splats(t3.start(c, prompt), c)
     from lucidteach.create.field import Field
-    return t3.FieldScene(Field(), c)
+    return t3.FieldScene(Field(resolutions=(16, 32), samples=32), c)
 
 def nearest(image, prompt, camera):
     near = world.nearest_truth(image, prompt, camera=camera, starts=120)
@@ -71,7 +71,8 @@ def one(prior, judges, prompt, arm, kind, seed, variant, out, **more):
     "One run, its measures and its picture on disk; nothing where it is there"
     name = "-".join(v for v in ("create", kind, arm, variant, t3.folder_name(prompt), *([f"seed{seed}"] if seed else [])) if v)
     if (out/f"{name}.json").exists(): return
-    method, c = settings(prior, prompt, arm, seed=seed, **VARIANTS[variant], **more)
+    own = VARIANTS["ball" if kind == "field" else variant]         # a field begins as a soft ball
+    method, c = settings(prior, prompt, arm, seed=seed, **{**own, **more})
     began, cpu = time.perf_counter(), time.process_time()
     state = t3.State(scene(kind, prompt, c))
     for _ in t3.generate(prior, prompt, method, c, state=state): pass
