@@ -24,7 +24,7 @@ from lucidteach.prior import world
 from lucidteach.prior.exact import ImageSetPrior
 
 ROOT = Path(__file__).resolve().parents[2]
-LATENT, CHANNELS, BATCH, LR, KL, EDGES, AVERAGE = 16, (32, 32, 64), 8, 2e-3, 3e-4, .1, .998
+LATENT, CHANNELS, BATCH, LR, KL, EDGES, AVERAGE, COARSE, SINCE = 16, (32, 32, 64), 8, 2e-3, 3e-4, .1, .998, 2., 900   # after its first 900 steps the network was still blind to colour: the last term of the loss came then
 PROMPTS = ["a red mug", "a blue car", "a green house", "a yellow rocket", "a pink snowman", "an orange mushroom", "a purple table", "a brown teddy bear"]
 
 def write(path, text):
@@ -119,12 +119,12 @@ def make(latent=LATENT, channels=CHANNELS):
 
 def differences(x): return x.diff(dim=-1), x.diff(dim=-2)
 
-def loss(vae, x, noise):
-    "Absolute error of the picture and of its edges, and a little of KL(latent || N(0,1)); x in [-1,1]"
+def loss(vae, x, noise, coarse=COARSE):
+    "Absolute error of the picture, of its edges and of its 4x4 averages, and a little of KL(latent || N(0,1)); x in [-1,1]"
     q = vae.encode(x).latent_dist
     y = vae.decode((q.mean + q.std*noise).to(x)).sample.float()
     edges = sum((a - b).abs().mean() for a, b in zip(differences(y), differences(x)))
-    return (y - x).abs().mean() + EDGES*edges + KL*q.kl().float().mean()/q.mean[0].numel(), y
+    return (y - x).abs().mean() + EDGES*edges + coarse*F.avg_pool2d(y - x, 4).abs().mean() + KL*q.kl().float().mean()/q.mean[0].numel(), y
 
 def cropped(x, step, gen, size=32):
     "Three steps of four see a window of 32x32 pixels, for a quarter of the time"
@@ -151,7 +151,7 @@ def train(out, minutes, seed=0):
         for g in opt.param_groups: g["lr"] = LR*min((step + 1)/100, 1)
         x = cropped(batch(pool, BATCH, gen)*2 - 1, step, gen)
         noise = torch.randn(BATCH, LATENT, *(n//4 for n in x.shape[2:]), generator=gen)
-        with torch.autocast("cpu", torch.bfloat16): value, y = loss(vae, x, noise)
+        with torch.autocast("cpu", torch.bfloat16): value, y = loss(vae, x, noise, COARSE*(step >= SINCE))
         opt.zero_grad(); value.backward(); torch.nn.utils.clip_grad_norm_(params, 1.); opt.step()
         torch._foreach_lerp_(mean, [p.detach() for p in params], 1 - min(AVERAGE, (1 + step)/(10 + step)))
         step += 1; recent.append((value.item(), ((y.detach() - x)/2).square().mean().item()))
@@ -271,7 +271,7 @@ def members(others=256):
     rest = world.sample(others, 10, background=0., depth=0., corruption=0.)
     return torch.cat([torch.from_numpy(np.stack(images)), torch.from_numpy(rest.images)]), captions + ["something else"]*others
 
-def distil(out, steps=160):
+def distil(out, steps=120):
     from lucidteach.distill.compare import Settings, optimise
     images, captions = members()
     table, pictures = {}, {}
@@ -297,7 +297,7 @@ def rounded(v): return float(f"{v:.4g}") if isinstance(v, float) else {k: rounde
 def report(out):
     meta, parts = info(need(out/"vae.safetensors", "train")), {k: json.loads(need(out/f"{k}.json", k).read_text()) for k in ("rebuild", "gradient")}
     parts |= {k: info(need(out/f"{k}.safetensors", k))["table"] for k in ("descent", "distil")}
-    recipe = dict(millions=sum(p.numel() for p in make().parameters())/1e6, channels=list(CHANNELS), latent=[LATENT, 16, 16], batch=BATCH, rate=LR, kl=KL, edges=EDGES, average=AVERAGE, seed=meta["seed"],
+    recipe = dict(millions=sum(p.numel() for p in make().parameters())/1e6, channels=list(CHANNELS), latent=[LATENT, 16, 16], batch=BATCH, rate=LR, kl=KL, edges=EDGES, coarse=COARSE, coarse_since=SINCE, average=AVERAGE, seed=meta["seed"],
                   steps=meta["step"], processor_minutes=meta["seconds"]/60, processor=f"{platform.machine()}, one thread, bfloat16 autocast", torch=torch.__version__)
     write(ROOT/"nbs"/"1_prior"/"results"/"vae.json", json.dumps(rounded(dict(recipe=recipe, log=meta["log"], **parts)), indent=1) + "\n")
     figure(load_file(out/"descent.safetensors"), load_file(out/"distil.safetensors"), parts["descent"], ROOT/"images"/"vae_trial.png")
