@@ -6,20 +6,13 @@
 __all__ = ['rays', 'span', 'ray_weights', 'Field']
 
 # %% ../../nbs/4_create/42_field.ipynb #s42-003
-import json, math, os
-from pathlib import Path
-from types import SimpleNamespace
-
-# %% ../../nbs/4_create/42_field.ipynb #s42-004
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 import torch.nn.functional as F
 from ..splat.camera import Camera
 from ..splat.rasterize import Rendered
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-006
+# %% ../../nbs/4_create/42_field.ipynb #s42-005
 def rays(
     camera: Camera,   # B views
 ):                    # origins [B, H*W, 3] and directions [B, H*W, 3] in the world; depth 1 along the view
@@ -30,7 +23,7 @@ def rays(
     d = pixels @ (V[:, :3, :3].mT @ torch.linalg.inv(K)).mT
     return camera.centers[:, None].expand_as(d), d
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-010
+# %% ../../nbs/4_create/42_field.ipynb #s42-009
 def span(
     o: Tensor,        # origins [R, 3]
     d: Tensor,        # directions [R, 3]
@@ -43,7 +36,7 @@ def span(
     start, stop = torch.minimum(a, b).amax(-1).clamp_min(near), torch.maximum(a, b).amin(-1)
     return start, torch.maximum(start, stop)
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-014
+# %% ../../nbs/4_create/42_field.ipynb #s42-013
 def ray_weights(
     sigma: Tensor,   # densities [R, S], 1/length
     delta: Tensor,   # lengths of the bins [R, S] or [R, 1]
@@ -53,7 +46,7 @@ def ray_weights(
     T = torch.exp(-F.pad(depth, (1, 0)))
     return T[:, :-1]*-torch.expm1(-sigma*delta), T[:, -1]
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-021
+# %% ../../nbs/4_create/42_field.ipynb #s42-020
 class Field(nn.Module):
     "A radiance field in the cube [-extent, extent]^3 that begins as a soft grey ball; `.render(camera)` draws it, `.parameters()` are to be optimised."
     def __init__(self, resolutions=(16, 32, 64), channels: int = 4, hidden: int = 32, extent: float = 1., radius: float = .6,
@@ -70,7 +63,7 @@ class Field(nn.Module):
             self.first.weight.copy_(torch.randn(self.first.weight.shape, generator=g)*(2/self.first.in_features)**.5); self.first.bias.zero_()
             self.last.weight.zero_(); self.last.bias.zero_()
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-022
+# %% ../../nbs/4_create/42_field.ipynb #s42-021
 def _features(self, p: Tensor) -> Tensor:
     "What the grids hold at points [N, 3]: [N, levels * channels]"
     at = (p/self.extent).flip(-1).view(1, 1, 1, -1, 3)              # grid_sample wants the last axis first
@@ -87,7 +80,7 @@ def _forward(self, p: Tensor):
 
 Field.features, Field.ball, Field.forward = _features, _ball, _forward
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-029
+# %% ../../nbs/4_create/42_field.ipynb #s42-028
 def _march(self, o: Tensor, d: Tensor, samples: int = None, generator=None):
     "Rays [R, 3] -> colour on black [R, 3], alpha [R], expected depth [R] (0 where nothing is)"
     S, (start, stop) = samples or self.samples, span(o, d, self.extent)
@@ -100,7 +93,7 @@ def _march(self, o: Tensor, d: Tensor, samples: int = None, generator=None):
 
 Field.march = _march
 
-# %% ../../nbs/4_create/42_field.ipynb #s42-030
+# %% ../../nbs/4_create/42_field.ipynb #s42-029
 def _render(self, camera: Camera, background=None, *, samples: int = None, generator=None, depth: bool = True, chunk: int = 16384) -> Rendered:
     """Pictures as `Gaussians.render` gives them: rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], meta; differentiable in every parameter.
 
