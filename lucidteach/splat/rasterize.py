@@ -7,7 +7,7 @@ __all__ = ['ALPHA_MIN', 'ALPHA_MAX', 'T_MIN', 'f32', 'u64', 'TILE', 'MODES', 'Re
            'blend_dense', 'choose_backend', 'rasterization', 'render']
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-002
-import math, os, warnings
+import hashlib, math, os, warnings
 from collections import namedtuple
 from pathlib import Path
 import numba, numpy as np, torch
@@ -694,8 +694,8 @@ _announced = []
 def _announce():
     if _announced: return
     _announced.append(True)
-    here, cache = globals().get('__file__'), Path(_blend.stats.cache_path or '.')
-    if here and not any(f.stat().st_mtime >= Path(here).stat().st_mtime for f in cache.glob('*._blend-*.nbi')): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
+    here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
+    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
     if torch.get_num_threads() > 1 and os.environ.get('OMP_WAIT_POLICY', '').upper() != 'PASSIVE':
         warnings.warn("torch's idle threads slow the CPU rasterizer down: set OMP_WAIT_POLICY=PASSIVE in the environment before Python starts, or call torch.set_num_threads(1)", stacklevel=4)
 
