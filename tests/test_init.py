@@ -73,3 +73,44 @@ def test_an_empty_mesh_is_said(shape_pipe, monkeypatch):
 def test_no_model_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match='model_index.json'): points_from_text('a mug', model=tmp_path)
     with pytest.raises(FileNotFoundError, match='openai/shap-e'): points_from_text('a mug', model=str(tmp_path/'nowhere'))
+
+def test_the_shipped_model_draws_what_is_asked():
+    "A drawn cloud is nearer to true clouds of its own category than to those of the others"
+    from lucidteach.judge.metrics import chamfer
+    from lucidteach.prior.world import CATEGORIES, Thing
+    folder = init.TOY_POINTS
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 8e6
+    true = {c: init.true_points(Thing(c), 512)[0] for c in ('guitar', 'bottle', 'table', 'plane', 'castle', 'duck')}
+    for c in ('guitar', 'bottle', 'table', 'plane'):
+        p, colours = points_from_text(f'a red {c}', n=512, seed=0, steps=20)
+        assert min(true, key=lambda k: chamfer(p, true[k])) == c
+        assert p.isfinite().all() and 0 <= colours.min() <= colours.max() <= 1
+
+def test_more_points_than_the_model_draws():
+    p, c = points_from_text('a green cactus', n=1500, seed=0, steps=5)
+    assert p.shape == c.shape == (1500, 3)
+
+@pytest.mark.parametrize('prompt, says', [('', 'say what to draw'), ('a blurry photo', 'no object'), ('a red mog', 'mug')])
+def test_prompts_that_name_nothing(prompt, says):
+    with pytest.raises(ValueError, match=says): points_from_text(prompt)
+
+@pytest.mark.parametrize('data, says', [
+    (b'ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 0 1 1', 'cut off'),
+    (b'ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty half z\nend_header\n', 'half'),
+    (b'ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0', 'x, y, z'),
+    (b'ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\nnan 0 0', 'NaN'),
+    (b'not a ply', 'not a PLY')])
+def test_broken_ply_files_are_said(data, says, tmp_path):
+    (tmp_path/'a.ply').write_bytes(data)
+    with pytest.raises(ValueError, match=f'a.ply: .*{says}'): read_mesh(tmp_path/'a.ply')
+
+@pytest.mark.parametrize('text, says', [('f 1 2 3', 'no vertices'), ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9', 'not there'), ('v 0 0\n', 'no vertices'), ('v a b c\n', 'could not convert')])
+def test_broken_obj_files_are_said(text, says, tmp_path):
+    (tmp_path/'a.obj').write_text(text)
+    with pytest.raises(ValueError, match=f'a.obj: .*{says}'): read_mesh(tmp_path/'a.obj')
+
+def test_the_gaussians_of_a_scene_are_a_point_cloud_too(tmp_path):
+    g = Gaussians.primitive('torus', 50, rgb=(.2, .4, .6))
+    g.save(tmp_path/'scene.ply')
+    m = read_mesh(tmp_path/'scene.ply')
+    assert torch.allclose(m.points, g.means, atol=1e-6) and torch.allclose(m.colours, g.rgb, atol=1e-5)

@@ -105,7 +105,7 @@ def _read_ply(data: bytes) -> Mesh:
     body = _Body(data, start, kind)
     found = {name: _rows(body, count, columns) for name, count, columns in elements}
     v, f = found.get('vertex', {}), found.get('face', {})
-    if 'x' not in v: raise ValueError("no vertices with x, y, z")
+    if not {'x', 'y', 'z'} <= v.keys(): raise ValueError("no vertices with x, y, z")
     polygons = next((f[n] for n in ('vertex_indices', 'vertex_index') if n in f), [])
     return Mesh(_stack(v, 'x', 'y', 'z'), _ply_colours(v), _fans(polygons) if len(polygons) else None)
 
