@@ -1,4 +1,4 @@
-"The command line: `lucidteach compare`, `create`, `export`, `doctor`; heavy imports only inside the command that needs them"
+"The command line: `lucidteach compare`, `create`, `sweep`, `export`, `doctor`; heavy imports only inside the command that needs them"
 import argparse, sys
 
 def parser():
@@ -7,7 +7,7 @@ def parser():
     p = argparse.ArgumentParser(prog="lucidteach", description="A laboratory for score distillation where the truth is known.")
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_export, add_doctor): add(sub)
+    for add in (add_compare, add_create, add_sweep, add_export, add_doctor): add(sub)
     return p
 
 def add_run_options(p, steps, seed, out):
@@ -40,6 +40,17 @@ def add_create(sub):
     p.add_argument("--scene", help="a PLY to begin from")
     add_run_options(p, "updates", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders")
     p.set_defaults(run=create)
+
+def add_sweep(sub):
+    p = sub.add_parser("sweep", help="the study: where the noise comes from and what is subtracted, all else equal",
+                       description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.")
+    p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
+    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, rungs (default: %(default)s)")
+    p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
+    p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
+    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.set_defaults(run=sweep)
 
 def add_export(sub):
     p = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
@@ -74,6 +85,11 @@ def create(args):
     "Text to 3D; the report's path is the last line printed"
     from .create.text_to_3d import run_create
     return run_create(args)
+
+def sweep(args):
+    "The study's stages; the paired table is printed last"
+    from .judge.sweep import run_sweep
+    return run_sweep(args)
 
 def export(args):
     "A page or other formats of a scene"
