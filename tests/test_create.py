@@ -121,26 +121,28 @@ def test_paper_preset_from_a_folder(tmp_path):
     assert r.complete and r.settings.size == 512 and len(r.gaussians) == 81920 and r.table()[-1]["calls"] > 0
 
 CTRL_C = """
-import sys, time; sys.path.insert(0, {tests!r})
+import os, signal, sys; sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
+from pathlib import Path
 from test_create import prior, SMALL, t3
-slow = prior(); ask = slow.eps
-slow.eps = lambda *a: (time.sleep(.02), ask(*a))[1]
-r = t3.create("a red mug", "ism", prior=slow, preset="toy", out=sys.argv[1], mode="lines", **{{**SMALL, "save_seconds": 1e9, "every": 2}})
+told, out = prior(), Path(sys.argv[1])
+ask, left = told.eps, [sys.argv[2] == "interrupt"]
+def eps(*a):
+    if left[0] and (out/"panels"/"step-000004.png").exists(): left[0] = False; os.kill(os.getpid(), signal.SIGINT)
+    return ask(*a)
+told.eps = eps
+r = t3.create("a red mug", "ism", prior=told, preset="toy", out=out, mode="lines", **{{**SMALL, "save_seconds": 1e9, "every": 2}})
 sys.exit(130 if r.interrupted else 0)
 """
 def test_ctrl_c_leaves_a_checkpoint_and_a_message(tmp_path):
     "SIGINT: exit status 130, the step is said, everything is on disk, and the same call goes on to what the unbroken run makes"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    go = lambda: subprocess.Popen([sys.executable, "-c", CTRL_C.format(tests=os.path.dirname(__file__)), str(tmp_path)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    p = go()
-    while p.poll() is None and not (tmp_path/"panels"/"step-000004.png").exists(): time.sleep(.002)
-    p.send_signal(signal.SIGINT)
-    said = p.communicate(timeout=300)[0]
-    assert p.returncode == 130 and "Interrupted after step" in said and "goes on from there" in said
+    go = lambda how: subprocess.run([sys.executable, "-c", CTRL_C.format(tests=os.path.dirname(__file__)), str(tmp_path), how], env=env, capture_output=True, text=True, timeout=300)
+    p = go("interrupt"); said = p.stdout + p.stderr
+    assert p.returncode == 130 and "Interrupted after step" in said and "goes on from there" in said, said
     step = saved_step(tmp_path)
     assert 4 <= step < SMALL["steps"] and (tmp_path/"object.ply").exists() and "Interrupted" in (tmp_path/"report.html").read_text()
-    p = go(); said = p.communicate(timeout=300)[0]
+    p = go("go on"); said = p.stdout + p.stderr
     assert p.returncode == 0 and f"Going on from step {step}" in said and saved_step(tmp_path) == SMALL["steps"]
     whole = t3.create("a red mug", "ism", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "save_seconds": 1e9, "every": 2})
     assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, whole.gaussians.means)
