@@ -140,12 +140,15 @@ def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
         if any(not (out/f"{j.name}.json").exists() for j in todo): time.sleep(1)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-023
-def score_all(out, score):
-    "Score the pictures in `out` that have no scores yet: `score(images, prompts)` -> a dict per picture"
-    for path in sorted(Path(out).glob("*.json")):
-        to = path.with_suffix(".scores")
-        if to.exists(): continue
-        write_atomic(to, json.dumps(score(images_of(path.with_suffix(".png")), json.loads(path.read_text())["prompts"])))
+def score_all(out, score, mode: str = "auto"):
+    "Score the pictures in `out` that have no scores yet: `score(images, prompts, stage)` -> a dict per picture"
+    from lucidteach.show.live import Live
+    todo = [p for p in sorted(Path(out).glob("*.json")) if not p.with_suffix(".scores").exists()]
+    with Live(max(len(todo), 1), "scores", mode=mode if todo else "quiet") as live:
+        for k, path in enumerate(todo, 1):
+            head = json.loads(path.read_text())
+            write_atomic(path.with_suffix(".scores"), json.dumps(score(images_of(path.with_suffix(".png")), head["prompts"], head["stage"])))
+            live.update(k)
 
 def results(out) -> list:
     "A row per scored picture of the folder: the job's fields, the prompt and its scores"
@@ -237,8 +240,11 @@ def cost_of(prior, jobs) -> dict:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-040
 def scores(judges):
-    "`score` for score_all: both judges and the nearest truth"
-    return lambda images, prompts: [r | against_truth(i, p) for r, i, p in zip(judged(images, prompts, judges), images, prompts)]
+    "`score` for score_all: the judges and, except where they only choose a rate, the nearest truth"
+    def score(images, prompts, stage):
+        rows = judged(images, prompts, judges)
+        return rows if stage == "rate" else [r | against_truth(i, p) for r, i, p in zip(rows, images, prompts)]
+    return score
 
 def run_sweep(args) -> int:
     "`lucidteach sweep`: args has out, stages, steps, canvas, prior, device. Ends with the paired table"
