@@ -238,7 +238,7 @@ def cost_of(prior, jobs) -> dict:
     total = np.sum([np.multiply(per_step[j.arm], j.steps*len(j.prompts)) for j in jobs], 0)
     return dict(jobs=len(jobs), calls=round(total[0]), seconds=float(total[1]))
 
-# %% ../../nbs/5_judge/53_sweep.ipynb #s53-040
+# %% ../../nbs/5_judge/53_sweep.ipynb #s53-041
 def scores(judges):
     "`score` for score_all: the judges and, except where they only choose a rate, the nearest truth"
     def score(images, prompts, stage):
@@ -257,15 +257,16 @@ def run_sweep(args) -> int:
     for stage in stages:
         if stage == "rungs": save_rungs(args.out, prior, TEST_PROMPTS, Job("test", "sds", steps=args.steps))
         else:
-            jobs = [replace(j, canvas=args.canvas) for j in plan(stage, results(args.out), steps=args.steps)]
+            same = [r for r in results(args.out) if r["canvas"] == args.canvas]                     # a rate is chosen on its own canvas
+            jobs = [replace(j, canvas=args.canvas) for j in plan(stage, same, steps=args.steps)]
             todo = [j for j in jobs if not (Path(args.out)/f"{j.name}.json").exists()]
             if todo: print("{}: {jobs} jobs, {calls:,} network calls, about {time}".format(stage, **(c := cost_of(prior, todo)), time=clock_text(c["seconds"])))
             sweep(args.out, jobs, prior)
         score_all(args.out, score)
-    if test := [r for r in results(args.out) if r["stage"] in ("test", "seeds")]: print(paired(test))
+    if test := [r for r in results(args.out) if r["stage"] in ("test", "seeds") and r["canvas"] == args.canvas]: print(paired(test))
     return 0
 
-# %% ../../nbs/5_judge/53_sweep.ipynb #s53-059
+# %% ../../nbs/5_judge/53_sweep.ipynb #s53-060
 def verdict(differences) -> dict:
     "Mean and 95 % bootstrap interval of paired differences (positive as claimed), and what they say of the claim"
     d = np.asarray(differences, float); d = d[np.isfinite(d)]
