@@ -125,6 +125,7 @@ import os, signal, sys; sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
 from pathlib import Path
 from test_create import prior, SMALL, t3
+signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell that starts a suite in the background lets it ignore Ctrl-C
 told, out = prior(), Path(sys.argv[1])
 ask, left = told.eps, [sys.argv[2] == "interrupt"]
 def eps(*a):
