@@ -90,6 +90,7 @@ def _alpha_dense(means2d, conics, opacities, width, height):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-050
 f32, u64 = np.float32, np.uint64
+_ALPHA_MIN = f32(ALPHA_MIN)
 _EXACT = dict(cache=True, error_model='numpy', fastmath={'contract'})          # a*b + c in one rounding, nothing else
 _FAST = dict(cache=True, error_model='numpy', fastmath=True)
 TILE = 16
@@ -107,12 +108,10 @@ def _rotation(q):
 @njit(parallel=True, **_EXACT)
 def _covariances(quats, scales, out):
     for i in prange(len(quats)):
-        s, R = scales[i], _rotation(quats[i])[5]
-        e = 0
-        for a in range(3):
-            for b in range(a, 3):
-                out[i, e] = R[a][0]*R[b][0]*s[0]*s[0] + R[a][1]*R[b][1]*s[1]*s[1] + R[a][2]*R[b][2]*s[2]*s[2]
-                e += 1
+        s, (x, y, z) = scales[i], _rotation(quats[i])[5]                            # M = R S by rows
+        x, y, z = (x[0]*s[0], x[1]*s[1], x[2]*s[2]), (y[0]*s[0], y[1]*s[1], y[2]*s[2]), (z[0]*s[0], z[1]*s[1], z[2]*s[2])
+        out[i, 0] = _dot(x, x); out[i, 1] = _dot(x, y); out[i, 2] = _dot(x, z)
+        out[i, 3] = _dot(y, y); out[i, 4] = _dot(y, z); out[i, 5] = _dot(z, z)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-053
 @njit(**_EXACT)
@@ -148,12 +147,12 @@ def _tangent(p, V, K, width, height):
     y = V[1, 0]*p[0] + V[1, 1]*p[1] + V[1, 2]*p[2] + V[1, 3]
     z = V[2, 0]*p[0] + V[2, 1]*p[1] + V[2, 2]*p[2] + V[2, 3]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    mx, my = .15*width/fx, .15*height/fy
-    tx = min(max(x/z, -cx/fx - mx), (width - cx)/fx + mx); ty = min(max(y/z, -cy/fy - my), (height - cy)/fy + my)
-    a, b = fx/z, fy/z
+    ix, iy, iz = 1/fx, 1/fy, 1/z
+    tx = min(max(x*iz, (-cx - .15*width)*ix), (1.15*width - cx)*ix); ty = min(max(y*iz, (-cy - .15*height)*iy), (1.15*height - cy)*iy)
+    a, b = fx*iz, fy*iz
     U0 = (a*(V[0, 0] - tx*V[2, 0]), a*(V[0, 1] - tx*V[2, 1]), a*(V[0, 2] - tx*V[2, 2]))
     U1 = (b*(V[1, 0] - ty*V[2, 0]), b*(V[1, 1] - ty*V[2, 1]), b*(V[1, 2] - ty*V[2, 2]))
-    return x, y, z, tx, ty, a, b, U0, U1
+    return x, y, z, iz, tx, ty, a, b, U0, U1
 
 @njit(**_EXACT)
 def _times(S, u):
@@ -165,35 +164,36 @@ def _times(S, u):
 def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii):
     "Outputs [I, N, ...] for I = B*C images; Gaussians are [B, N, ...]. What is not drawn keeps radius 0 and a harmless conic."
     I, N = depths.shape
-    for job in prange(I*N):
-        im, n = job//N, job % N
-        g = im//C*N + n
-        x, y, z, tx, ty, a, b, U0, U1 = _tangent(means[g], V[im], K[im], width, height)
-        depths[im, n] = z
-        conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
-        radii[im, n, 0] = 0; radii[im, n, 1] = 0
-        if not (z >= near and z <= far): continue
-        W0, W1 = _times(cov6[g], U0), _times(cov6[g], U1)
-        xx, xy, yy = _dot(U0, W0), _dot(U0, W1), _dot(U1, W1)
-        det0 = xx*yy - xy*xy
-        xx += eps2d; yy += eps2d
-        det = xx*yy - xy*xy
-        if not det > 0: continue
-        u, v = a*x + K[im, 0, 2], b*y + K[im, 1, 2]
-        r = math.sqrt(max(det0/det, 1e-12))
-        o = opacities[g]*(r if antialiased else 1.)
-        if o < ALPHA_MIN: continue
-        extent = min(3.33, math.sqrt(2*math.log(255*o)))
-        rx, ry = math.ceil(extent*math.sqrt(xx)), math.ceil(extent*math.sqrt(yy))
-        if rx <= clip and ry <= clip: continue
-        if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
-        radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
-        means2d[im, n, 0] = u; means2d[im, n, 1] = v; rho[im, n] = r
-        conics[im, n, 0] = yy/det; conics[im, n, 1] = -xy/det; conics[im, n, 2] = xx/det
+    for n in prange(N):
+        for im in range(I):
+            g = im//C*N + n
+            x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(means[g], V[im], K[im], width, height)
+            depths[im, n] = z
+            conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
+            radii[im, n, 0] = 0; radii[im, n, 1] = 0
+            if not (z >= near and z <= far): continue
+            W0, W1 = _times(cov6[g], U0), _times(cov6[g], U1)
+            xx, xy, yy = _dot(U0, W0), _dot(U0, W1), _dot(U1, W1)
+            det0 = xx*yy - xy*xy
+            xx += eps2d; yy += eps2d
+            det = xx*yy - xy*xy
+            if not det > 0: continue
+            u, v = a*x + K[im, 0, 2], b*y + K[im, 1, 2]
+            idet = 1/det
+            r = math.sqrt(max(det0*idet, 1e-12)) if antialiased else 1.
+            o = opacities[g]*r
+            if o < ALPHA_MIN: continue
+            extent = min(3.33, math.sqrt(2*math.log(f32(255*o))))
+            rx, ry = math.ceil(extent*math.sqrt(xx)), math.ceil(extent*math.sqrt(yy))
+            if rx <= clip and ry <= clip: continue
+            if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
+            radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
+            means2d[im, n, 0] = u; means2d[im, n, 1] = v; rho[im, n] = r
+            conics[im, n, 0] = yy*idet; conics[im, n, 1] = -xy*idet; conics[im, n, 2] = xx*idet
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-061
 @njit(parallel=True, **_EXACT)
-def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii, g_means2d, g_conics, g_depths, g_rho, g_means, g_cov6, g_V):
+def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii, g_means2d, g_conics, g_depths, g_rho, g_means, g_cov6, g_V, pose):
     "g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself"
     N, chunks = conics.shape[1], len(g_V)
     for chunk in prange(chunks):
@@ -203,7 +203,7 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 im = g//N*C + c
                 if radii[im, n, 0] == 0: continue
                 Vi, Ki, gV = V[im], K[im], g_V[chunk, im]
-                x, y, z, tx, ty, a, b, U0, U1 = _tangent(p, Vi, Ki, width, height)
+                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, Vi, Ki, width, height)
                 A, B, D = conics[im, n, 0], conics[im, n, 1], conics[im, n, 2]
                 gA, gB, gD = g_conics[im, n, 0], .5*g_conics[im, n, 1], g_conics[im, n, 2]
                 m00, m01, m10, m11 = A*gA + B*gB, A*gB + B*gD, B*gA + D*gB, B*gB + D*gD       # Q G_Q
@@ -213,24 +213,25 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                     det = 1/(A*D - B*B); xx, xy, yy = D*det, -B*det, A*det
                     h0, h1 = .5*gr/(r*det), .5*gr*r/det
                     gxx += h0*(yy - eps2d) - h1*yy; gyy += h0*(xx - eps2d) - h1*xx; gxy -= (h0 - h1)*xy
-                W0, W1 = _times(S, U0), _times(S, U1)
-                e = 0
-                for i in range(3):
-                    for j in range(i, 3):
-                        g_cov6[g, e] += gxx*U0[i]*U0[j] + gxy*(U0[i]*U1[j] + U1[i]*U0[j]) + gyy*U1[i]*U1[j]
-                        e += 1
-                gu = (2*(gxx*W0[0] + gxy*W1[0]), 2*(gxx*W0[1] + gxy*W1[1]), 2*(gxx*W0[2] + gxy*W1[2]))
-                gv = (2*(gxy*W0[0] + gyy*W1[0]), 2*(gxy*W0[1] + gyy*W1[1]), 2*(gxy*W0[2] + gyy*W1[2]))
+                P = (gxx*U0[0] + gxy*U1[0], gxx*U0[1] + gxy*U1[1], gxx*U0[2] + gxy*U1[2])      # U^T G_C by columns
+                Q = (gxy*U0[0] + gyy*U1[0], gxy*U0[1] + gyy*U1[1], gxy*U0[2] + gyy*U1[2])
+                g_cov6[g, 0] += U0[0]*P[0] + U1[0]*Q[0]; g_cov6[g, 1] += U0[0]*P[1] + U1[0]*Q[1]; g_cov6[g, 2] += U0[0]*P[2] + U1[0]*Q[2]
+                g_cov6[g, 3] += U0[1]*P[1] + U1[1]*Q[1]; g_cov6[g, 4] += U0[1]*P[2] + U1[1]*Q[2]; g_cov6[g, 5] += U0[2]*P[2] + U1[2]*Q[2]
+                gu, gv = _times(S, (2*P[0], 2*P[1], 2*P[2])), _times(S, (2*Q[0], 2*Q[1], 2*Q[2]))
                 V2 = (Vi[2, 0], Vi[2, 1], Vi[2, 2])
-                gtx = -a*_dot(gu, V2) if tx == x/z else 0.
-                gty = -b*_dot(gv, V2) if ty == y/z else 0.
+                gtx = -a*_dot(gu, V2) if tx == x*iz else 0.
+                gty = -b*_dot(gv, V2) if ty == y*iz else 0.
                 gm0, gm1 = g_means2d[im, n, 0], g_means2d[im, n, 1]
-                gx, gy = gm0*a + gtx/z, gm1*b + gty/z
-                gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))/z
-                for i in range(3):
-                    g_means[g, i] += Vi[0, i]*gx + Vi[1, i]*gy + Vi[2, i]*gz
-                    gV[0, i] += gx*p[i] + a*gu[i]; gV[1, i] += gy*p[i] + b*gv[i]; gV[2, i] += gz*p[i] - a*tx*gu[i] - b*ty*gv[i]
-                gV[0, 3] += gx; gV[1, 3] += gy; gV[2, 3] += gz
+                gx, gy = gm0*a + gtx*iz, gm1*b + gty*iz
+                gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))*iz
+                g_means[g, 0] += Vi[0, 0]*gx + Vi[1, 0]*gy + Vi[2, 0]*gz
+                g_means[g, 1] += Vi[0, 1]*gx + Vi[1, 1]*gy + Vi[2, 1]*gz
+                g_means[g, 2] += Vi[0, 2]*gx + Vi[1, 2]*gy + Vi[2, 2]*gz
+                if not pose: continue
+                a2, b2 = -a*tx, -b*ty
+                gV[0, 0] += gx*p[0] + a*gu[0]; gV[0, 1] += gx*p[1] + a*gu[1]; gV[0, 2] += gx*p[2] + a*gu[2]; gV[0, 3] += gx
+                gV[1, 0] += gy*p[0] + b*gv[0]; gV[1, 1] += gy*p[1] + b*gv[1]; gV[1, 2] += gy*p[2] + b*gv[2]; gV[1, 3] += gy
+                gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
 def _np(t, dtype=np.float32): return np.ascontiguousarray(t.detach().numpy(), dtype=dtype)
@@ -255,7 +256,7 @@ class _Project(torch.autograd.Function):
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
         g_means, g_cov6, g_V = np.zeros(m.shape), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
-        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g) for g in grads[:4]), g_means, g_cov6, g_V)
+        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g) for g in grads[:4]), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
         means, quats, scales, cov6 = ctx.saved_tensors
         t = lambda a: torch.from_numpy(a).float()
         if cov6 is not None: return t(g_means), None, None, t(g_cov6*[1, 2, 2, 1, 2, 1]), t(g_V.sum(0)), None, None, None, None
@@ -356,17 +357,26 @@ class _Colors(torch.autograd.Function):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-073
 @njit(parallel=True, **_EXACT)
-def _splats(means2d, conics, opacities, width, height, rec, box):
-    "rec [M, 9] = u, v, a, b, c, opacity, sigma_max, half height, half width;  box [M, 4] = first and last+1 pixel in x, in y"
-    for i in prange(len(rec)):
+def _splats(means2d, conics, opacities, order, width, height, rec, box):
+    """rec [M, 16] = u, v, a, b, c, opacity, sigma_max, half height, half width, where a column's first row is (d_x), 1/(b^2+c^2),
+    four colours (see _paint), where a row's right end is (d_y);  box [M, 4] = first and last+1 pixel in x, in y. Row j is splat order[j]."""
+    for j in prange(len(order)):
+        i = order[j]
         A, B, C, o = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2]), float(opacities[i])
-        a = math.sqrt(.5*A); b = .5*B/a; c = math.sqrt(max(.5*C - b*b, 1e-12))
-        top = math.log(255*max(o, ALPHA_MIN)) + 1e-3
-        ry = math.sqrt(top)/c; rx = ry*math.sqrt(b*b + c*c)/a
+        a = math.sqrt(.5*A); b = .5*B/a; c = math.sqrt(max(.5*C - b*b, 1e-12)); s = math.sqrt(b*b + c*c)
+        top = math.log(f32(255)*max(opacities[i], _ALPHA_MIN)) + 1e-3
+        ry = math.sqrt(top)/c; rx = ry*s/a
         u, v = float(means2d[i, 0]), float(means2d[i, 1])
-        rec[i, 0] = u; rec[i, 1] = v; rec[i, 2] = a; rec[i, 3] = b; rec[i, 4] = c; rec[i, 5] = o; rec[i, 6] = top; rec[i, 7] = ry; rec[i, 8] = rx
-        box[i, 0] = int(min(max(u - rx + .5, 0.), width)); box[i, 1] = int(min(max(u + rx + .5, 0.), width))
-        box[i, 2] = int(min(max(v - ry + .5, 0.), height)); box[i, 3] = int(min(max(v + ry + .5, 0.), height))
+        rec[j, 0] = u; rec[j, 1] = v; rec[j, 2] = a; rec[j, 3] = b; rec[j, 4] = c; rec[j, 5] = o; rec[j, 6] = top; rec[j, 7] = ry; rec[j, 8] = rx
+        rec[j, 9] = -b*ry/a; rec[j, 10] = 1/(s*s); rec[j, 15] = -b*ry/s
+        box[j, 0] = int(min(max(u - rx + .5, 0.), width)); box[j, 1] = int(min(max(u + rx + .5, 0.), width))
+        box[j, 2] = int(min(max(v - ry + .5, 0.), height)); box[j, 3] = int(min(max(v + ry + .5, 0.), height))
+
+@njit(parallel=True, **_EXACT)
+def _paint(colors, order, rec):
+    "Columns 11 to 14 of rec: up to four colours"
+    for j in prange(len(order)):
+        for c in range(4): rec[j, 11 + c] = colors[order[j], c] if c < colors.shape[1] else 0
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-076
 @njit(**_EXACT)
@@ -389,9 +399,8 @@ def _sort_by_depth(depths, rows, first):
 @njit(**_FAST)
 def _touched(rec, i, ty, x0, x1):
     "First and last+1 tile that splat i touches in the row of tiles ty"
-    b, c, top, ia = rec[i, 3], rec[i, 4], rec[i, 6], f32(1)/rec[i, 2]
+    b, c, top, ia, star = rec[i, 3], rec[i, 4], rec[i, 6], f32(1)/rec[i, 2], rec[i, 15]
     y0 = f32(ty*TILE) + f32(.5) - rec[i, 1]; y1 = y0 + f32(TILE - 1)
-    star = -b*math.sqrt(top/(b*b + c*c))/c
     yr, yl = min(max(star, y0), y1), min(max(-star, y0), y1)
     right = rec[i, 0] + ia*(math.sqrt(max(top - (c*yr)*(c*yr), f32(0))) - b*yr) + f32(.5)
     left = rec[i, 0] - ia*(math.sqrt(max(top - (c*yl)*(c*yl), f32(0))) + b*yl) + f32(.5)
@@ -399,45 +408,78 @@ def _touched(rec, i, ty, x0, x1):
     if lo >= hi: return 0, 0
     return lo//TILE, (hi + TILE - 1)//TILE
 
+@njit(**_EXACT)
+def _tile_box(box, i):
+    x0, x1, y0, y1 = box[i, 0], box[i, 1], box[i, 2], box[i, 3]
+    if x0 >= x1 or y0 >= y1: return 0, 0, 0, 0
+    return x0//TILE, (x1 + TILE - 1)//TILE, y0//TILE, (y1 + TILE - 1)//TILE
+
+@njit(parallel=True, **_EXACT)
+def _bound_pairs(box, shares, bound):
+    "bound [jobs]: not fewer pairs than each share of splats has"
+    for job in prange(len(shares) - 1):
+        for j in range(shares[job], shares[job + 1]):
+            t0, t1, r0, r1 = _tile_box(box, j)
+            bound[job] += (t1 - t0)*(r1 - r0)
+
 @njit(parallel=True, **_FAST)
-def _fill_tiles(rec, box, order, first, tiles_x, place, ids, write):
-    "rec, box and order in depth order; place [I, shares, tiles]: counts up (write False), or says where the next id goes (write True)"
-    I, shares = place.shape[:2]
-    for job in prange(I*shares):
-        im, share = job//shares, job % shares
-        n, p = first[im + 1] - first[im], place[im, share]
-        for j in range(first[im] + n*share//shares, first[im] + n*(share + 1)//shares):
-            x0, x1, y0, y1 = box[j, 0], box[j, 1], box[j, 2], box[j, 3]
-            if x0 >= x1 or y0 >= y1: continue
-            t0, t1 = x0//TILE, (x1 + TILE - 1)//TILE
-            simple = t1 - t0 == 1 or y1 - y0 <= TILE                    # too small to have empty corners worth a test
-            for ty in range(y0//TILE, (y1 + TILE - 1)//TILE):
+def _find_pairs(rec, box, shares, tiles_x, begin, end, pairs, count, per_splat):
+    "Each share of the splats, nearest first, writes (tile, splat) from begin[job] on; count [jobs, tiles]"
+    for job in prange(len(begin)):
+        m = begin[job]
+        for j in range(shares[job], shares[job + 1]):
+            before = m
+            t0, t1, r0, r1 = _tile_box(box, j)
+            simple = t1 - t0 == 1 or box[j, 3] - box[j, 2] <= TILE      # too small to have empty corners worth a test
+            for ty in range(r0, r1):
                 a, b = t0, t1
-                if not simple: a, b = _touched(rec, j, ty, x0, x1)
+                if not simple: a, b = _touched(rec, j, ty, box[j, 0], box[j, 1])
                 for t in range(ty*tiles_x + a, ty*tiles_x + b):
-                    if write: ids[p[t]] = order[j]
-                    p[t] += 1
+                    pairs[m, 0] = t; pairs[m, 1] = j; count[job, t] += 1
+                    m += 1
+            per_splat[j] = m - before
+        end[job] = m
+
+@njit(parallel=True, **_EXACT)
+def _sort_by_tile(pairs, begin, end, place, ids):
+    "place [jobs, tiles]: where in ids each tile's splats of each share go"
+    for job in prange(len(begin)):
+        for m in range(begin[job], end[job]):
+            t = pairs[m, 0]
+            ids[place[job, t]] = pairs[m, 1]
+            place[job, t] += 1
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-080
-def _tile_lists(rec, box, depths, seen, first, width, height):
-    "start [I*tiles + 1] and ids: the splats of each tile, nearest first"
-    tiles_x, tiles = -(-width//TILE), -(-width//TILE)*-(-height//TILE)
-    images, order = len(first) - 1, seen.copy()
+def _records(means2d, conics, opacities, depths, seen, first, width, height):
+    "rec and box of the seen splats, each image's nearest first, and order: which splat each of them is"
+    order = seen.astype(np.int32)
     _sort_by_depth(depths, order, first)
-    rec, box = rec.take(order, 0), box.take(order, 0)                                         # read in a row from here on
-    place = np.zeros((images, _threads() if images < _threads() else 1, tiles), np.int64)
-    _fill_tiles(rec, box, order, first, tiles_x, place, np.empty(0, np.int32), False)
-    counts = place.transpose(0, 2, 1).flatten()                                     # image, tile, share
-    ends = np.cumsum(counts)
-    place[:] = (ends - counts).reshape(images, tiles, -1).transpose(0, 2, 1)
-    ids, per_tile = np.empty(ends[-1], np.int32), counts.reshape(images*tiles, -1).sum(1)
-    _fill_tiles(rec, box, order, first, tiles_x, place, ids, True)
-    return np.concatenate([[0], np.cumsum(per_tile)]), ids
+    rec, box = torch.empty(len(order), 16).numpy(), np.empty((len(order), 4), np.int32)          # torch's memory begins at a cache line
+    _splats(means2d, conics, opacities, order, width, height, rec, box)
+    return rec, box, order
+
+def _tile_lists(rec, box, first, width, height):
+    "start [I*tiles + 1] and ids: the records of each tile, nearest first; and the number of tiles of each record"
+    tiles_x, tiles = -(-width//TILE), -(-width//TILE)*-(-height//TILE)
+    images = len(first) - 1
+    parts = _threads() if images < _threads() else 1
+    shares = np.append((first[:-1, None] + np.diff(first)[:, None]*np.arange(parts)//parts).ravel(), first[-1])
+    bound = np.zeros(images*parts, np.int64)
+    _bound_pairs(box, shares, bound)
+    begin, end, per_splat = np.cumsum(bound) - bound, bound.copy(), np.zeros(len(rec), np.int32)
+    pairs, count = np.empty((bound.sum(), 2), np.int32), np.zeros((images*parts, tiles), np.int64)
+    _find_pairs(rec, box, shares, tiles_x, begin, end, pairs, count, per_splat)
+    by_tile = count.reshape(images, parts, tiles).transpose(0, 2, 1)                 # image, tile, share
+    ends = np.cumsum(by_tile)
+    place = (ends.reshape(by_tile.shape) - by_tile).transpose(0, 2, 1).reshape(count.shape)
+    ids = np.empty(ends[-1], np.int32)
+    _sort_by_tile(pairs, begin, end, place.copy(), ids)
+    return np.append(place.reshape(images, parts, tiles)[:, 0], ends[-1]), ids, per_splat
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-083
 _nodes = np.cos(np.pi*(np.arange(64) + .5)/64)*.375 - .375                        # Chebyshev nodes of [-.75, 0]
 _P0, _P1, _P2, _P3, _P4, _P5 = (f32(c) for c in np.polynomial.Polynomial.fit(_nodes, np.exp(_nodes), 5, w=np.exp(-_nodes)).convert().coef)
-_SMALL, _ALPHA_MIN, _ALPHA_MAX, _T_MIN = f32(-6), f32(ALPHA_MIN), f32(ALPHA_MAX), f32(T_MIN)
+_SMALL, _ALPHA_MAX, _T_MIN = f32(-6), f32(ALPHA_MAX), f32(T_MIN)
 
 @njit(inline='always', **_FAST)
 def _exp(x):
@@ -450,17 +492,15 @@ def _exp(x):
 @njit(**_FAST)
 def _touched_rows(rec, i, ox, oy, half, open_rows):
     "First and last+1 row of a half tile that splat i touches, within its open rows"
-    a, b, c, top = rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 6]
-    s = b*b + c*c; ia = f32(1)/s
+    a, b, c, top, star, ia = rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 6], rec[i, 9], rec[i, 10]
     x0 = f32(ox + 8*half) + f32(.5) - rec[i, 0]; x1 = x0 + f32(7)
-    star = -b*math.sqrt(top)/(a*c)
-    lo, hi = min(max(-star, x0), x1), min(max(star, x0), x1)
-    at = rec[i, 1] + f32(.5) - f32(oy)
-    up = ia*(math.sqrt(max(s*top - (a*c*lo)*(a*c*lo), f32(0))) + a*b*lo)
-    down = ia*(math.sqrt(max(s*top - (a*c*hi)*(a*c*hi), f32(0))) - a*b*hi)
-    outside = x0 > rec[i, 8] or x1 < -rec[i, 8]
-    if outside: return 0, 0
-    return max(open_rows[half, 0], int(max(at - up, f32(0)))), min(open_rows[half, 1], int(min(max(at + down, f32(0)), f32(TILE))))
+    if x0 > rec[i, 8] or x1 < -rec[i, 8]: return 0, 0
+    lo, hi, at = min(max(-star, x0), x1), min(max(star, x0), x1), rec[i, 1] + f32(.5) - f32(oy)
+    stop, ac = (b*b + c*c)*top, a*c
+    up = ia*(math.sqrt(max(stop - (ac*lo)*(ac*lo), f32(0))) + a*b*lo)
+    down = ia*(math.sqrt(max(stop - (ac*hi)*(ac*hi), f32(0))) - a*b*hi)
+    r0, r1 = max(open_rows[half, 0], int(max(at - up, f32(0)))), min(open_rows[half, 1], int(min(max(at + down, f32(0)), f32(TILE))))
+    return r0//2, (r1 + 1)//2 if r1 > r0 else 0
 
 @njit(**_FAST)
 def _close_rows(T, open_rows):
@@ -488,7 +528,7 @@ def _open_tile(buf, planes, open_rows, rows, cols):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-087
 @njit(parallel=True, **_FAST)
-def _blend(rec, colors, start, ids, width, height, background, image, T_end, used, threads):
+def _blend(rec, start, ids, width, height, background, image, T_end, used, threads):
     "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
@@ -502,23 +542,24 @@ def _blend(rec, colors, start, ids, width, height, background, image, T_end, use
             for j in range(start[tile], start[tile + 1]):
                 i = ids[j]
                 mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
-                c0, c1, c2, c3 = colors[i, 0], colors[i, 1], colors[i, 2], colors[i, 3]
+                c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
                     r0, r1 = _touched_rows(rec, i, ox, oy, half, open_rows)
-                    at = u64(half*128 + r0*8)
-                    for k in range(at, at + u64(max(r1 - r0, 0)*8)):
-                        dy = buf[u64(6)*px + k] - mv
-                        u = a*(buf[u64(5)*px + k] - mu) + b*dy; v = c*dy
-                        alpha = min(o*_exp(-(u*u + v*v)), _ALPHA_MAX)
-                        alpha = alpha if alpha >= _ALPHA_MIN else f32(0)
-                        T = buf[k]; T_next = T*(f32(1) - alpha)
-                        open_ = T_next > _T_MIN
-                        w = alpha*T if open_ else f32(0)
-                        buf[k] = T_next if open_ else -abs(T)
-                        buf[px + k] += w*c0
-                        buf[u64(2)*px + k] += w*c1
-                        buf[u64(3)*px + k] += w*c2
-                        buf[u64(4)*px + k] += w*c3
+                    for pair in range(r0, r1):
+                        at = u64(half*128 + pair*16)
+                        for k in range(at, at + u64(16)):
+                            dy = buf[u64(6)*px + k] - mv
+                            u = a*(buf[u64(5)*px + k] - mu) + b*dy; v = c*dy
+                            alpha = min(o*_exp(-(u*u + v*v)), _ALPHA_MAX)
+                            alpha = alpha if alpha >= _ALPHA_MIN else f32(0)
+                            T = buf[k]; T_next = T*(f32(1) - alpha)
+                            open_ = T_next > _T_MIN
+                            w = alpha*T if open_ else f32(0)
+                            buf[k] = T_next if open_ else -abs(T)
+                            buf[px + k] += w*c0
+                            buf[u64(2)*px + k] += w*c1
+                            buf[u64(3)*px + k] += w*c2
+                            buf[u64(4)*px + k] += w*c3
                 if (j - start[tile]) & 7 == 7 and _close_rows(buf, open_rows):
                     used[tile] = j + 1
                     break
@@ -530,7 +571,7 @@ def _blend(rec, colors, start, ids, width, height, background, image, T_end, use
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-090
 @njit(parallel=True, **_FAST)
-def _blend_vjp(rec, colors, start, ids, used, width, height, R0, g_image, absgrad, acc, threads):
+def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_alpha, absgrad, acc, threads):
     "acc [threads, M, 12]: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
@@ -543,16 +584,19 @@ def _blend_vjp(rec, colors, start, ids, used, width, height, R0, g_image, absgra
             for r in range(rows):
                 for x in range(cols):
                     p = x//8*128 + r*8 + x % 8
-                    buf[TILE*TILE + p] = R0[im, oy + r, ox + x]
-                    for c in range(g_image.shape[3]): buf[(2 + c)*TILE*TILE + p] = g_image[im, oy + r, ox + x, c]
+                    R = -T_end[im, oy + r, ox + x]*g_alpha[im, oy + r, ox + x, 0]
+                    for c in range(g_image.shape[3]):
+                        g = g_image[im, oy + r, ox + x, c]
+                        buf[(2 + c)*TILE*TILE + p] = g; R += g*image[im, oy + r, ox + x, c]
+                    buf[TILE*TILE + p] = R
             for j in range(start[tile], used[tile]):
                 i = ids[j]
                 mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
-                c0, c1, c2, c3 = colors[i, 0], colors[i, 1], colors[i, 2], colors[i, 3]
+                c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
                     r0, r1 = _touched_rows(rec, i, ox, oy, half, open_rows)
                     if r1 <= r0: continue
-                    first, last = u64(half*128 + r0*8), u64(half*128 + r1*8)
+                    first, last = u64(half*128 + r0*16), u64(half*128 + r1*16)
                     s0, sx, sy, sxx, sxy, syy, k0, k1, k2, k3 = f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0)
                     for k in range(first, last):
                         dx = buf[u64(7)*px + k] - mu; dy = buf[u64(8)*px + k] - mv
@@ -588,42 +632,44 @@ def _blend_vjp(rec, colors, start, ids, used, width, height, R0, g_image, absgra
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
 @njit(parallel=True, **_EXACT)
-def _from_sums(acc, rec, conics, g_means2d, g_conics, g_opacities, g_colors, g_abs):
+def _from_sums(acc, rec, order, g_means2d, g_conics, g_opacities, g_colors, g_abs):
     "The sums [threads, M, 12] of `_blend_vjp` as gradients of what was drawn"
-    for i in prange(len(rec)):
-        s, o, A, B, C = acc[0, i], rec[i, 5], conics[i, 0], conics[i, 1], conics[i, 2]
+    for r in prange(len(order)):
+        i, s, o = order[r], acc[0, r], rec[r, 5]
+        a, b, c = rec[r, 2], rec[r, 3], rec[r, 4]
+        A, B, C = 2*a*a, 2*a*b, 2*(b*b + c*c)
         for k in range(1, len(acc)):
-            for j in range(12): s[j] += acc[k, i, j]
+            for j in range(12): s[j] += acc[k, r, j]
         g_means2d[i, 0] = o*(A*s[1] + B*s[2]); g_means2d[i, 1] = o*(B*s[1] + C*s[2])
         g_conics[i, 0] = -.5*o*s[3]; g_conics[i, 1] = -o*s[4]; g_conics[i, 2] = -.5*o*s[5]
         g_opacities[i] = s[0]
         for j in range(g_colors.shape[1]): g_colors[i, j] = s[6 + j]
-        for j in range(2): g_abs[i, j] = o*s[10 + j]
+        for j in range(2*min(len(g_abs), 1)): g_abs[i, j] = o*s[10 + j]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-092
 class _Blend(torch.autograd.Function):
     "means2d [...,2], conics [M,3], opacities [M], colors [M,D], backgrounds [I,D], D <= 4 -> image [I,H,W,D], alpha [I,H,W,1]"
     @staticmethod
     def forward(ctx, means2d, conics, opacities, colors, backgrounds, lists, width, height, absgrad):
-        rec, start, ids = lists
+        rec, order, start, ids = lists
         (I, D), tiles = backgrounds.shape, len(start) - 1
         image, T_end, used = np.empty((I, height, width, D), np.float32), np.empty((I, height, width), np.float32), np.empty(tiles, np.int64)
-        col = np.zeros((len(rec), 4), np.float32); col[:, :D] = _np(colors)
-        _blend(rec, col, start, ids, width, height, _np(backgrounds), image, T_end, used, _threads())
+        _paint(_np(colors), order, rec)
+        _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, _threads())
         ctx.save_for_backward(means2d, conics)
-        ctx.rest = rec, col, start, ids, used, width, height, image, T_end, absgrad
+        ctx.rest = rec, order, start, ids, used, width, height, image, T_end, absgrad
         return torch.from_numpy(image), torch.from_numpy(1 - T_end)[..., None]
 
     @staticmethod
     def backward(ctx, g_image, g_alpha):
-        rec, col, start, ids, used, width, height, image, T_end, absgrad = ctx.rest
+        rec, order, start, ids, used, width, height, image, T_end, absgrad = ctx.rest
         means2d, conics = ctx.saved_tensors
-        g = _np(g_image)
-        R0 = np.einsum('ihwc,ihwc->ihw', image, g) - T_end*_np(g_alpha)[..., 0]
-        acc = np.zeros((_threads(), len(rec), 12), np.float32)
-        _blend_vjp(rec, col, start, ids, used, width, height, R0, g, absgrad, acc, len(acc))
-        out = [np.empty((len(rec), *k), np.float32) for k in ((2,), (3,), (), g.shape[-1:], (2,))]
-        _from_sums(acc, rec, _np(conics), *out)
+        g, M = _np(g_image), len(conics)
+        acc = torch.zeros(_threads(), len(rec), 16).numpy()
+        _blend_vjp(rec, start, ids, used, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
+        empty = np.empty if len(order) == M else np.zeros
+        out = [empty((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M*absgrad, 2))]
+        _from_sums(acc, rec, order, *out)
         g_means2d, g_conics, g_opacities, g_colors, g_abs = map(torch.from_numpy, out)
         if absgrad: means2d.absgrad = g_abs.view(means2d.shape)
         g_bg = torch.from_numpy(np.einsum('ihw,ihwc->ic', T_end, g)) if ctx.needs_input_grad[4] else None
@@ -743,12 +789,14 @@ def _blend_numba(means2d, conics, opacities, colors, backgrounds, depths, seen, 
     D = colors.shape[-1]
     if absgrad and D > 4: raise NotImplementedError(f"absgrad with {D} channels: at most 4 on the CPU")
     M = len(conics)
-    rec, box = np.empty((M, 9), np.float32), np.empty((M, 4), np.int32)
-    _splats(_np(means2d).reshape(M, 2), _np(conics), _np(opacities), width, height, rec, box)
-    lists = rec, *_tile_lists(rec, box, _np(depths), seen.int().numpy(), first, width, height)
-    parts = [_Blend.apply(means2d, conics, opacities, c, b, lists, width, height, absgrad) for c, b in zip(colors.split(4, -1), backgrounds.split(4, -1))]
-    image = parts[0][0] if D <= 4 else torch.cat([p[0] for p in parts], -1)
-    return image, parts[0][1], lists
+    rec, box, order = _records(_np(means2d).reshape(M, 2), _np(conics), _np(opacities), _np(depths), seen.numpy(), first, width, height)
+    start, ids, per_splat = _tile_lists(rec, box, first, width, height)
+    draw = lambda rec, c, b: _Blend.apply(means2d, conics, opacities, c, b, (rec, order, start, ids), width, height, absgrad)
+    if D <= 4: image, alpha = draw(rec, colors, backgrounds)
+    else:
+        parts = [draw(rec.copy(), c, b) for c, b in zip(colors.split(4, -1), backgrounds.split(4, -1))]
+        image, alpha = torch.cat([p[0] for p in parts], -1), parts[0][1]
+    return image, alpha, (order, start, ids, per_splat)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-111
 def rasterization(
@@ -810,15 +858,14 @@ def _camera_centers(viewmats): return -(viewmats[:, :3, :3].mT @ viewmats[:, :3,
 def _pack(s, batch, C, packed):
     "The splats as a flat list, with ids, the seen ones and where each image's begin"
     I, N = s.radii.shape[:2]
-    mask = (s.radii[..., 0] > 0) & (s.radii[..., 1] > 0)
-    rows = mask.flatten().nonzero()[:, 0]
-    first = np.concatenate([[0], np.cumsum(mask.sum(1).numpy(force=True))]).astype(np.int64)
+    mask = s.radii[..., 0] > 0
+    image, gaussian = mask.nonzero(as_tuple=True)
+    rows, scene = image*N + gaussian, image//C if I > C else torch.zeros_like(image)
+    first = np.append(0, mask.sum(1).cumsum(0).numpy(force=True))
     if not packed: return _Splats(s.means2d.view(*batch, C, N, 2), *(t.flatten(0, 1) for t in s[1:])), dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
     if len(rows) < I*N: s = _Splats(*(t.flatten(0, 1).index_select(0, rows) for t in s))
     else: s = _Splats(*(t.flatten(0, 1) for t in s))
-    image = rows//N
-    scene = image//C
-    return s, dict(batch_ids=scene, camera_ids=image - scene*C, gaussian_ids=rows - image*N), torch.arange(len(rows), device=rows.device), first
+    return s, dict(batch_ids=scene, camera_ids=image - scene*C, gaussian_ids=gaussian), torch.arange(len(rows), device=rows.device), first
 
 def _channels(s, backgrounds, images, render_mode):
     "Colours with depth appended or instead, and a background of as many channels"
@@ -829,6 +876,11 @@ def _channels(s, backgrounds, images, render_mode):
     return (z, none) if render_mode in ('D', 'ED') else (torch.cat([s.colors, z], -1), torch.cat([bg, none], -1))
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-115
+def _at(places, values, n):
+    out = np.zeros(n, values.dtype)
+    out[places] = values
+    return out
+
 def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, absgrad):
     "Blend, shape the outputs, and write down what happened"
     width, height, (I, N) = *args[:2], s.radii.shape[:2]
@@ -836,9 +888,9 @@ def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, abs
     colors, bg = _channels(s, backgrounds, I, render_mode)
     tiles = (-(-height//TILE), -(-width//TILE))
     if name == 'numba':
-        image, alpha, (_, start, ids) = _blend_numba(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height, absgrad)
-        meta |= dict(isect_offsets=torch.from_numpy(start[:-1]).view(*batch, C, *tiles).int(), flatten_ids=torch.from_numpy(ids),
-                     tiles_per_gauss=torch.from_numpy(np.bincount(ids, minlength=len(s.conics))).view(s.means2d.shape[:-1]).int())
+        image, alpha, (order, start, ids, per_splat) = _blend_numba(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height, absgrad)
+        meta |= dict(isect_offsets=torch.from_numpy(start[:-1]).view(*batch, C, *tiles).int(), flatten_ids=torch.from_numpy(order.take(ids)),
+                     tiles_per_gauss=torch.from_numpy(_at(order, per_splat, len(s.conics))).view(s.means2d.shape[:-1]))
     else:
         if absgrad: raise NotImplementedError("absgrad needs backend='numba' or 'gsplat'")
         image, alpha = _blend_torch(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height)
