@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'world_words', 'byte_alphabet', 'make_tokenizer',
            'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'draw_times', 'batch_at',
-           'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention',
-           'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline',
-           'export_prior', 'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
+           'make_bank', 'open_bank', 'bank_at', 'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step',
+           'Trainer', 'plain_attention', 'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler',
+           'averaged', 'make_pipeline', 'export_prior', 'sample_sheet', 'save_all', 'stop_event', 'append_line',
+           'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -50,6 +52,8 @@ class Config:
     width: int = 128         # of the text model
     pca_images: int = 1500   # to fit the autoencoder
     background: float = 0.15 # share of pictures on another background than white
+    bank: int = 0            # so many pictures are rendered once and seen again and again; 0: fresh ones, each seen once
+    compile: bool = False    # torch.compile the network: a few minutes at the start, then faster steps
     precision: str = "no"    # mixed precision on a CPU: "no" or "bf16"; a GPU always takes bf16
 
 # %% ../../nbs/1_prior/16_train.ipynb #train08
@@ -150,6 +154,35 @@ def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b, rng, config.p_null, config.p_view),
                            t=draw_times(config.batch, gen), gen=gen)
 
+# %% ../../nbs/1_prior/16_train.ipynb #train77
+@torch.no_grad()
+def make_bank(config, ae, chunk: int = 500) -> dict:
+    "config.bank pictures of the training distribution: latents [N,C,h,w] in half precision, captions [N] and bare [N], which do not tell the view"
+    latents, captions, bare = [], [], []
+    for k in range(-(-config.bank // chunk)):
+        b = world.sample(min(chunk, config.bank - k * chunk), seed=(config.seed, k, 1 << 20), size=config.size, background=config.background)
+        rng, _ = rng_for(config.seed, k, 1 << 20)
+        latents.append(ae.encode(torch.from_numpy(b.images).to(ae.device) * 2 - 1).latent_dist.mode().half().cpu())
+        captions += b.captions
+        bare += [world.caption(o, v, rng, view=False) for o, v in zip(b.things, b.cameras)]
+    return dict(latents=torch.cat(latents), captions=captions, bare=bare)
+
+def open_bank(path: Path, config, ae) -> dict:
+    "The bank in `path`, which is made first if there is none. ValueError if it has another size"
+    if not path.is_file():
+        bank = make_bank(config, ae)
+        save_file(dict(latents=bank["latents"]), path, metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")})
+    with safe_open(path, "pt") as f: bank = dict(latents=f.get_tensor("latents")) | {k: json.loads(v) for k, v in f.metadata().items()}
+    if len(bank["captions"]) != config.bank: raise ValueError(f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder")
+    return bank
+
+def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
+    "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], and the generator for the noise"
+    rng, gen = rng_for(config.seed, step, rank)
+    i, (u, v) = rng.integers(len(bank["captions"]), size=config.batch), rng.random((2, config.batch))
+    captions = ["" if a < config.p_null else bank["bare" if b < config.p_view else "captions"][k] for k, a, b in zip(i, u, v)]
+    return SimpleNamespace(x0=bank["latents"][torch.from_numpy(i)].float(), captions=captions, t=draw_times(config.batch, gen), gen=gen)
+
 # %% ../../nbs/1_prior/16_train.ipynb #train30
 def v_target(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
     "v = sqrt(abar) eps - sqrt(1-abar) x0 (arXiv 2202.00512), [B,C,h,w]"
@@ -193,7 +226,8 @@ class Trainer:
         raw = Toy(make_unet(config.channels, size=config.size // 4, width=config.width), make_text_encoder(self.tokenizer, config.width))
         self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, foreach=True))
         self.raw = self.acc.unwrap_model(self.net)
-        self.params = list(self.raw.parameters())
+        self.params, self.bank = list(self.raw.parameters()), None
+        if config.compile: self.net = torch.compile(self.net)
         self.ema = [p.detach().clone() for p in self.params]
 
 # %% ../../nbs/1_prior/16_train.ipynb #train40
@@ -202,9 +236,9 @@ def plain_attention(device):
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 def _loss(self, b) -> Tensor:
-    "Loss of a batch from batch_at"
+    "Loss of a batch from batch_at or bank_at"
     dev = self.acc.device
-    with torch.no_grad(): x0 = self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
+    with torch.no_grad(): x0 = b.x0.to(dev) if self.bank else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
     eps, ids = torch.randn(x0.shape, generator=b.gen).to(dev), encode_texts(self.tokenizer, b.captions).to(dev)
     with self.acc.autocast(), plain_attention(dev): return diffusion_loss(self.net, x0, ids, b.t, eps, self.schedule, self.config.floor)
 
@@ -226,7 +260,7 @@ Trainer.loss, Trainer.train_step = _loss, _train_step
 def _steps(self, until: int | None = None):
     "Trains up to step `until` (default config.steps); yields step, loss, lr and seconds after each"
     until = self.config.steps if until is None else until
-    fetch = lambda step: batch_at(step, self.config, self.acc.process_index)
+    fetch = lambda step: bank_at(self.bank, step, self.config, self.acc.process_index) if self.bank else batch_at(step, self.config, self.acc.process_index)
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(fetch, self.step)
         while self.step < until:
@@ -356,6 +390,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     tr = Trainer(config)
     if resume: load_checkpoint(tr, out / "checkpoint")
+    if config.bank: tr.bank = open_bank(out / "bank.safetensors", config, tr.ae)
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
     with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
         for s in tr.steps():
@@ -377,7 +412,8 @@ def main(argv=None):
     p.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint")
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
-    for k in ("steps", "batch", "seed", "size", "warmup"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
+    p.add_argument("--compile", action="store_true", help="torch.compile the network")
+    for k in ("steps", "batch", "seed", "size", "warmup", "bank"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
     for k in ("lr", "decay", "ema", "floor", "background"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
     p.add_argument("--precision", choices=("no", "bf16"), default=Config.precision, help="on a CPU; bf16 pays where the processor has it")
     a = vars(p.parse_args(argv))
