@@ -1,7 +1,6 @@
 "Text to 3D: a killed run goes on bit for bit, folders are safe, failures are said, and the paper's preset runs from a folder of weights"
 import json, os, random, signal, subprocess, sys, time
 import pytest, torch
-from safetensors import safe_open
 from lucidteach.create import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
 from lucidteach.splat.gaussians import Gaussians
@@ -23,9 +22,11 @@ t3.create("a red mug", "ism", prior=slow, preset="toy", out=sys.argv[1], mode="q
 def child(out): return subprocess.Popen([sys.executable, "-c", CHILD.format(tests=os.path.dirname(__file__)), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
 
 def saved_step(out):
-    "The step of the checkpoint in a folder, 0 without one"
+    "The step of the checkpoint in a folder, 0 without one. Read at one go: safe_open opens twice, and the run may put a new file there in between"
     if not (out/"state.safetensors").exists(): return 0
-    with safe_open(out/"state.safetensors", "pt") as f: return json.loads(f.metadata()["run"])["step"]
+    data = (out/"state.safetensors").read_bytes()
+    head = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return json.loads(head["__metadata__"]["run"])["step"]
 
 def killed_at(out, step):
     "Start or go on, SIGKILL as soon as the checkpoint of `step` is there -> the step that survived"
