@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'world_words', 'byte_alphabet', 'make_tokenizer',
-           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'draw_times', 'batch_at',
-           'make_bank', 'open_bank', 'bank_at', 'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step',
-           'Trainer', 'plain_attention', 'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler',
-           'averaged', 'make_pipeline', 'export_prior', 'sample_sheet', 'save_all', 'stop_event', 'append_line',
-           'train', 'main']
+           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'bare_caption',
+           'draw_times', 'batch_at', 'make_bank', 'open_bank', 'bank_at', 'v_target', 'min_snr_weight',
+           'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention', 'replace_folder', 'save_checkpoint',
+           'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline', 'export_prior', 'sample_sheet', 'save_all',
+           'stop_event', 'append_line', 'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
@@ -135,11 +135,14 @@ def rng_for(*key: int):
     seq = np.random.SeedSequence(key)
     return np.random.default_rng(seq), torch.Generator().manual_seed(int(seq.generate_state(1, np.uint64)[0] >> 1))
 
-def drop_words(b, rng, p_null: float, p_view: float) -> list[str]:
-    "The captions of a world.Batch: with probability p_null none at all, else with probability p_view one that does not tell the view"
-    u, v = rng.random((2, len(b.captions)))
-    bare = lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
-    return ["" if u[i] < p_null else bare(i) if v[i] < p_view else c for i, c in enumerate(b.captions)]
+def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
+    "The captions: with probability p_null none at all, else with probability p_view bare(i), which does not tell the view"
+    u, v = rng.random((2, len(captions)))
+    return ["" if u[i] < p_null else bare(i) if v[i] < p_view else c for i, c in enumerate(captions)]
+
+def bare_caption(b, rng):
+    "Function i -> a caption of picture i of a world.Batch that does not tell the view"
+    return lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26
 def draw_times(n: int, gen, T: int = 1000) -> Tensor:
@@ -151,7 +154,7 @@ def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
     b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
-    return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b, rng, config.p_null, config.p_view),
+    return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
                            t=draw_times(config.batch, gen), gen=gen)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train77
@@ -164,14 +167,15 @@ def make_bank(config, ae, chunk: int = 500) -> dict:
         rng, _ = rng_for(config.seed, k, 1 << 20)
         latents.append(ae.encode(torch.from_numpy(b.images).to(ae.device) * 2 - 1).latent_dist.mode().half().cpu())
         captions += b.captions
-        bare += [world.caption(o, v, rng, view=False) for o, v in zip(b.things, b.cameras)]
+        bare += map(bare_caption(b, rng), range(len(b.captions)))
     return dict(latents=torch.cat(latents), captions=captions, bare=bare)
 
 def open_bank(path: Path, config, ae) -> dict:
     "The bank in `path`, which is made first if there is none. ValueError if it has another size"
     if not path.is_file():
         bank = make_bank(config, ae)
-        save_file(dict(latents=bank["latents"]), path, metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")})
+        save_file(dict(latents=bank["latents"]), new := path.with_suffix(".new"), metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")})
+        os.replace(new, path)                                  # so that a file of this name is always whole
     with safe_open(path, "pt") as f: bank = dict(latents=f.get_tensor("latents")) | {k: json.loads(v) for k, v in f.metadata().items()}
     if len(bank["captions"]) != config.bank: raise ValueError(f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder")
     return bank
@@ -179,8 +183,8 @@ def open_bank(path: Path, config, ae) -> dict:
 def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], and the generator for the noise"
     rng, gen = rng_for(config.seed, step, rank)
-    i, (u, v) = rng.integers(len(bank["captions"]), size=config.batch), rng.random((2, config.batch))
-    captions = ["" if a < config.p_null else bank["bare" if b < config.p_view else "captions"][k] for k, a, b in zip(i, u, v)]
+    i = rng.integers(len(bank["captions"]), size=config.batch)
+    captions = drop_words([bank["captions"][k] for k in i], lambda j: bank["bare"][i[j]], rng, config.p_null, config.p_view)
     return SimpleNamespace(x0=bank["latents"][torch.from_numpy(i)].float(), captions=captions, t=draw_times(config.batch, gen), gen=gen)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train30

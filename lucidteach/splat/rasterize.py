@@ -572,7 +572,7 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, threa
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-090
 @njit(parallel=True, **_FAST)
 def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_alpha, absgrad, acc, threads):
-    "acc [threads, M, 12]: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
+    "acc [threads, M, 16], a cache line each, 12 in use: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
         buf, open_rows = np.empty(9*TILE*TILE, np.float32), np.empty((2, 2), np.int64)
@@ -633,7 +633,7 @@ def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_al
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
 @njit(parallel=True, **_EXACT)
 def _from_sums(acc, rec, order, g_means2d, g_conics, g_opacities, g_colors, g_abs):
-    "The sums [threads, M, 12] of `_blend_vjp` as gradients of what was drawn"
+    "The sums [threads, M, 16] of `_blend_vjp` as gradients of what was drawn"
     for r in prange(len(order)):
         i, s, o = order[r], acc[0, r], rec[r, 5]
         a, b, c = rec[r, 2], rec[r, 3], rec[r, 4]
@@ -877,6 +877,7 @@ def _channels(s, backgrounds, images, render_mode):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-115
 def _at(places, values, n):
+    "Array of n, 0 but for the values at their places"
     out = np.zeros(n, values.dtype)
     out[places] = values
     return out
