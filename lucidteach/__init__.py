@@ -3,7 +3,9 @@ __version__ = "0.1.0"
 
 import importlib, os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # before torch loads: waiting threads of torch and numba must not take each other's cores
+if "OMP_WAIT_POLICY" not in os.environ:   # before torch loads: idle threads of torch and numba must not take each other's cores,
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")   # but wait for half a millisecond before they sleep: to be woken takes longer than most pauses
 
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'world_words', 'byte_alphabet', 'make_tokenizer',
            'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'bare_caption',
-           'draw_times', 'batch_at', 'make_bank', 'open_bank', 'bank_at', 'v_target', 'min_snr_weight',
-           'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention', 'replace_folder', 'save_checkpoint',
-           'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline', 'export_prior', 'sample_sheet', 'save_all',
-           'stop_event', 'append_line', 'train', 'main']
+           'draw_times', 'batch_at', 'make_bank', 'open_bank', 'same_words', 'pool_at', 'posterior_mean', 'bank_at',
+           'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention',
+           'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline',
+           'export_prior', 'start_from', 'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
@@ -53,6 +53,8 @@ class Config:
     pca_images: int = 1500   # to fit the autoencoder
     background: float = 0.15 # share of pictures on another background than white
     bank: int = 0            # so many pictures are rendered once and seen again and again; 0: fresh ones, each seen once
+    pool: int = 0            # so many pictures of a bank with the same words share in the target; 0: the drawn picture alone
+    noisy: float = 0.        # share of the times that is drawn from the noisiest tenth of the schedule on top of the density 1/2 + t/T
     compile: bool = False    # torch.compile the network: a few minutes at the start, then faster steps
     precision: str = "no"    # mixed precision on a CPU: "no" or "bf16"; a GPU always takes bf16
 
@@ -145,17 +147,18 @@ def bare_caption(b, rng):
     return lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26
-def draw_times(n: int, gen, T: int = 1000) -> Tensor:
-    "n times with density 1/2 + t/T, one in each n-th part of the distribution, in random order: LongTensor [n]"
+def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.) -> Tensor:
+    "n times in random order, one in each n-th part of their distribution: density 1/2 + t/T, or for a share `noisy` even over the last tenth of [0,T). LongTensor [n]"
     r = (torch.randperm(n, generator=gen) + torch.rand(n, generator=gen)) / n
-    return (((1 + 8 * r).sqrt() - 1) / 2 * T).long().clamp(max=T - 1)
+    low, high = (r / (1 - noisy)).clamp(max=1), .9 + .1 * (1 - r) / max(noisy, 1e-9)
+    return (torch.where(r < 1 - noisy, ((1 + 8 * low).sqrt() - 1) / 2, high) * T).long().clamp(max=T - 1)
 
 def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
     b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
     return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
-                           t=draw_times(config.batch, gen), gen=gen)
+                           t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train77
 @torch.no_grad()
@@ -180,12 +183,42 @@ def open_bank(path: Path, config, ae) -> dict:
     if len(bank["captions"]) != config.bank: raise ValueError(f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder")
     return bank
 
+
+# %% ../../nbs/1_prior/16_train.ipynb #train82
+def same_words(bank: dict) -> dict:
+    "What a caption tells (world.Attributes) -> numbers of the pictures that have a caption which tells just that; None -> of all"
+    groups = {None: range(len(bank["captions"]))}
+    for texts in (bank["captions"], bank["bare"]):
+        for k, text in enumerate(texts): groups.setdefault(world.parse(text), []).append(k)
+    return {told: np.array(ks) for told, ks in groups.items()}
+
+def pool_at(bank: dict, i, captions, rng, size: int) -> np.ndarray:
+    "Pictures i [B] of a bank, each with size-1 that are drawn from those with the same words: numbers [B,size]"
+    same = lambda text: bank["groups"][world.parse(text) if text else None]
+    return np.array([[k, *rng.choice(same(text), size - 1)] for k, text in zip(i, captions)])
+
+
+# %% ../../nbs/1_prior/16_train.ipynb #train83
+def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
+    "E[x0 | x_t, pool], and the noise that makes the same x_t of it (arXiv 2302.00670, eq. 6). x0, eps: [B,C,h,w]; pool: [B,P,C,h,w], x0 among them"
+    a, s = expand(abar.sqrt(), x0), expand((1 - abar).sqrt(), x0)
+    x_t = a * x0 + s * eps
+    distance = (x_t[:, None] - a[:, None] * pool).flatten(2).square().sum(2)
+    w = (-distance / (2 * s.flatten(1)**2)).softmax(1)
+    mean = torch.einsum("bp,bpchw->bchw", w, pool)
+    return mean, (x_t - a * mean) / s
+
+
+# %% ../../nbs/1_prior/16_train.ipynb #train88
 def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
-    "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], and the generator for the noise"
+    "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], the generator for the noise and, if config.pool is not 0, a pool [B,P,C,h,w]"
     rng, gen = rng_for(config.seed, step, rank)
     i = rng.integers(len(bank["captions"]), size=config.batch)
     captions = drop_words([bank["captions"][k] for k in i], lambda j: bank["bare"][i[j]], rng, config.p_null, config.p_view)
-    return SimpleNamespace(x0=bank["latents"][torch.from_numpy(i)].float(), captions=captions, t=draw_times(config.batch, gen), gen=gen)
+    latents = lambda k: bank["latents"][torch.from_numpy(k)].float()
+    pool = latents(pool_at(bank, i, captions, rng, config.pool)) if config.pool else None
+    return SimpleNamespace(x0=latents(i), captions=captions, t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen, pool=pool)
+
 
 # %% ../../nbs/1_prior/16_train.ipynb #train30
 def v_target(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
@@ -228,7 +261,7 @@ class Trainer:
         self.ae = fit_autoencoder(torch.from_numpy(pictures)).to(self.acc.device)
         torch.manual_seed(config.seed)
         raw = Toy(make_unet(config.channels, size=config.size // 4, width=config.width), make_text_encoder(self.tokenizer, config.width))
-        self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, foreach=True))
+        self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True))
         self.raw = self.acc.unwrap_model(self.net)
         self.params, self.bank = list(self.raw.parameters()), None
         if config.compile: self.net = torch.compile(self.net)
@@ -244,6 +277,7 @@ def _loss(self, b) -> Tensor:
     dev = self.acc.device
     with torch.no_grad(): x0 = b.x0.to(dev) if self.bank else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
     eps, ids = torch.randn(x0.shape, generator=b.gen).to(dev), encode_texts(self.tokenizer, b.captions).to(dev)
+    if self.config.pool: x0, eps = posterior_mean(x0, eps, self.schedule.abar(b.t), b.pool.to(dev))
     with self.acc.autocast(), plain_attention(dev): return diffusion_loss(self.net, x0, ids, b.t, eps, self.schedule, self.config.floor)
 
 def _train_step(self, b) -> float:
@@ -265,7 +299,7 @@ def _steps(self, until: int | None = None):
     "Trains up to step `until` (default config.steps); yields step, loss, lr and seconds after each"
     until = self.config.steps if until is None else until
     fetch = lambda step: bank_at(self.bank, step, self.config, self.acc.process_index) if self.bank else batch_at(step, self.config, self.acc.process_index)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:    # a second team of OpenMP threads would get in the way of the first
         ahead = pool.submit(fetch, self.step)
         while self.step < until:
             start, b = time.time(), ahead.result()
@@ -345,6 +379,17 @@ def export_prior(tr: Trainer, folder: Path):
     replace_folder(folder, write)
     tr.ae.to(tr.acc.device)
 
+# %% ../../nbs/1_prior/16_train.ipynb #train91
+@torch.no_grad()
+def start_from(tr: Trainer, folder: Path):
+    "Weights and autoencoder from a prior that export_prior wrote, with a fresh optimiser. ValueError if it is of another network"
+    with quiet(): pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    theirs = list(Toy(pipe.unet, pipe.text_encoder).parameters())
+    if [p.shape for p in theirs] != [p.shape for p in tr.params]: raise ValueError(f"the prior in {folder} is of another network than this configuration makes")
+    for p, e, q in zip(tr.params, tr.ema, theirs): e.copy_(q), p.copy_(q)
+    tr.ae = pipe.vae.to(tr.acc.device)
+
+
 # %% ../../nbs/1_prior/16_train.ipynb #train59
 PROMPTS = ("a red mug", "a blue car", "a green house", "a yellow rocket", "a pink snowman", "an orange mushroom", "a purple table", "a blue teapot")
 
@@ -383,18 +428,22 @@ def train(
     config: Config,
     out: Path,              # folder for checkpoint/, toy/, log.csv and sheets
     resume: bool = False,   # go on from out/checkpoint
+    start: Path | None = None,   # a prior's folder whose weights the run starts from
     minutes: float = 4,     # between checkpoints
     sheet_every: int = 400, # steps between sheets of samples
     log_every: int = 10,    # steps between lines of the log
     stop=None,              # a threading.Event that ends the run early
 ) -> Trainer:
-    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run"
+    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for a pool without a bank"
     out, losses = Path(out), []
+    if config.pool and not config.bank: raise ValueError(f"pool={config.pool}: a pool is drawn from a bank of pictures; give its size too (--bank)")
     if (out / "checkpoint").exists() and not resume: raise FileExistsError(f"{out} holds a run already; resume it (--resume) or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     tr = Trainer(config)
     if resume: load_checkpoint(tr, out / "checkpoint")
+    elif start: start_from(tr, start)
     if config.bank: tr.bank = open_bank(out / "bank.safetensors", config, tr.ae)
+    if config.pool: tr.bank["groups"] = same_words(tr.bank)
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
     with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
         for s in tr.steps():
@@ -414,13 +463,15 @@ def main(argv=None):
     p = argparse.ArgumentParser(prog="python -m lucidteach.prior.train", description="train the toy prior", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="folder for checkpoint/, toy/, log.csv and sheets")
     p.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint")
+    p.add_argument("--start", type=Path, help="folder of a prior whose weights the run starts from")
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
     p.add_argument("--compile", action="store_true", help="torch.compile the network")
-    for k in ("steps", "batch", "seed", "size", "warmup", "bank"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
-    for k in ("lr", "decay", "ema", "floor", "background"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
+    for k in ("steps", "batch", "seed", "size", "warmup", "bank", "pool"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
+    for k in ("lr", "decay", "ema", "floor", "background", "noisy", "p_view"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
     p.add_argument("--precision", choices=("no", "bf16"), default=Config.precision, help="on a CPU; bf16 pays where the processor has it")
     a = vars(p.parse_args(argv))
-    train(stop=stop_event(), **{k: a.pop(k) for k in ("out", "resume", "minutes", "sheet_every")}, config=Config(**a))
+    torch.set_flush_denormal(True)                             # second moments of the optimiser underflow, and a CPU is slow with such numbers
+    train(stop=stop_event(), **{k: a.pop(k) for k in ("out", "resume", "start", "minutes", "sheet_every")}, config=Config(**a))
 
 if __name__ == "__main__" and "__file__" in globals(): main()

@@ -100,7 +100,11 @@ TILE = 16
 def _dot(a, b): return a[0]*b[0] + a[1]*b[1] + a[2]*b[2]
 
 @njit(**_EXACT)
-def _rotation(q):
+def _double(a): return float(a[0]), float(a[1]), float(a[2])
+
+@njit(**_EXACT)
+def _rotation(quat):
+    q = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
     n = 1/math.sqrt(q[0]*q[0] + q[1]*q[1] + q[2]*q[2] + q[3]*q[3])
     w, x, y, z = q[0]*n, q[1]*n, q[2]*n, q[3]*n
     return n, w, x, y, z, ((1 - 2*(y*y + z*z), 2*(x*y - w*z), 2*(x*z + w*y)), (2*(x*y + w*z), 1 - 2*(x*x + z*z), 2*(y*z - w*x)), (2*(x*z - w*y), 2*(y*z + w*x), 1 - 2*(x*x + y*y)))
@@ -108,7 +112,7 @@ def _rotation(q):
 @njit(parallel=True, **_EXACT)
 def _covariances(quats, scales, out):
     for i in prange(len(quats)):
-        s, (x, y, z) = scales[i], _rotation(quats[i])[5]                            # M = R S by rows
+        s, (x, y, z) = _double(scales[i]), _rotation(quats[i])[5]                            # M = R S by rows
         x, y, z = (x[0]*s[0], x[1]*s[1], x[2]*s[2]), (y[0]*s[0], y[1]*s[1], y[2]*s[2]), (z[0]*s[0], z[1]*s[1], z[2]*s[2])
         out[i, 0] = _dot(x, x); out[i, 1] = _dot(x, y); out[i, 2] = _dot(x, z)
         out[i, 3] = _dot(y, y); out[i, 4] = _dot(y, z); out[i, 5] = _dot(z, z)
@@ -134,8 +138,10 @@ def _shape_vjp(q, s, g6):
 
 @njit(parallel=True, **_EXACT)
 def _covariances_vjp(quats, scales, g6, g_quats, g_scales):
+    "The gradients are zero before"
     for i in prange(len(quats)):
-        gs, gq = _shape_vjp(quats[i], scales[i], g6[i])
+        if g6[i, 0] == 0 and g6[i, 1] == 0 and g6[i, 2] == 0 and g6[i, 3] == 0 and g6[i, 4] == 0 and g6[i, 5] == 0: continue
+        gs, gq = _shape_vjp(quats[i], _double(scales[i]), g6[i])
         for k in range(3): g_scales[i, k] = gs[k]
         for k in range(4): g_quats[i, k] = gq[k]
 
@@ -167,7 +173,7 @@ def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, c
     for n in prange(N):
         for im in range(I):
             g = im//C*N + n
-            x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(means[g], V[im], K[im], width, height)
+            x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(_double(means[g]), V[im], K[im], width, height)
             depths[im, n] = z
             conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
             radii[im, n, 0] = 0; radii[im, n, 1] = 0
@@ -198,10 +204,12 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
     N, chunks = conics.shape[1], len(g_V)
     for chunk in prange(chunks):
         for g in range(len(means)*chunk//chunks, len(means)*(chunk + 1)//chunks):
-            n, p, S = g % N, means[g], cov6[g]
+            n, p, S = g % N, _double(means[g]), cov6[g]
+            m0, m1, m2 = 0., 0., 0.
             for c in range(C):
                 im = g//N*C + c
-                if radii[im, n, 0] == 0: continue
+                reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
+                if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0): continue     # hidden behind others: no gradient
                 Vi, Ki, gV = V[im], K[im], g_V[chunk, im]
                 x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, Vi, Ki, width, height)
                 A, B, D = conics[im, n, 0], conics[im, n, 1], conics[im, n, 2]
@@ -224,14 +232,15 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 gm0, gm1 = g_means2d[im, n, 0], g_means2d[im, n, 1]
                 gx, gy = gm0*a + gtx*iz, gm1*b + gty*iz
                 gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))*iz
-                g_means[g, 0] += Vi[0, 0]*gx + Vi[1, 0]*gy + Vi[2, 0]*gz
-                g_means[g, 1] += Vi[0, 1]*gx + Vi[1, 1]*gy + Vi[2, 1]*gz
-                g_means[g, 2] += Vi[0, 2]*gx + Vi[1, 2]*gy + Vi[2, 2]*gz
+                m0 += Vi[0, 0]*gx + Vi[1, 0]*gy + Vi[2, 0]*gz
+                m1 += Vi[0, 1]*gx + Vi[1, 1]*gy + Vi[2, 1]*gz
+                m2 += Vi[0, 2]*gx + Vi[1, 2]*gy + Vi[2, 2]*gz
                 if not pose: continue
                 a2, b2 = -a*tx, -b*ty
                 gV[0, 0] += gx*p[0] + a*gu[0]; gV[0, 1] += gx*p[1] + a*gu[1]; gV[0, 2] += gx*p[2] + a*gu[2]; gV[0, 3] += gx
                 gV[1, 0] += gy*p[0] + b*gv[0]; gV[1, 1] += gy*p[1] + b*gv[1]; gV[1, 2] += gy*p[2] + b*gv[2]; gV[1, 3] += gy
                 gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
+            g_means[g, 0] = m0; g_means[g, 1] = m1; g_means[g, 2] = m2
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
 def _np(t, dtype=np.float32): return np.ascontiguousarray(t.detach().numpy(), dtype=dtype)
@@ -241,9 +250,9 @@ class _Project(torch.autograd.Function):
     "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I, N, ...]"
     @staticmethod
     def forward(ctx, means, quats, scales, cov6, viewmats, Ks, opacities, C, args):
-        m, V, K = _np(means, np.float64), _np(viewmats, np.float64), _np(Ks, np.float64)
+        m, V, K = _np(means), _np(viewmats, np.float64), _np(Ks, np.float64)
         I, N = len(V), len(m)*C//len(V)
-        if cov6 is None: c = np.empty((len(m), 6)); _covariances(_np(quats, np.float64), _np(scales, np.float64), c)
+        if cov6 is None: c = np.empty((len(m), 6)); _covariances(_np(quats), _np(scales), c)
         else: c = _np(cov6, np.float64)
         out = [np.empty((I, N, *s), t) for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))]
         _project(m, c, _np(opacities), V, K, C, *args, *out)
@@ -255,14 +264,14 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
-        g_means, g_cov6, g_V = np.zeros(m.shape), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
+        g_means, g_cov6, g_V = np.empty_like(m), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
         _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g) for g in grads[:4]), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
         means, quats, scales, cov6 = ctx.saved_tensors
         t = lambda a: torch.from_numpy(a).float()
-        if cov6 is not None: return t(g_means), None, None, t(g_cov6*[1, 2, 2, 1, 2, 1]), t(g_V.sum(0)), None, None, None, None
-        gq, gs = np.empty(quats.shape, np.float32), np.empty(scales.shape, np.float32)
-        _covariances_vjp(_np(quats, np.float64), _np(scales, np.float64), g_cov6, gq, gs)
-        return t(g_means), torch.from_numpy(gq), torch.from_numpy(gs), None, t(g_V.sum(0)), None, None, None, None
+        if cov6 is not None: return torch.from_numpy(g_means), None, None, t(g_cov6*[1, 2, 2, 1, 2, 1]), t(g_V.sum(0)), None, None, None, None
+        gq, gs = np.zeros(quats.shape, np.float32), np.zeros(scales.shape, np.float32)
+        _covariances_vjp(_np(quats), _np(scales), g_cov6, gq, gs)
+        return torch.from_numpy(g_means), torch.from_numpy(gq), torch.from_numpy(gs), None, t(g_V.sum(0)), None, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
 from .gaussians import _SH0, _SH1, _SH2, _SH3
@@ -423,8 +432,8 @@ def _bound_pairs(box, shares, bound):
             bound[job] += (t1 - t0)*(r1 - r0)
 
 @njit(parallel=True, **_FAST)
-def _find_pairs(rec, box, shares, tiles_x, begin, end, pairs, count, per_splat):
-    "Each share of the splats, nearest first, writes (tile, splat) from begin[job] on; count [jobs, tiles]"
+def _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat):
+    "Each share of the splats, nearest first, writes the tiles of one splat after the other from pairs[begin[job]] on; count [jobs, tiles]"
     for job in prange(len(begin)):
         m = begin[job]
         for j in range(shares[job], shares[job + 1]):
@@ -435,19 +444,21 @@ def _find_pairs(rec, box, shares, tiles_x, begin, end, pairs, count, per_splat):
                 a, b = t0, t1
                 if not simple: a, b = _touched(rec, j, ty, box[j, 0], box[j, 1])
                 for t in range(ty*tiles_x + a, ty*tiles_x + b):
-                    pairs[m, 0] = t; pairs[m, 1] = j; count[job, t] += 1
+                    pairs[m] = t; count[job, t] += 1
                     m += 1
             per_splat[j] = m - before
-        end[job] = m
 
 @njit(parallel=True, **_EXACT)
-def _sort_by_tile(pairs, begin, end, place, ids):
+def _sort_by_tile(pairs, shares, begin, per_splat, place, ids):
     "place [jobs, tiles]: where in ids each tile's splats of each share go"
     for job in prange(len(begin)):
-        for m in range(begin[job], end[job]):
-            t = pairs[m, 0]
-            ids[place[job, t]] = pairs[m, 1]
-            place[job, t] += 1
+        m = begin[job]
+        for j in range(shares[job], shares[job + 1]):
+            for k in range(per_splat[j]):
+                t = pairs[m + k]
+                ids[place[job, t]] = j
+                place[job, t] += 1
+            m += per_splat[j]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-080
 def _records(means2d, conics, opacities, depths, seen, first, width, height):
@@ -466,14 +477,14 @@ def _tile_lists(rec, box, first, width, height):
     shares = np.append((first[:-1, None] + np.diff(first)[:, None]*np.arange(parts)//parts).ravel(), first[-1])
     bound = np.zeros(images*parts, np.int64)
     _bound_pairs(box, shares, bound)
-    begin, end, per_splat = np.cumsum(bound) - bound, bound.copy(), np.zeros(len(rec), np.int32)
-    pairs, count = np.empty((bound.sum(), 2), np.int32), np.zeros((images*parts, tiles), np.int64)
-    _find_pairs(rec, box, shares, tiles_x, begin, end, pairs, count, per_splat)
+    begin, per_splat = np.cumsum(bound) - bound, np.zeros(len(rec), np.int32)
+    pairs, count = np.empty(bound.sum(), np.int32), np.zeros((images*parts, tiles), np.int64)
+    _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat)
     by_tile = count.reshape(images, parts, tiles).transpose(0, 2, 1)                 # image, tile, share
     ends = np.cumsum(by_tile)
     place = (ends.reshape(by_tile.shape) - by_tile).transpose(0, 2, 1).reshape(count.shape)
     ids = np.empty(ends[-1], np.int32)
-    _sort_by_tile(pairs, begin, end, place.copy(), ids)
+    _sort_by_tile(pairs, shares, begin, per_splat, place.copy(), ids)
     return np.append(place.reshape(images, parts, tiles)[:, 0], ends[-1]), ids, per_splat
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-083
@@ -633,13 +644,15 @@ def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_al
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
 @njit(parallel=True, **_EXACT)
 def _from_sums(acc, rec, order, g_means2d, g_conics, g_opacities, g_colors, g_abs):
-    "The sums [threads, M, 16] of `_blend_vjp` as gradients of what was drawn"
+    "The sums [threads, M, 16] of `_blend_vjp` as gradients of what was drawn; these are zero before"
     for r in prange(len(order)):
-        i, s, o = order[r], acc[0, r], rec[r, 5]
-        a, b, c = rec[r, 2], rec[r, 3], rec[r, 4]
-        A, B, C = 2*a*a, 2*a*b, 2*(b*b + c*c)
+        i, s, o, reached = order[r], acc[0, r], rec[r, 5], False
         for k in range(1, len(acc)):
             for j in range(12): s[j] += acc[k, r, j]
+        for j in range(12): reached |= s[j] != 0
+        if not reached: continue                                                    # hidden behind others
+        a, b, c = rec[r, 2], rec[r, 3], rec[r, 4]
+        A, B, C = 2*a*a, 2*a*b, 2*(b*b + c*c)
         g_means2d[i, 0] = o*(A*s[1] + B*s[2]); g_means2d[i, 1] = o*(B*s[1] + C*s[2])
         g_conics[i, 0] = -.5*o*s[3]; g_conics[i, 1] = -o*s[4]; g_conics[i, 2] = -.5*o*s[5]
         g_opacities[i] = s[0]
@@ -667,8 +680,7 @@ class _Blend(torch.autograd.Function):
         g, M = _np(g_image), len(conics)
         acc = torch.zeros(_threads(), len(rec), 16).numpy()
         _blend_vjp(rec, start, ids, used, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
-        empty = np.empty if len(order) == M else np.zeros
-        out = [empty((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M*absgrad, 2))]
+        out = [np.zeros((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M*absgrad, 2))]
         _from_sums(acc, rec, order, *out)
         g_means2d, g_conics, g_opacities, g_colors, g_abs = map(torch.from_numpy, out)
         if absgrad: means2d.absgrad = g_abs.view(means2d.shape)
@@ -677,6 +689,22 @@ class _Blend(torch.autograd.Function):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-096
 MODES = ('RGB', 'D', 'ED', 'RGB+D', 'RGB+ED')
+
+@njit(cache=True, fastmath={'contract', 'reassoc'})
+def _sane(means, quats, scales, opacities, colors):
+    "Whether all numbers are finite, opacities in [0, 1] and no quaternion is zero: one quick pass over flat arrays"
+    odd = f32(0)
+    for a in (means, quats, scales, opacities, colors):
+        for i in range(len(a)): odd += a[i]*f32(0)                                   # 0, or NaN if one is not finite
+    low, high, least = f32(0), f32(1), f32(1)
+    for i in range(len(opacities)): low = min(low, opacities[i]); high = max(high, opacities[i])
+    for i in range(0, len(quats), 4): least = min(least, quats[i]*quats[i] + quats[i + 1]*quats[i + 1] + quats[i + 2]*quats[i + 2] + quats[i + 3]*quats[i + 3])
+    return odd == 0 and low == 0 and high == 1 and least > 0
+
+def _all_sane(*tensors):
+    "_sane, where it can be asked; False means: look closer"
+    plain = all(t is not None and t.dtype == torch.float32 and t.device.type == 'cpu' and t.is_contiguous() for t in tensors)
+    return plain and _sane(*(t.detach().numpy().reshape(-1) for t in tensors))
 
 def _check_finite(**tensors):
     for name, t in tensors.items():
@@ -719,10 +747,12 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     shape = covars is None
     _check_shapes(dict(means=(means, (*batch, N, 3)), quats=(quats if shape else None, (*batch, N, 4)), scales=(scales if shape else None, (*batch, N, 3)), covars=(covars, (*batch, N, 3, 3)),
                        opacities=(opacities, (*batch, N)), colors=(colors, (*batch, N, *tail), (*batch, C, N, *tail)), viewmats=(viewmats, (*batch, C, 4, 4)), Ks=(Ks, (*batch, C, 3, 3)), backgrounds=(backgrounds, (*batch, C, width_bg))))
-    _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
+    _check_finite(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
+    if (Ks[..., 0, 1] != 0).any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
+    if shape and _all_sane(means, quats, scales, opacities, colors): return
+    _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors)
     if N and not 0 <= opacities.min() <= opacities.max() <= 1: _check_rows('opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first')
     if shape and N and quats.detach().square().sum(-1).min() == 0: _check_rows('quats', (quats == 0).all(-1), 'the zero quaternion is no rotation')
-    if (Ks[..., 0, 1] != 0).any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-100
 def choose_backend(means: Tensor, backend: str = 'auto') -> tuple:
@@ -837,14 +867,13 @@ def rasterization(
 def _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args, sh_degree, packed, backgrounds, render_mode, absgrad, covars):
     batch, N, C = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3]
     B = math.prod(batch); I = B*C
-    flat = lambda t, keep: None if t is None else t.reshape(-1, *t.shape[t.ndim - keep:])
-    means, quats, scales, covars, opacities = flat(means, 1), flat(quats, 1), flat(scales, 1), flat(covars, 2), opacities.reshape(-1)
+    flat = lambda t, keep: t if t is None or t.ndim == keep + 1 else t.reshape(-1, *t.shape[t.ndim - keep:])
+    means, quats, scales, covars, opacities = flat(means, 1), flat(quats, 1), flat(scales, 1), flat(covars, 2), flat(opacities, 0)
     viewmats, Ks, colors = flat(viewmats, 2), flat(Ks, 2), flat(colors, 2 if sh_degree is not None else 1)
     means2d, conics, depths, rho, radii = _project_any(name, means, quats, scales, covars, opacities, viewmats, Ks, C, args)
     if sh_degree is not None: colors = _sh_colors_any(name, means, colors, _camera_centers(viewmats), radii, sh_degree, C).flatten(0, 1)
-    opacities = opacities.view(B, 1, N).expand(B, C, N).reshape(I, N)
-    D = colors.shape[-1]
-    colors = colors.view(I, N, D) if len(colors) == I*N else colors.view(B, 1, N, D).expand(B, C, N, D).reshape(I, N, D)
+    per_image = lambda t: t.view(I, N, *t.shape[1:]) if len(t) == I*N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).reshape(I, N, *t.shape[1:])
+    opacities, colors = per_image(opacities), per_image(colors)
     if args[-1]: opacities = opacities*rho
     cast = means.dtype if name == 'torch' else torch.float32
     s = _Splats(means2d, conics, depths, opacities.to(cast), colors.to(cast), radii)
@@ -858,10 +887,10 @@ def _camera_centers(viewmats): return -(viewmats[:, :3, :3].mT @ viewmats[:, :3,
 def _pack(s, batch, C, packed):
     "The splats as a flat list, with ids, the seen ones and where each image's begin"
     I, N = s.radii.shape[:2]
-    mask = s.radii[..., 0] > 0
-    image, gaussian = mask.nonzero(as_tuple=True)
-    rows, scene = image*N + gaussian, image//C if I > C else torch.zeros_like(image)
-    first = np.append(0, mask.sum(1).cumsum(0).numpy(force=True))
+    rows = s.radii[..., 0].flatten().nonzero()[:, 0]
+    if I == 1: image, gaussian, first = torch.zeros_like(rows), rows, np.array([0, len(rows)])
+    else: image, gaussian, first = rows//N, rows % N, np.append(0, torch.bincount(rows//N, minlength=I).cumsum(0).numpy(force=True))
+    scene = image//C if I > C else torch.zeros_like(image)
     if not packed: return _Splats(s.means2d.view(*batch, C, N, 2), *(t.flatten(0, 1) for t in s[1:])), dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
     if len(rows) < I*N: s = _Splats(*(t.flatten(0, 1).index_select(0, rows) for t in s))
     else: s = _Splats(*(t.flatten(0, 1) for t in s))
