@@ -88,7 +88,7 @@ def one(prior, judges, prompt, arm, kind, seed, variant, out, **more):
 
 def sheet(prompts, out, path, kinds=(("splats", "sds"), ("splats", "inverted-noise"), ("splats", "ism"))):
     "Truth, then a row per method, for each prompt: six views"
-    rows = []
+    rows, kinds = [], [k for k in kinds if any((out/f"create-{k[0]}-{k[1]}-{t3.folder_name(p)}.png").exists() for p in prompts)]
     for p in prompts:
         t = world.parse(p)
         thing = world.Thing(t.category, color=t.color or "red", pattern=t.pattern or "plain")
@@ -98,7 +98,7 @@ def sheet(prompts, out, path, kinds=(("splats", "sds"), ("splats", "inverted-noi
             rows.append(np.asarray(Image.open(f)) if f.exists() else np.full((64, 384, 3), 235))
     half = math.ceil(len(prompts)/2)*(1 + len(kinds))
     left, right = np.concatenate(rows[:half]), np.concatenate(rows[half:] + [np.full((64, 384, 3), 255)]*(2*half - len(rows)))
-    Image.fromarray(np.concatenate([left, np.full((len(left), 16, 3), 255), right], 1).astype(np.uint8)).save(path)
+    Image.fromarray(np.concatenate([left, np.full((len(left), 16, 3), 255), right], 1).astype(np.uint8)).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])

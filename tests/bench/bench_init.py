@@ -122,7 +122,7 @@ def main():
     p.add_argument("--prompts", default="a green house;a brown teddy bear", help="with semicolons")
     p.add_argument("--inits", default="ball,sphere,text")
     p.add_argument("--seeds", default="0,1,2")
-    p.add_argument("--every", type=int, default=50, help="steps between looks")
+    p.add_argument("--every", type=int, default=20, help="steps between looks")
     p.add_argument("--steps", type=int, help="default: the preset's")
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args()
