@@ -29,7 +29,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import world
-from .latent import fit_autoencoder, quiet
+from .latent import TOY, fit_autoencoder, quiet
 from .schedule import Schedule, expand
 from ..show.live import Live
 
@@ -183,7 +183,6 @@ def open_bank(path: Path, config, ae) -> dict:
     if len(bank["captions"]) != config.bank: raise ValueError(f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder")
     return bank
 
-
 # %% ../../nbs/1_prior/16_train.ipynb #train82
 def same_words(bank: dict) -> dict:
     "What a caption tells (world.Attributes) -> numbers of the pictures that have a caption which tells just that; None -> of all"
@@ -197,7 +196,6 @@ def pool_at(bank: dict, i, captions, rng, size: int) -> np.ndarray:
     same = lambda text: bank["groups"][world.parse(text) if text else None]
     return np.array([[k, *rng.choice(same(text), size - 1)] for k, text in zip(i, captions)])
 
-
 # %% ../../nbs/1_prior/16_train.ipynb #train83
 def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
     "E[x0 | x_t, pool], and the noise that makes the same x_t of it (arXiv 2302.00670, eq. 6). x0, eps: [B,C,h,w]; pool: [B,P,C,h,w], x0 among them"
@@ -208,7 +206,6 @@ def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple
     mean = torch.einsum("bp,bpchw->bchw", w, pool)
     return mean, (x_t - a * mean) / s
 
-
 # %% ../../nbs/1_prior/16_train.ipynb #train88
 def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], the generator for the noise and, if config.pool is not 0, a pool [B,P,C,h,w]"
@@ -218,7 +215,6 @@ def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
     latents = lambda k: bank["latents"][torch.from_numpy(k)].float()
     pool = latents(pool_at(bank, i, captions, rng, config.pool)) if config.pool else None
     return SimpleNamespace(x0=latents(i), captions=captions, t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen, pool=pool)
-
 
 # %% ../../nbs/1_prior/16_train.ipynb #train30
 def v_target(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
@@ -389,7 +385,6 @@ def start_from(tr: Trainer, folder: Path):
     for p, e, q in zip(tr.params, tr.ema, theirs): e.copy_(q), p.copy_(q)
     tr.ae = pipe.vae.to(tr.acc.device)
 
-
 # %% ../../nbs/1_prior/16_train.ipynb #train59
 PROMPTS = ("a red mug", "a blue car", "a green house", "a yellow rocket", "a pink snowman", "an orange mushroom", "a purple table", "a blue teapot")
 
@@ -434,9 +429,10 @@ def train(
     log_every: int = 10,    # steps between lines of the log
     stop=None,              # a threading.Event that ends the run early
 ) -> Trainer:
-    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for a pool without a bank"
+    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for a pool without a bank, FileNotFoundError where `start` is no prior"
     out, losses = Path(out), []
     if config.pool and not config.bank: raise ValueError(f"pool={config.pool}: a pool is drawn from a bank of pictures; give its size too (--bank)")
+    if start and not (Path(start) / "model_index.json").is_file(): raise FileNotFoundError(f"start={start}: no model_index.json there; give the folder of a prior, such as {TOY}")
     if (out / "checkpoint").exists() and not resume: raise FileExistsError(f"{out} holds a run already; resume it (--resume) or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     tr = Trainer(config)
