@@ -316,8 +316,8 @@ def method_options(method: str, c: Config, progress: float = 0.) -> dict:
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-036
 class Timed:
-    "A prior whose network calls are counted and timed"
-    def __init__(self, prior): self.prior, self.seconds = prior, 0.
+    "A prior whose network calls are timed, and which reads every text once"
+    def __init__(self, prior): self.prior, self.seconds, self.texts = prior, 0., {}
     def __getattr__(self, name): return getattr(self.prior, name)
     def eps(self, *args, **kw):
         began = time.perf_counter()
@@ -325,6 +325,10 @@ class Timed:
         if out.is_cuda: torch.cuda.synchronize()
         self.seconds += time.perf_counter() - began
         return out
+    def embed(self, texts):
+        key = texts if isinstance(texts, str) else tuple(texts)
+        if key not in self.texts: self.texts[key] = self.prior.embed(texts)
+        return self.texts[key]
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-037
 @dataclass
@@ -373,21 +377,23 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
                                 state=state.memory or None, **method_options(method, c, progress))
     state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
     state.grad = state.out.grad.float().square().mean().sqrt().item()
-    if not_finite("the distillation gradient", state.out.grad, c, state): return None
+    if not_finite({"the distillation gradient": state.out.grad}, c, state): return None
     return surrogate(z, c.lambda_guidance*state.out.grad) + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-041
-def not_finite(name: str, grad: Tensor, c: Config, state: State) -> bool:
-    "True, and a sentence in `state.stopped`, where a gradient is not finite or larger than `grad_limit`"
-    size = grad.detach().float().norm().item()
-    if size <= c.grad_limit: return False
+def not_finite(grads: dict, c: Config, state: State) -> bool:
+    "True, and a sentence in `state.stopped`, where one of the named gradients is not finite or larger than `grad_limit`"
+    sizes = dict(zip(grads, torch.stack([g.detach().float().norm() for g in grads.values()]).tolist()))    # a GPU is waited for once
+    if all(size <= c.grad_limit for size in sizes.values()): return False
+    name, size = next((k, v) for k, v in sizes.items() if not v <= c.grad_limit)
     what = "is not finite" if not math.isfinite(size) else f"has norm {size:.3g}, above grad_limit {c.grad_limit:g}"
     state.stopped = f"Stopped at step {state.step}: {name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
     return True
 
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
-    began, timed, scene = time.perf_counter(), Timed(prior), state.scene
+    began, timed, scene = time.perf_counter(), prior if isinstance(prior, Timed) else Timed(prior), state.scene
+    earlier = timed.seconds
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
     state.picture = scene.draw(state.views.camera, backgrounds(c, state.step), gen)
     if state.picture.alpha.max() <= 0: state.stopped = f"Stopped at step {state.step}: the scene is empty, no view shows any of its {len(scene)} Gaussians. Lower prune_opacity or tv, or raise opacity."; return state
@@ -396,10 +402,10 @@ def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     if loss is None: return state
     asked = time.perf_counter()
     state.image.retain_grad(); scene_backward(scene, state, loss)
-    if any(not_finite(f"the gradient of {k}", v.grad, c, state) for k, v in scene.tensors() if v.grad is not None): return state
+    if not_finite({f"the gradient of {k}": v.grad for k, v in scene.tensors() if v.grad is not None}, c, state): return state
     scene.densify(state.step, state.picture); scene.step(state.step/c.steps)
     end = time.perf_counter()
-    for k, v in dict(network=timed.seconds, render=drawn - began + end - asked, rest=asked - drawn - timed.seconds).items(): state.seconds[k] += v
+    for k, v in dict(network=timed.seconds - earlier, render=drawn - began + end - asked, rest=asked - drawn - timed.seconds + earlier).items(): state.seconds[k] += v
     state.step += 1
     if len(scene) == 0: state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
     return state
@@ -415,7 +421,7 @@ def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=No
     """The loop as a generator: yields its State after every step, until `c.steps` or until `stopped`.
 
     `scene`: Splats or FieldScene to begin with; `state`: to go on from. One object is changed in place and yielded again and again."""
-    c = c or config()
+    c, prior = c or config(), Timed(prior)
     state = state or State(scene or Splats(start(c, prompt), c, getattr(prior, "device", "cpu")))
     while state.step < c.steps and not state.stopped: yield advance(prior, prompt, method, c, state)
 

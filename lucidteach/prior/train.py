@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'world_words', 'byte_alphabet', 'make_tokenizer',
-           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'drop_words', 'bare_caption',
-           'draw_times', 'batch_at', 'make_bank', 'open_bank', 'same_words', 'pool_at', 'posterior_mean', 'bank_at',
-           'v_target', 'min_snr_weight', 'diffusion_loss', 'rate_at', 'ema_step', 'Trainer', 'plain_attention',
-           'replace_folder', 'save_checkpoint', 'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline',
-           'export_prior', 'start_from', 'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
+           'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'text_kinds', 'drop_words',
+           'bare_caption', 'draw_times', 'batch_at', 'bank_chunk', 'make_bank', 'open_bank', 'same_words', 'pool_at',
+           'posterior_mean', 'bank_at', 'v_target', 'min_snr_weight', 'noisy', 'diffusion_loss', 'rate_at', 'ema_step',
+           'Trainer', 'light_norms', 'plain_attention', 'recorded', 'replace_folder', 'save_checkpoint',
+           'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline', 'export_prior', 'start_from',
+           'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
 from contextlib import nullcontext
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -137,10 +141,15 @@ def rng_for(*key: int):
     seq = np.random.SeedSequence(key)
     return np.random.default_rng(seq), torch.Generator().manual_seed(int(seq.generate_state(1, np.uint64)[0] >> 1))
 
+def text_kinds(n: int, rng, p_null: float, p_view: float) -> np.ndarray:
+    "What n pictures are given to read: 2, nothing, with probability p_null, else 1, a caption without the view, with probability p_view, else 0, the caption"
+    u, v = rng.random((2, n))
+    return np.where(u < p_null, 2, np.where(v < p_view, 1, 0))
+
 def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
     "The captions: with probability p_null none at all, else with probability p_view bare(i), which does not tell the view"
-    u, v = rng.random((2, len(captions)))
-    return ["" if u[i] < p_null else bare(i) if v[i] < p_view else c for i, c in enumerate(captions)]
+    kinds = text_kinds(len(captions), rng, p_null, p_view)
+    return [("" if k == 2 else bare(i) if k else c) for i, (c, k) in enumerate(zip(captions, kinds))]
 
 def bare_caption(b, rng):
     "Function i -> a caption of picture i of a world.Batch that does not tell the view"
@@ -161,22 +170,26 @@ def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
                            t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train77
-@torch.no_grad()
-def make_bank(config, ae, chunk: int = 500) -> dict:
-    "config.bank pictures of the training distribution: latents [N,C,h,w] in half precision, captions [N] and bare [N], which do not tell the view"
-    latents, captions, bare = [], [], []
-    for k in range(-(-config.bank // chunk)):
-        b = world.sample(min(chunk, config.bank - k * chunk), seed=(config.seed, k, 1 << 20), size=config.size, background=config.background)
-        rng, _ = rng_for(config.seed, k, 1 << 20)
-        latents.append(ae.encode(torch.from_numpy(b.images).to(ae.device) * 2 - 1).latent_dist.mode().half().cpu())
-        captions += b.captions
-        bare += map(bare_caption(b, rng), range(len(b.captions)))
-    return dict(latents=torch.cat(latents), captions=captions, bare=bare)
+def bank_chunk(k: int, n: int, config, ae) -> tuple:
+    "n pictures, number k of the chunks of a bank: latents [n,C,h,w] in half precision, captions [n] and bare [n], which do not tell the view"
+    b, (rng, _) = world.sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background), rng_for(config.seed, k, 1 << 20)
+    with torch.no_grad(): latents = ae.encode(torch.from_numpy(b.images) * 2 - 1).latent_dist.mode().half()
+    return latents.numpy(), b.captions, [*map(bare_caption(b, rng), range(n))]
 
-def open_bank(path: Path, config, ae) -> dict:
+def make_bank(config, ae, chunk: int = 500, workers: int = 1) -> dict:
+    "config.bank pictures of the training distribution, rendered by `workers` processes: latents [N,C,h,w], captions [N] and bare [N]"
+    sizes = [min(chunk, config.bank - start) for start in range(0, config.bank, chunk)]
+    todo = range(len(sizes)), sizes, [config] * len(sizes), [ae.cpu()] * len(sizes)
+    if workers == 1: parts = list(map(bank_chunk, *todo))
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool: parts = list(pool.map(bank_chunk, *todo))
+    latents, captions, bare = zip(*parts)
+    return dict(latents=torch.from_numpy(np.concatenate(latents)), captions=sum(captions, []), bare=sum(bare, []))
+
+def open_bank(path: Path, config, ae, workers: int = 1) -> dict:
     "The bank in `path`, which is made first if there is none. ValueError if it has another size"
     if not path.is_file():
-        bank = make_bank(config, ae)
+        bank = make_bank(config, ae, workers=workers)
         save_file(dict(latents=bank["latents"]), new := path.with_suffix(".new"), metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")})
         os.replace(new, path)                                  # so that a file of this name is always whole
     with safe_open(path, "pt") as f: bank = dict(latents=f.get_tensor("latents")) | {k: json.loads(v) for k, v in f.metadata().items()}
@@ -185,16 +198,17 @@ def open_bank(path: Path, config, ae) -> dict:
 
 # %% ../../nbs/1_prior/16_train.ipynb #train82
 def same_words(bank: dict) -> dict:
-    "What a caption tells (world.Attributes) -> numbers of the pictures that have a caption which tells just that; None -> of all"
-    groups = {None: range(len(bank["captions"]))}
-    for texts in (bank["captions"], bank["bare"]):
-        for k, text in enumerate(texts): groups.setdefault(world.parse(text), []).append(k)
-    return {told: np.array(ks) for told, ks in groups.items()}
+    "Texts [2N+1] of a bank, its captions, its bare ones and \"\", by what they tell (world.Attributes): `members[first[k]:first[k] + count[k]]` are the pictures with a text that tells what text k tells, all for \"\""
+    N, number = len(bank["captions"]), {}
+    group = np.array([number.setdefault(world.parse(text), len(number)) for text in bank["captions"] + bank["bare"]])
+    size = np.bincount(group)
+    members = np.concatenate([group.argsort(kind="stable") % N, np.arange(N)])
+    return dict(members=members, first=np.append((size.cumsum() - size)[group], 2 * N), count=np.append(size[group], N))
 
-def pool_at(bank: dict, i, captions, rng, size: int) -> np.ndarray:
-    "Pictures i [B] of a bank, each with size-1 that are drawn from those with the same words: numbers [B,size]"
-    same = lambda text: bank["groups"][world.parse(text) if text else None]
-    return np.array([[k, *rng.choice(same(text), size - 1)] for k, text in zip(i, captions)])
+def pool_at(words: dict, i, text, rng, size: int) -> np.ndarray:
+    "Pictures i [B] of a bank, each with size-1 that are drawn from those with the words of text number text [B]: numbers [B,size]"
+    mates = words["first"][text][:, None] + (rng.random((len(i), size - 1)) * words["count"][text][:, None]).astype(int)
+    return np.concatenate([i[:, None], words["members"][mates]], 1)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train83
 def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,13 +222,13 @@ def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple
 
 # %% ../../nbs/1_prior/16_train.ipynb #train88
 def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
-    "Batch number `step` from a bank: latents x0 [B,C,h,w], captions, times [B], the generator for the noise and, if config.pool is not 0, a pool [B,P,C,h,w]"
-    rng, gen = rng_for(config.seed, step, rank)
-    i = rng.integers(len(bank["captions"]), size=config.batch)
-    captions = drop_words([bank["captions"][k] for k in i], lambda j: bank["bare"][i[j]], rng, config.p_null, config.p_view)
-    latents = lambda k: bank["latents"][torch.from_numpy(k)].float()
-    pool = latents(pool_at(bank, i, captions, rng, config.pool)) if config.pool else None
-    return SimpleNamespace(x0=latents(i), captions=captions, t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen, pool=pool)
+    "Batch number `step` from a bank of N: pictures i [B], texts [B] (i its caption, N+i its bare one, 2N none), times [B], the generator for the noise and, if config.pool is not 0, pools [B,P]; numbers all"
+    N, (rng, gen) = len(bank["captions"]), rng_for(config.seed, step, rank)
+    i = rng.integers(N, size=config.batch)
+    kind = text_kinds(config.batch, rng, config.p_null, config.p_view)
+    text = np.where(kind == 2, 2 * N, kind * N + i)
+    pool = torch.from_numpy(pool_at(bank["words"], i, text, rng, config.pool)) if config.pool else None
+    return SimpleNamespace(i=torch.from_numpy(i), text=torch.from_numpy(text), t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen, pool=pool)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train30
 def v_target(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
@@ -225,12 +239,15 @@ def min_snr_weight(snr: Tensor, cap: float = 5.0, floor: float = 1.0) -> Tensor:
     "min(SNR + floor, cap) / (SNR + 1), the weight of the error in v; floor 0 is min-SNR (arXiv 2303.09556), floor 1 the plain error in v, capped"
     return (snr + floor).clamp(max=cap) / (snr + 1)
 
-def diffusion_loss(net, x0: Tensor, ids: Tensor, t: Tensor, eps: Tensor, schedule, floor: float = 1.0) -> Tensor:
-    "Weighted mean squared error of net's v-prediction, a scalar. x0, eps: [B,C,h,w]; ids: [B,L]; t: LongTensor [B]"
+def noisy(x0: Tensor, t: Tensor, eps: Tensor, schedule, floor: float = 1.0) -> tuple:
+    "x_t [B,C,h,w], the v that the network shall tell, and the weight of its error [B,1,1,1]. x0, eps: [B,C,h,w]; t: LongTensor [B]"
     abar = schedule.abar(t)
     x_t = expand(abar.sqrt(), x0) * x0 + expand((1 - abar).sqrt(), x0) * eps
-    error = (net(x_t, t.to(x0.device), ids).float() - v_target(x0, eps, abar))**2
-    return (expand(min_snr_weight(schedule.snr(t), floor=floor), x0) * error).mean()
+    return x_t, v_target(x0, eps, abar), expand(min_snr_weight(schedule.snr(t), floor=floor), x0)
+
+def diffusion_loss(net, x_t: Tensor, v: Tensor, weight: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+    "Weighted mean squared error of net's v-prediction, a scalar. x_t, v, weight as `noisy` makes them; t: LongTensor [B]; ids: [B,L]"
+    return (weight * (net(x_t, t, ids).float() - v)**2).mean()
 
 # %% ../../nbs/1_prior/16_train.ipynb #train35
 def rate_at(step: int, c: Config) -> float:
@@ -257,38 +274,79 @@ class Trainer:
         self.ae = fit_autoencoder(torch.from_numpy(pictures)).to(self.acc.device)
         torch.manual_seed(config.seed)
         raw = Toy(make_unet(config.channels, size=config.size // 4, width=config.width), make_text_encoder(self.tokenizer, config.width))
-        self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True))
+        self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=cuda))
         self.raw = self.acc.unwrap_model(self.net)
-        self.params, self.bank = list(self.raw.parameters()), None
+        self.params, self.bank, self.replay = list(self.raw.parameters()), None, None
+        if cuda: light_norms(self.raw)
         if config.compile: self.net = torch.compile(self.net)
         self.ema = [p.detach().clone() for p in self.params]
 
 # %% ../../nbs/1_prior/16_train.ipynb #train40
+def light_norms(net: nn.Module):
+    "Group norms in the precision of their input: autocast would compute them in single, and they are most of what a GPU has to move here"
+    def forward(m, x):
+        with torch.autocast(x.device.type, enabled=False): return F.group_norm(x, m.num_groups, m.weight.to(x.dtype), m.bias.to(x.dtype), m.eps)
+    for m in net.modules():
+        if isinstance(m, nn.GroupNorm): m.forward = partial(forward, m)
+
 def plain_attention(device):
     "On a CPU, attention as two matrix products: torch's fused kernel is slow backward there"
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
-def _loss(self, b) -> Tensor:
-    "Loss of a batch from batch_at or bank_at"
-    dev = self.acc.device
-    with torch.no_grad(): x0 = b.x0.to(dev) if self.bank else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
-    eps, ids = torch.randn(x0.shape, generator=b.gen).to(dev), encode_texts(self.tokenizer, b.captions).to(dev)
-    if self.config.pool: x0, eps = posterior_mean(x0, eps, self.schedule.abar(b.t), b.pool.to(dev))
-    with self.acc.autocast(), plain_attention(dev): return diffusion_loss(self.net, x0, ids, b.t, eps, self.schedule, self.config.floor)
+def _use_bank(self, bank: dict):
+    "Take pictures and texts from a bank, which then lies on the device"
+    ids = encode_texts(self.tokenizer, [*bank["captions"], *bank["bare"], ""])
+    self.bank = bank | dict(latents=bank["latents"].to(self.acc.device), ids=ids.to(self.acc.device), words=same_words(bank))
 
-def _train_step(self, b) -> float:
-    "One step of the optimiser and of the average; returns the loss"
-    for g in self.opt.param_groups: g["lr"] = rate_at(self.step, self.config)
-    loss = self.loss(b)
+# %% ../../nbs/1_prior/16_train.ipynb #train94
+def recorded(f, *args):
+    "Function f of tensors on a GPU as a CUDA graph: recorded once and then replayed on other values, its thousand small kernels without Python in between"
+    static, graph = [a.clone() for a in args], torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"): out = f(*static)
+    def replay(*args):
+        for a, b in zip(static, args): a.copy_(b)
+        graph.replay()
+        return out.clone()
+    return replay
+
+def _set_rate(self, lr: float):
+    "The learning rate; a graph reads it where it lies on the device"
+    for g in self.opt.param_groups:
+        if self.acc.device.type == "cpu": g["lr"] = lr
+        elif torch.is_tensor(g["lr"]): g["lr"].fill_(lr)
+        else: g["lr"] = torch.tensor(lr, device=self.acc.device)
+
+# %% ../../nbs/1_prior/16_train.ipynb #train95
+def _problem(self, b) -> tuple:
+    "What `diffusion_loss` wants of a batch from batch_at or bank_at, on the device: x_t, v, weight, t, ids"
+    dev, bank = self.acc.device, self.bank
+    with torch.no_grad(): x0 = bank["latents"][b.i.to(dev)].float() if bank else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
+    ids = bank["ids"][b.text.to(dev)] if bank else encode_texts(self.tokenizer, b.captions).to(dev)
+    gen = b.gen if dev.type == "cpu" else torch.Generator(dev).manual_seed(b.gen.initial_seed())   # a GPU draws its own noise
+    eps = torch.randn(x0.shape, generator=gen, device=dev)
+    if self.config.pool: x0, eps = posterior_mean(x0, eps, self.schedule.abar(b.t), bank["latents"][b.pool.to(dev)].float())
+    return *noisy(x0, b.t, eps, self.schedule, self.config.floor), b.t.to(dev), ids
+
+def _update(self, *problem) -> Tensor:
+    "One step of the optimiser; returns the loss"
+    self.opt.zero_grad()
+    with self.acc.autocast(), plain_attention(self.acc.device): loss = diffusion_loss(self.net, *problem)
     self.acc.backward(loss)
     self.acc.clip_grad_norm_(self.params, 1.0)
     self.opt.step()
-    self.opt.zero_grad()
+    return loss.detach()
+
+def _train_step(self, b) -> Tensor:
+    "One step of the optimiser and of the average; returns the loss"
+    self.set_rate(rate_at(self.step, self.config))
+    problem, cuda = self.problem(b), self.acc.device.type == "cuda" and self.acc.num_processes == 1
+    if cuda and self.replay is None and self.warm == 3: self.replay = recorded(self.update, *problem)
+    loss, self.warm = (self.replay or self.update)(*problem), self.warm + 1
     ema_step(self.ema, self.params, self.step, self.config.ema)
     self.step += 1
-    return loss.item()
+    return loss
 
-Trainer.loss, Trainer.train_step = _loss, _train_step
+Trainer.use_bank, Trainer.problem, Trainer.update, Trainer.train_step, Trainer.set_rate, Trainer.warm = _use_bank, _problem, _update, _train_step, _set_rate, 0
 
 # %% ../../nbs/1_prior/16_train.ipynb #train42
 def _steps(self, until: int | None = None):
@@ -342,7 +400,7 @@ def load_checkpoint(tr: Trainer, folder: Path):
     for k, vs in lists.items():
         for i, v in enumerate(vs): v.copy_(s[f"{k}.{i}"])
     for i, p in enumerate(tr.params if tr.step else []):
-        tr.opt.state[p] = dict(step=torch.tensor(float(tr.step)), exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]), exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]))
+        tr.opt.state[p] = dict(step=torch.tensor(float(tr.step), device=tr.acc.device if tr.acc.device.type == "cuda" else "cpu"), exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]), exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]))
 
 # %% ../../nbs/1_prior/16_train.ipynb #train54
 def make_scheduler() -> DDIMScheduler:
@@ -415,7 +473,7 @@ def stop_event() -> threading.Event:
 
 def append_line(path: Path, s, losses: list):
     "One line of log.csv: step, mean loss since the last line, rate, seconds"
-    with open(path, "a", newline="") as f: csv.writer(f).writerow([s.step, f"{np.mean(losses):.5f}", f"{s.lr:.3e}", f"{s.seconds:.1f}"])
+    with open(path, "a", newline="") as f: csv.writer(f).writerow([s.step, f"{np.mean([float(l) for l in losses]):.5f}", f"{s.lr:.3e}", f"{s.seconds:.1f}"])
     losses.clear()
 
 # %% ../../nbs/1_prior/16_train.ipynb #train62
@@ -427,6 +485,7 @@ def train(
     minutes: float = 4,     # between checkpoints
     sheet_every: int = 400, # steps between sheets of samples
     log_every: int = 10,    # steps between lines of the log
+    workers: int = 1,       # processes that render the bank
     stop=None,              # a threading.Event that ends the run early
 ) -> Trainer:
     "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for a pool without a bank, FileNotFoundError where `start` is no prior"
@@ -438,12 +497,11 @@ def train(
     tr = Trainer(config)
     if resume: load_checkpoint(tr, out / "checkpoint")
     elif start: start_from(tr, start)
-    if config.bank: tr.bank = open_bank(out / "bank.safetensors", config, tr.ae)
-    if config.pool: tr.bank["groups"] = same_words(tr.bank)
+    if config.bank: tr.use_bank(open_bank(out / "bank.safetensors", config, tr.ae, workers))
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
     with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
         for s in tr.steps():
-            live.update(s.step - first, loss=s.loss)
+            if s.step % log_every == 0 or s.step == config.steps: live.update(s.step - first, loss=float(s.loss))
             losses.append(s.loss)
             if main and s.step % log_every == 0: append_line(out / "log.csv", s, losses)
             if s.step % sheet_every == 0 or time.time() - last > 60 * minutes:
@@ -462,12 +520,14 @@ def main(argv=None):
     p.add_argument("--start", type=Path, help="folder of a prior whose weights the run starts from")
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render the bank")
+    p.add_argument("--channels", type=int, nargs="+", default=Config.channels, help="of the levels of the network; multiples of 64 are fast")
     p.add_argument("--compile", action="store_true", help="torch.compile the network")
     for k in ("steps", "batch", "seed", "size", "warmup", "bank", "pool"): p.add_argument(f"--{k}", type=int, default=getattr(Config, k), help=" ")
     for k in ("lr", "decay", "ema", "floor", "background", "noisy", "p_view"): p.add_argument(f"--{k.replace('_', '-')}", type=float, default=getattr(Config, k), help=" ")
     p.add_argument("--precision", choices=("no", "bf16"), default=Config.precision, help="on a CPU; bf16 pays where the processor has it")
     a = vars(p.parse_args(argv))
     torch.set_flush_denormal(True)                             # second moments of the optimiser underflow, and a CPU is slow with such numbers
-    train(stop=stop_event(), **{k: a.pop(k) for k in ("out", "resume", "start", "minutes", "sheet_every")}, config=Config(**a))
+    train(stop=stop_event(), **{k: a.pop(k) for k in ("out", "resume", "start", "minutes", "sheet_every", "workers")}, config=Config(**a | dict(channels=tuple(a["channels"]))))
 
 if __name__ == "__main__" and "__file__" in globals(): main()

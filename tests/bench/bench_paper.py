@@ -1,0 +1,94 @@
+"""The paper's configuration in real size, on random weights: python tests/bench/bench_paper.py --save results.json
+
+Stable Diffusion 2.1-base's architecture, 512 px, 4 views, 81,920 Gaussians, ISM: seconds of whole steps of `create`'s loop spread over its 5,000, beside the
+same UNet and encoder calls made bare in the same run, and peak memory; in half precisions, memory formats and compiled, as asked by --variants."""
+import argparse, json, statistics, time
+from pathlib import Path
+
+def bare_calls(prior, advance):
+    "The UNet and encoder inputs of one step, and the step's seconds"
+    import torch
+    unet, encode, seen = prior.pipe.unet, prior.pipe.vae.encode, []
+    forward = unet.forward
+    def watched(*a, **k): seen.append(("unet", a, k)); return forward(*a, **k)
+    def watched_encode(x, **k): seen.append(("vae", (x.detach(),), k)); return encode(x, **k)
+    unet.forward, prior.pipe.vae.encode = watched, watched_encode
+    try: advance()
+    finally: unet.forward = forward; prior.pipe.vae.encode = encode
+    def bare():
+        for kind, a, k in seen:
+            if kind == "unet":
+                with torch.no_grad(): unet(*a, **k)
+            else:
+                z = encode(a[0].requires_grad_(), **k).latent_dist.mode()
+                z.backward(torch.ones_like(z))
+    return bare, len(seen)
+
+def clock(f):
+    import torch
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    began = time.perf_counter(); f()
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    return time.perf_counter() - began
+
+def measure(prior, c, at, compiled, profile=False):
+    import torch
+    from lucidteach.create.text_to_3d import State, Splats, Timed, advance, start
+    prior = Timed(prior)
+    state = State(Splats(start(c, "a red mug"), c, prior.device))
+    def step(i):
+        state.step = i
+        advance(prior, "a red mug", "ism", c, state)
+        if state.stopped: raise SystemExit(state.stopped)
+    cuda, rows = prior.device.type == "cuda", []
+    for i in at[:2] + at[-1:]: step(i)                                    # warm up
+    if cuda: torch.cuda.reset_peak_memory_stats()
+    if profile:
+        from torch.profiler import profile as Profile, ProfilerActivity as A
+        step(at[-1])
+        import cProfile, pstats
+        with cProfile.Profile() as p: clock(lambda: step(at[-1]))
+        pstats.Stats(p).sort_stats("cumulative").print_stats(70)
+        with Profile(activities=[A.CPU, A.CUDA]) as p: clock(lambda: step(at[-1]))
+        print(p.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60))
+    for i in at:
+        step(i)
+        before, whole = state.calls, clock(lambda: step(i))
+        calls = state.calls - before
+        bare, _ = (lambda: None, 0) if compiled else bare_calls(prior, lambda: step(i))
+        rows.append(dict(step=i, t=state.t, calls=calls, seconds=whole, bare=clock(bare) if not compiled else None))
+    return rows, torch.cuda.max_memory_allocated()/1e9 if cuda else None
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("--family", default="sd21base"); ap.add_argument("--steps", type=int, default=6, help="steps measured, spread over the run"); ap.add_argument("--save", type=Path)
+    ap.add_argument("--variants", nargs="+", default=["float16"], help="float32, float16, bfloat16; with +contiguous (not channels-last) or +compiled")
+    ap.add_argument("--profile", action="store_true", help="print where the time of a step goes, by torch.profiler")
+    ap.add_argument("--device", default="auto"); ap.add_argument("--set", nargs="*", default=[], help="fields of Config, such as size=64")
+    args = ap.parse_args()
+    import torch
+    from bench_sd import build
+    from lucidteach.create.text_to_3d import config
+    from lucidteach.prior.latent import LatentPrior, pick_device, quiet
+    c = config("paper", **{k: json.loads(v) for k, v in (s.split("=") for s in args.set)})
+    at = [int((i + .5)*c.steps/args.steps) + 37 for i in range(args.steps)]     # no step at which Gaussians are cloned, which is one in a hundred
+    device = pick_device(args.device)[0]
+    name = torch.cuda.get_device_name() if str(device).startswith("cuda") else "CPU"
+    found = dict(device=name, torch=torch.__version__, family=args.family, steps=c.steps, batch=c.batch, size=c.size, points=c.points, variants={})
+    for variant in args.variants:
+        dtype, *how = variant.split("+")
+        with quiet(): pipe = build(args.family.removeprefix("tiny-"), args.family.startswith("tiny-"), device=device)
+        prior = LatentPrior(pipe, args.device, getattr(torch, dtype))
+        if "contiguous" in how: pipe.unet.to(memory_format=torch.contiguous_format)
+        began = time.perf_counter()
+        if "compiled" in how: pipe.unet.compile()
+        rows, peak = measure(prior, c, at, "compiled" in how, args.profile)
+        s = statistics.mean(r["seconds"] for r in rows)
+        ratio = "" if "compiled" in how else f"{statistics.median(r['seconds']/r['bare'] for r in rows):.2f} times its bare calls, "
+        found["variants"][variant] = dict(rows=rows, peak_gb=peak, whole_s=time.perf_counter() - began)
+        print(f"{variant:22} {s:.3f} s a step, {ratio}{s*c.steps/60:.0f} min of {c.steps} steps, peak {peak or 0:.1f} GB on {name}", flush=True)
+        if args.save: args.save.write_text(json.dumps(found, indent=1))
+        del prior, pipe
+        if torch.cuda.is_available(): torch.cuda.empty_cache()
+
+if __name__ == "__main__": main()
