@@ -937,9 +937,9 @@ def _gsplat(why, **kw):
     except Exception as e: raise RuntimeError(f"gsplat's CUDA kernels do not load ({e}); use CPU tensors") from e
     if kw.get('sh_degree') is None and kw['colors'].ndim < 2: raise ValueError(f"colors has shape {list(kw['colors'].shape)}")
     bg = kw['backgrounds']
-    if late := bg is not None and kw['packed'] and kw['render_mode'][0] == 'R': kw['backgrounds'] = None     # gsplat 1.5.3 packed takes none per camera
+    if late := bg is not None and kw['packed']: kw['backgrounds'] = None     # gsplat 1.5.3 packed takes none per camera
     renders, alphas, meta = cuda(**kw)
-    if late: renders = torch.cat([renders[..., :bg.shape[-1]] + (1 - alphas)*bg[..., None, None, :], renders[..., bg.shape[-1]:]], -1)
+    if late and kw['render_mode'][0] == 'R': renders = torch.cat([renders[..., :bg.shape[-1]] + (1 - alphas)*bg[..., None, None, :], renders[..., bg.shape[-1]:]], -1)
     return renders, alphas, meta | dict(backend=f'gsplat: {why}')
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-125
