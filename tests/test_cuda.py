@@ -14,7 +14,6 @@ def scene(N=400, C=2, sh_degree=None, covars=False, seed=0):
     colors = r(N, 3) if sh_degree is None else (r(N, (sh_degree + 1)**2, 3) - .5)*.6
     tensors = dict(means=r(N, 3)*1.4 - .7, opacities=.05 + .9*r(N), colors=colors) | dict(quats=q, scales=s)
     if covars:
-        from lucidteach.splat.gaussians import Gaussians
         w = q/q.norm(dim=-1, keepdim=True)
         a, b, c, d = w.unbind(-1)
         R = torch.stack([1-2*(c*c+d*d), 2*(b*c-a*d), 2*(b*d+a*c), 2*(b*c+a*d), 1-2*(b*b+d*d), 2*(c*d-a*b), 2*(b*d-a*c), 2*(c*d+a*b), 1-2*(b*b+c*c)], -1).view(N, 3, 3)
@@ -64,7 +63,6 @@ def test_replayed_steps_are_steps(tmp_path):
     for plain in (True, False):
         tr = T.Trainer(c)
         tr.use_bank(T.make_bank(c, tr.ae))
-        tr.ae.to(tr.acc.device)
         if plain: tr.warm = -10**9
         losses.append([float(s.loss) for s in tr.steps()])
     assert np.allclose(*losses, rtol=2e-2), losses

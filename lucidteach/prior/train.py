@@ -7,23 +7,22 @@ __all__ = ['PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_words', 'w
            'encode_texts', 'make_text_encoder', 'make_unet', 'Toy', 'rng_for', 'text_kinds', 'drop_words',
            'bare_caption', 'draw_times', 'batch_at', 'bank_chunk', 'make_bank', 'open_bank', 'same_words', 'pool_at',
            'posterior_mean', 'bank_at', 'v_target', 'min_snr_weight', 'noisy', 'diffusion_loss', 'rate_at', 'ema_step',
-           'Trainer', 'light_norms', 'plain_attention', 'recorded', 'replace_folder', 'save_checkpoint',
-           'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline', 'export_prior', 'start_from',
-           'sample_sheet', 'save_all', 'stop_event', 'append_line', 'train', 'main']
+           'Trainer', 'plain_attention', 'recorded', 'replace_folder', 'save_checkpoint', 'load_checkpoint',
+           'make_scheduler', 'averaged', 'make_pipeline', 'export_prior', 'start_from', 'sample_sheet', 'save_all',
+           'stop_event', 'append_line', 'train', 'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
 import argparse, csv, json, math, os, re, shutil, signal, threading, time
 from contextlib import nullcontext
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -179,7 +178,7 @@ def bank_chunk(k: int, n: int, config, ae) -> tuple:
 def make_bank(config, ae, chunk: int = 500, workers: int = 1) -> dict:
     "config.bank pictures of the training distribution, rendered by `workers` processes: latents [N,C,h,w], captions [N] and bare [N]"
     sizes = [min(chunk, config.bank - start) for start in range(0, config.bank, chunk)]
-    todo = range(len(sizes)), sizes, [config] * len(sizes), [ae.cpu()] * len(sizes)
+    todo = range(len(sizes)), sizes, [config] * len(sizes), [deepcopy(ae).cpu()] * len(sizes)
     if workers == 1: parts = list(map(bank_chunk, *todo))
     else:
         with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool: parts = list(pool.map(bank_chunk, *todo))
@@ -277,18 +276,10 @@ class Trainer:
         self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=cuda))
         self.raw = self.acc.unwrap_model(self.net)
         self.params, self.bank, self.replay = list(self.raw.parameters()), None, None
-        if cuda: light_norms(self.raw)
         if config.compile: self.net = torch.compile(self.net)
         self.ema = [p.detach().clone() for p in self.params]
 
 # %% ../../nbs/1_prior/16_train.ipynb #train40
-def light_norms(net: nn.Module):
-    "Group norms in the precision of their input: autocast would compute them in single, and they are most of what a GPU has to move here"
-    def forward(m, x):
-        with torch.autocast(x.device.type, enabled=False): return F.group_norm(x, m.num_groups, m.weight.to(x.dtype), m.bias.to(x.dtype), m.eps)
-    for m in net.modules():
-        if isinstance(m, nn.GroupNorm): m.forward = partial(forward, m)
-
 def plain_attention(device):
     "On a CPU, attention as two matrix products: torch's fused kernel is slow backward there"
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
@@ -400,7 +391,7 @@ def load_checkpoint(tr: Trainer, folder: Path):
     for k, vs in lists.items():
         for i, v in enumerate(vs): v.copy_(s[f"{k}.{i}"])
     for i, p in enumerate(tr.params if tr.step else []):
-        tr.opt.state[p] = dict(step=torch.tensor(float(tr.step), device=tr.acc.device if tr.acc.device.type == "cuda" else "cpu"), exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]), exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]))
+        tr.opt.state[p] = dict(step=torch.tensor(float(tr.step), device=p.device), exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]), exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]))
 
 # %% ../../nbs/1_prior/16_train.ipynb #train54
 def make_scheduler() -> DDIMScheduler:
@@ -501,8 +492,8 @@ def train(
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
     with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
         for s in tr.steps():
-            if s.step % log_every == 0 or s.step == config.steps: live.update(s.step - first, loss=float(s.loss))
             losses.append(s.loss)
+            live.update(s.step - first, **({"loss": float(s.loss)} if s.step % log_every == 0 else {}))   # a GPU is waited for only then
             if main and s.step % log_every == 0: append_line(out / "log.csv", s, losses)
             if s.step % sheet_every == 0 or time.time() - last > 60 * minutes:
                 save_all(tr, out, s.step % sheet_every == 0)
