@@ -147,17 +147,23 @@ def _covariances_vjp(quats, scales, g6, g_quats, g_scales):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-058
 @njit(**_EXACT)
-def _tangent(p, V, K, width, height):
-    "Camera point, clamped slopes, and U"
-    x = V[0, 0]*p[0] + V[0, 1]*p[1] + V[0, 2]*p[2] + V[0, 3]
-    y = V[1, 0]*p[0] + V[1, 1]*p[1] + V[1, 2]*p[2] + V[1, 3]
-    z = V[2, 0]*p[0] + V[2, 1]*p[1] + V[2, 2]*p[2] + V[2, 3]
+def _lens(V, K, width, height):
+    "Rows of the view matrix, focal lengths, principal point, and the range of slopes in which J is taken"
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    ix, iy, iz = 1/fx, 1/fy, 1/z
-    tx = min(max(x*iz, (-cx - .15*width)*ix), (1.15*width - cx)*ix); ty = min(max(y*iz, (-cy - .15*height)*iy), (1.15*height - cy)*iy)
+    rows = (V[0, 0], V[0, 1], V[0, 2]), (V[1, 0], V[1, 1], V[1, 2]), (V[2, 0], V[2, 1], V[2, 2])
+    slopes = (-cx - .15*width)/fx, (1.15*width - cx)/fx, (-cy - .15*height)/fy, (1.15*height - cy)/fy
+    return rows, (V[0, 3], V[1, 3], V[2, 3]), fx, fy, cx, cy, slopes
+
+@njit(**_EXACT)
+def _tangent(p, lens):
+    "Camera point, clamped slopes, and U"
+    (V0, V1, V2), t, fx, fy, _, _, (x0, x1, y0, y1) = lens
+    x, y, z = _dot(V0, p) + t[0], _dot(V1, p) + t[1], _dot(V2, p) + t[2]
+    iz = 1/z
+    tx = min(max(x*iz, x0), x1); ty = min(max(y*iz, y0), y1)
     a, b = fx*iz, fy*iz
-    U0 = (a*(V[0, 0] - tx*V[2, 0]), a*(V[0, 1] - tx*V[2, 1]), a*(V[0, 2] - tx*V[2, 2]))
-    U1 = (b*(V[1, 0] - ty*V[2, 0]), b*(V[1, 1] - ty*V[2, 1]), b*(V[1, 2] - ty*V[2, 2]))
+    U0 = (a*(V0[0] - tx*V2[0]), a*(V0[1] - tx*V2[1]), a*(V0[2] - tx*V2[2]))
+    U1 = (b*(V1[0] - ty*V2[0]), b*(V1[1] - ty*V2[1]), b*(V1[2] - ty*V2[2]))
     return x, y, z, iz, tx, ty, a, b, U0, U1
 
 @njit(**_EXACT)
@@ -167,35 +173,38 @@ def _times(S, u):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-059
 @njit(parallel=True, **_EXACT)
-def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii):
+def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii, chunks):
     "Outputs [I, N, ...] for I = B*C images; Gaussians are [B, N, ...]. What is not drawn keeps radius 0 and a harmless conic."
     I, N = depths.shape
-    for n in prange(N):
+    for chunk in prange(chunks):
         for im in range(I):
-            g = im//C*N + n
-            x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(_double(means[g]), V[im], K[im], width, height)
-            depths[im, n] = z
-            conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
-            radii[im, n, 0] = 0; radii[im, n, 1] = 0
-            if not (z >= near and z <= far): continue
-            W0, W1 = _times(cov6[g], U0), _times(cov6[g], U1)
-            xx, xy, yy = _dot(U0, W0), _dot(U0, W1), _dot(U1, W1)
-            det0 = xx*yy - xy*xy
-            xx += eps2d; yy += eps2d
-            det = xx*yy - xy*xy
-            if not det > 0: continue
-            u, v = a*x + K[im, 0, 2], b*y + K[im, 1, 2]
-            idet = 1/det
-            r = math.sqrt(max(det0*idet, 1e-12)) if antialiased else 1.
-            o = opacities[g]*r
-            if o < ALPHA_MIN: continue
-            extent = min(3.33, math.sqrt(2*math.log(f32(255*o))))
-            rx, ry = math.ceil(extent*math.sqrt(xx)), math.ceil(extent*math.sqrt(yy))
-            if rx <= clip and ry <= clip: continue
-            if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
-            radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
-            means2d[im, n, 0] = u; means2d[im, n, 1] = v; rho[im, n] = r
-            conics[im, n, 0] = yy*idet; conics[im, n, 1] = -xy*idet; conics[im, n, 2] = xx*idet
+            lens, first = _lens(V[im], K[im], width, height), im//C*N
+            cx, cy = lens[4], lens[5]
+            for n in range(N*chunk//chunks, N*(chunk + 1)//chunks):
+                g = first + n
+                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(_double(means[g]), lens)
+                depths[im, n] = z
+                conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
+                radii[im, n, 0] = 0; radii[im, n, 1] = 0
+                if not (z >= near and z <= far): continue
+                W0, W1 = _times(cov6[g], U0), _times(cov6[g], U1)
+                xx, xy, yy = _dot(U0, W0), _dot(U0, W1), _dot(U1, W1)
+                det0 = xx*yy - xy*xy
+                xx += eps2d; yy += eps2d
+                det = xx*yy - xy*xy
+                if not det > 0: continue
+                u, v = a*x + cx, b*y + cy
+                idet = 1/det
+                r = math.sqrt(max(det0*idet, 1e-12)) if antialiased else 1.
+                o = opacities[g]*r
+                if o < ALPHA_MIN: continue
+                extent = min(3.33, math.sqrt(2*math.log(f32(255*o))))
+                rx, ry = math.ceil(extent*math.sqrt(xx)), math.ceil(extent*math.sqrt(yy))
+                if rx <= clip and ry <= clip: continue
+                if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
+                radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
+                means2d[im, n, 0] = u; means2d[im, n, 1] = v; rho[im, n] = r
+                conics[im, n, 0] = yy*idet; conics[im, n, 1] = -xy*idet; conics[im, n, 2] = xx*idet
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-061
 @njit(parallel=True, **_EXACT)
@@ -211,7 +220,7 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
                 if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0): continue     # hidden behind others: no gradient
                 Vi, Ki, gV = V[im], K[im], g_V[chunk, im]
-                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, Vi, Ki, width, height)
+                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, _lens(Vi, Ki, width, height))
                 A, B, D = conics[im, n, 0], conics[im, n, 1], conics[im, n, 2]
                 gA, gB, gD = g_conics[im, n, 0], .5*g_conics[im, n, 1], g_conics[im, n, 2]
                 m00, m01, m10, m11 = A*gA + B*gB, A*gB + B*gD, B*gA + D*gB, B*gB + D*gD       # Q G_Q
@@ -247,7 +256,7 @@ def _np(t, dtype=np.float32): return np.ascontiguousarray(t.detach().numpy(), dt
 def _threads(): return numba.get_num_threads()
 
 class _Project(torch.autograd.Function):
-    "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I, N, ...]"
+    "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I*N, ...]"
     @staticmethod
     def forward(ctx, means, quats, scales, cov6, viewmats, Ks, opacities, C, args):
         m, V, K = _np(means), _np(viewmats, np.float64), _np(Ks, np.float64)
@@ -255,9 +264,9 @@ class _Project(torch.autograd.Function):
         if cov6 is None: c = np.empty((len(m), 6)); _covariances(_np(quats), _np(scales), c)
         else: c = _np(cov6, np.float64)
         out = [np.empty((I, N, *s), t) for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))]
-        _project(m, c, _np(opacities), V, K, C, *args, *out)
+        _project(m, c, _np(opacities), V, K, C, *args, *out, _threads())
         ctx.save_for_backward(means, quats, scales, cov6); ctx.rest = m, c, V, K, C, args[:3], out
-        means2d, conics, depths, rho, radii = map(torch.from_numpy, out)
+        means2d, conics, depths, rho, radii = (torch.from_numpy(a).flatten(0, 1) for a in out)
         ctx.mark_non_differentiable(radii)
         return means2d, conics.float(), depths, rho, radii
 
@@ -265,13 +274,13 @@ class _Project(torch.autograd.Function):
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
         g_means, g_cov6, g_V = np.empty_like(m), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
-        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g) for g in grads[:4]), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
+        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
         means, quats, scales, cov6 = ctx.saved_tensors
-        t = lambda a: torch.from_numpy(a).float()
-        if cov6 is not None: return torch.from_numpy(g_means), None, None, t(g_cov6*[1, 2, 2, 1, 2, 1]), t(g_V.sum(0)), None, None, None, None
+        pose = torch.from_numpy(g_V.sum(0)).float() if ctx.needs_input_grad[4] else None
+        if cov6 is not None: return torch.from_numpy(g_means), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, None, None, None, None
         gq, gs = np.zeros(quats.shape, np.float32), np.zeros(scales.shape, np.float32)
         _covariances_vjp(_np(quats), _np(scales), g_cov6, gq, gs)
-        return torch.from_numpy(g_means), torch.from_numpy(gq), torch.from_numpy(gs), None, t(g_V.sum(0)), None, None, None, None
+        return torch.from_numpy(g_means), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, None, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
 from .gaussians import _SH0, _SH1, _SH2, _SH3
@@ -469,23 +478,29 @@ def _records(means2d, conics, opacities, depths, seen, first, width, height):
     _splats(means2d, conics, opacities, order, width, height, rec, box)
     return rec, box, order
 
-def _tile_lists(rec, box, first, width, height):
+@njit(**_EXACT)
+def _tile_lists(rec, box, first, width, height, threads):
     "start [I*tiles + 1] and ids: the records of each tile, nearest first; and the number of tiles of each record"
-    tiles_x, tiles = -(-width//TILE), -(-width//TILE)*-(-height//TILE)
-    images = len(first) - 1
-    parts = _threads() if images < _threads() else 1
-    shares = np.append((first[:-1, None] + np.diff(first)[:, None]*np.arange(parts)//parts).ravel(), first[-1])
-    bound = np.zeros(images*parts, np.int64)
+    tiles_x, tiles, images = -(-width//TILE), -(-width//TILE)*-(-height//TILE), len(first) - 1
+    parts = threads if images < threads else 1                                       # shares of an image's splats
+    shares = np.empty(images*parts + 1, np.int64)
+    for job in range(images*parts):
+        im, k = job//parts, job % parts
+        shares[job] = first[im] + (first[im + 1] - first[im])*k//parts
+    shares[-1] = first[-1]
+    bound, per_splat, count = np.zeros(images*parts, np.int64), np.zeros(len(rec), np.int32), np.zeros((images*parts, tiles), np.int64)
     _bound_pairs(box, shares, bound)
-    begin, per_splat = np.cumsum(bound) - bound, np.zeros(len(rec), np.int32)
-    pairs, count = np.empty(bound.sum(), np.int32), np.zeros((images*parts, tiles), np.int64)
+    begin, pairs = np.cumsum(bound) - bound, np.empty(bound.sum(), np.int32)
     _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat)
-    by_tile = count.reshape(images, parts, tiles).transpose(0, 2, 1)                 # image, tile, share
-    ends = np.cumsum(by_tile)
-    place = (ends.reshape(by_tile.shape) - by_tile).transpose(0, 2, 1).reshape(count.shape)
-    ids = np.empty(ends[-1], np.int32)
-    _sort_by_tile(pairs, shares, begin, per_splat, place.copy(), ids)
-    return np.append(place.reshape(images, parts, tiles)[:, 0], ends[-1]), ids, per_splat
+    start, place, m = np.empty(images*tiles + 1, np.int64), np.empty_like(count), 0
+    for im in range(images):
+        for t in range(tiles):
+            start[im*tiles + t] = m
+            for job in range(im*parts, (im + 1)*parts): place[job, t] = m; m += count[job, t]
+    start[-1] = m
+    ids = np.empty(m, np.int32)
+    _sort_by_tile(pairs, shares, begin, per_splat, place, ids)
+    return start, ids, per_splat
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-083
 _nodes = np.cos(np.pi*(np.arange(64) + .5)/64)*.375 - .375                        # Chebyshev nodes of [-.75, 0]
@@ -501,46 +516,48 @@ def _exp(x):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-086
 @njit(**_FAST)
-def _touched_rows(rec, i, ox, oy, half, open_rows):
-    "First and last+1 row of a half tile that splat i touches, within its open rows"
-    a, b, c, top, star, ia = rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 6], rec[i, 9], rec[i, 10]
-    x0 = f32(ox + 8*half) + f32(.5) - rec[i, 0]; x1 = x0 + f32(7)
-    if x0 > rec[i, 8] or x1 < -rec[i, 8]: return 0, 0
-    lo, hi, at = min(max(-star, x0), x1), min(max(star, x0), x1), rec[i, 1] + f32(.5) - f32(oy)
-    stop, ac = (b*b + c*c)*top, a*c
-    up = ia*(math.sqrt(max(stop - (ac*lo)*(ac*lo), f32(0))) + a*b*lo)
-    down = ia*(math.sqrt(max(stop - (ac*hi)*(ac*hi), f32(0))) - a*b*hi)
-    r0, r1 = max(open_rows[half, 0], int(max(at - up, f32(0)))), min(open_rows[half, 1], int(min(max(at + down, f32(0)), f32(TILE))))
-    return r0//2, (r1 + 1)//2 if r1 > r0 else 0
+def _touched_rows(rec, ids, first, last, ox, oy, rows, spans):
+    "spans [len(ids), 4]: the pairs of rows from, to that each splat touches in the left half of a tile, and in the right"
+    for j in range(first, last):
+        i = ids[j]
+        a, b, c, top, star, ia = rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 6], rec[i, 9], rec[i, 10]
+        at, stop, ac, ab = rec[i, 1] + f32(.5) - f32(oy), (b*b + c*c)*top, a*c, a*b
+        for half in range(2):
+            x0 = f32(ox + 8*half) + f32(.5) - rec[i, 0]; x1 = x0 + f32(7)
+            lo, hi = min(max(-star, x0), x1), min(max(star, x0), x1)
+            up = ia*(math.sqrt(max(stop - (ac*lo)*(ac*lo), f32(0))) + ab*lo)
+            down = ia*(math.sqrt(max(stop - (ac*hi)*(ac*hi), f32(0))) - ab*hi)
+            r0, r1 = int(min(max(at - up, f32(0)), f32(TILE))), int(min(max(at + down, f32(0)), f32(rows)))
+            inside = (x0 <= rec[i, 8]) & (x1 >= -rec[i, 8]) & (r1 > r0)
+            spans[j, 2*half] = r0//2; spans[j, 2*half + 1] = (r1 + 1)//2 if inside else 0
 
 @njit(**_FAST)
 def _close_rows(T, open_rows):
-    "Moves the open range of both halves past rows whose pixels are all finished; True if none is left"
+    "Moves the open pairs of rows of both halves past those whose pixels are all finished; True if none is left"
     for half in range(2):
         for side in range(2):
             while open_rows[half, 0] < open_rows[half, 1]:
-                row = open_rows[half, 0] if side == 0 else open_rows[half, 1] - 1
+                pair = open_rows[half, 0] if side == 0 else open_rows[half, 1] - 1
                 top = f32(-1)
-                for k in range(8): top = max(top, T[half*128 + row*8 + k])
+                for k in range(16): top = max(top, T[half*128 + pair*16 + k])
                 if top > f32(0): break
                 if side == 0: open_rows[half, 0] += 1
                 else: open_rows[half, 1] -= 1
     return open_rows[0, 0] >= open_rows[0, 1] and open_rows[1, 0] >= open_rows[1, 1]
 
 @njit(**_FAST)
-def _open_tile(buf, planes, open_rows, rows, cols):
+def _open_tile(buf, planes, rows, cols):
     "T = 1 inside of the image and -1 outside, the other planes 0, the last two the pixels' coordinates in the tile"
     for p in range(TILE*TILE):
         half, r, x = p//128, p % 128//8, p//128*8 + p % 8
         buf[p] = f32(1) if r < rows and x < cols else f32(-1)
         for plane in range(1, planes): buf[plane*TILE*TILE + p] = f32(0)
         buf[planes*TILE*TILE + p] = f32(x) + f32(.5); buf[(planes + 1)*TILE*TILE + p] = f32(r) + f32(.5)
-    for half in range(2): open_rows[half, 0] = 0; open_rows[half, 1] = rows
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-087
 @njit(parallel=True, **_FAST)
-def _blend(rec, start, ids, width, height, background, image, T_end, used, threads):
-    "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left"
+def _blend(rec, start, ids, width, height, background, image, T_end, used, spans, threads):
+    "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left; spans [len(ids), 4]: the pairs of rows that were visited, from, to, in both halves"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
         buf, open_rows = np.empty(7*TILE*TILE, np.float32), np.empty((2, 2), np.int64)
@@ -548,14 +565,21 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, threa
             im, t = tile//tiles, tile % tiles
             oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
             rows, cols = min(TILE, height - oy), min(TILE, width - ox)
-            _open_tile(buf, 5, open_rows, rows, cols)
+            _open_tile(buf, 5, rows, cols)
+            for half in range(2): open_rows[half, 0] = 0; open_rows[half, 1] = (rows + 1)//2
             used[tile] = start[tile + 1]
             for j in range(start[tile], start[tile + 1]):
+                if (j - start[tile]) & 7 == 0:
+                    if j > start[tile] and _close_rows(buf, open_rows):
+                        used[tile] = j
+                        break
+                    _touched_rows(rec, ids, j, min(j + 8, start[tile + 1]), ox, oy, rows, spans)
                 i = ids[j]
                 mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
                 c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
-                    r0, r1 = _touched_rows(rec, i, ox, oy, half, open_rows)
+                    r0, r1 = max(spans[j, 2*half], open_rows[half, 0]), min(spans[j, 2*half + 1], open_rows[half, 1])
+                    spans[j, 2*half] = r0; spans[j, 2*half + 1] = r1
                     for pair in range(r0, r1):
                         at = u64(half*128 + pair*16)
                         for k in range(at, at + u64(16)):
@@ -571,9 +595,6 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, threa
                             buf[u64(2)*px + k] += w*c1
                             buf[u64(3)*px + k] += w*c2
                             buf[u64(4)*px + k] += w*c3
-                if (j - start[tile]) & 7 == 7 and _close_rows(buf, open_rows):
-                    used[tile] = j + 1
-                    break
             for r in range(rows):
                 for x in range(cols):
                     p = x//8*128 + r*8 + x % 8
@@ -582,16 +603,16 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, threa
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-090
 @njit(parallel=True, **_FAST)
-def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_alpha, absgrad, acc, threads):
+def _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g_image, g_alpha, absgrad, acc, threads):
     "acc [threads, M, 16], a cache line each, 12 in use: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
-        buf, open_rows = np.empty(9*TILE*TILE, np.float32), np.empty((2, 2), np.int64)
+        buf = np.empty(9*TILE*TILE, np.float32)
         for tile in range(thread, len(used), threads):
             im, t = tile//tiles, tile % tiles
             oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
             rows, cols = min(TILE, height - oy), min(TILE, width - ox)
-            _open_tile(buf, 7, open_rows, rows, cols)
+            _open_tile(buf, 7, rows, cols)
             for r in range(rows):
                 for x in range(cols):
                     p = x//8*128 + r*8 + x % 8
@@ -605,7 +626,7 @@ def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_al
                 mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
                 c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
-                    r0, r1 = _touched_rows(rec, i, ox, oy, half, open_rows)
+                    r0, r1 = spans[j, 2*half], spans[j, 2*half + 1]
                     if r1 <= r0: continue
                     first, last = u64(half*128 + r0*16), u64(half*128 + r1*16)
                     s0, sx, sy, sxx, sxy, syy, k0, k1, k2, k3 = f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0)
@@ -639,7 +660,6 @@ def _blend_vjp(rec, start, ids, used, width, height, image, T_end, g_image, g_al
                             u = a*(buf[u64(7)*px + k] - mu) + b*dy
                             acc[thread, i, 10] += abs(q*u)*f32(2)*a
                             acc[thread, i, 11] += abs(q*(u*b + c*c*dy))*f32(2)
-                if (j - start[tile]) & 7 == 7: _close_rows(buf, open_rows)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
 @njit(parallel=True, **_EXACT)
@@ -667,19 +687,20 @@ class _Blend(torch.autograd.Function):
         rec, order, start, ids = lists
         (I, D), tiles = backgrounds.shape, len(start) - 1
         image, T_end, used = np.empty((I, height, width, D), np.float32), np.empty((I, height, width), np.float32), np.empty(tiles, np.int64)
+        spans = np.empty((len(ids), 4), np.uint8)
         _paint(_np(colors), order, rec)
-        _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, _threads())
+        _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, spans, _threads())
         ctx.save_for_backward(means2d, conics)
-        ctx.rest = rec, order, start, ids, used, width, height, image, T_end, absgrad
+        ctx.rest = rec, order, start, ids, used, spans, width, height, image, T_end, absgrad
         return torch.from_numpy(image), torch.from_numpy(1 - T_end)[..., None]
 
     @staticmethod
     def backward(ctx, g_image, g_alpha):
-        rec, order, start, ids, used, width, height, image, T_end, absgrad = ctx.rest
+        rec, order, start, ids, used, spans, width, height, image, T_end, absgrad = ctx.rest
         means2d, conics = ctx.saved_tensors
         g, M = _np(g_image), len(conics)
         acc = torch.zeros(_threads(), len(rec), 16).numpy()
-        _blend_vjp(rec, start, ids, used, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
+        _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
         out = [np.zeros((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M*absgrad, 2))]
         _from_sums(acc, rec, order, *out)
         g_means2d, g_conics, g_opacities, g_colors, g_abs = map(torch.from_numpy, out)
@@ -748,7 +769,7 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     _check_shapes(dict(means=(means, (*batch, N, 3)), quats=(quats if shape else None, (*batch, N, 4)), scales=(scales if shape else None, (*batch, N, 3)), covars=(covars, (*batch, N, 3, 3)),
                        opacities=(opacities, (*batch, N)), colors=(colors, (*batch, N, *tail), (*batch, C, N, *tail)), viewmats=(viewmats, (*batch, C, 4, 4)), Ks=(Ks, (*batch, C, 3, 3)), backgrounds=(backgrounds, (*batch, C, width_bg))))
     _check_finite(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
-    if (Ks[..., 0, 1] != 0).any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
+    if Ks[..., 0, 1].any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
     if shape and _all_sane(means, quats, scales, opacities, colors): return
     _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors)
     if N and not 0 <= opacities.min() <= opacities.max() <= 1: _check_rows('opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first')
@@ -777,7 +798,7 @@ def _announce():
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-106
 def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks, C, args):
-    "means2d, conics, depths, rho, radii, each [I, N, ...]"
+    "means2d, conics, depths, rho, radii, each [I*N, ...]"
     if backend == 'numba':
         cov6 = None if covars is None else ((covars + covars.mT)/2).flatten(-2)[:, [0, 1, 2, 4, 5, 8]]
         return _Project.apply(means, quats, scales, cov6, viewmats, Ks, opacities.detach(), C, args)
@@ -790,18 +811,18 @@ def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks,
     radii = screen_radii(means2d, S2, depths, o*rho if antialiased else o, width, height, near, far, clip)
     seen = (radii > 0).all(-1)[..., None]
     safe = torch.where(seen[..., None], S2, torch.eye(2, dtype=S2.dtype, device=S2.device))
-    return torch.where(seen, means2d, 0), conic(safe), depths, torch.where(seen[..., 0], rho, 1), radii
+    return tuple(t.flatten(0, 1) for t in (torch.where(seen, means2d, 0), conic(safe), depths, torch.where(seen[..., 0], rho, 1), radii))
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-107
 def _sh_colors_any(backend, means, sh, centers, radii, degree, C):
-    "Colours [I, N, 3] from coefficients [BN or IN, K, 3]"
-    I, N, K = *radii.shape[:2], (degree + 1)**2
-    own = len(sh) == I*N and C > 1
-    if backend == 'numba': return _Colors.apply(means, centers, sh, radii, K, C, own)
+    "Colours [I*N, 3] from coefficients [BN or IN, K, 3]"
+    I, K = len(centers), (degree + 1)**2
+    N, own = len(radii)//I, len(sh) == len(radii) and C > 1
+    if backend == 'numba': return _Colors.apply(means, centers, sh, radii.view(I, N, 2), K, C, own).flatten(0, 1)
     image = torch.arange(I, device=means.device)
     rows = (image[:, None]//C*N + torch.arange(N, device=means.device)).flatten()             # Gaussian of each (image, n)
     Y = sh_basis(means[rows] - centers.repeat_interleave(N, 0), degree)
-    return (.5 + torch.einsum('nk,nkc->nc', Y, (sh if own else sh[rows])[:, :K])).clamp_min(0).view(I, N, 3)
+    return (.5 + torch.einsum('nk,nkc->nc', Y, (sh if own else sh[rows])[:, :K])).clamp_min(0)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-109
 def _blend_torch(means2d, conics, opacities, colors, backgrounds, depths, seen, first, width, height):
@@ -820,7 +841,7 @@ def _blend_numba(means2d, conics, opacities, colors, backgrounds, depths, seen, 
     if absgrad and D > 4: raise NotImplementedError(f"absgrad with {D} channels: at most 4 on the CPU")
     M = len(conics)
     rec, box, order = _records(_np(means2d).reshape(M, 2), _np(conics), _np(opacities), _np(depths), seen.numpy(), first, width, height)
-    start, ids, per_splat = _tile_lists(rec, box, first, width, height)
+    start, ids, per_splat = _tile_lists(rec, box, first, width, height, _threads())
     draw = lambda rec, c, b: _Blend.apply(means2d, conics, opacities, c, b, (rec, order, start, ids), width, height, absgrad)
     if D <= 4: image, alpha = draw(rec, colors, backgrounds)
     else:
@@ -866,35 +887,34 @@ def rasterization(
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-112
 def _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args, sh_degree, packed, backgrounds, render_mode, absgrad, covars):
     batch, N, C = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3]
-    B = math.prod(batch); I = B*C
+    B = math.prod(batch)
     flat = lambda t, keep: t if t is None or t.ndim == keep + 1 else t.reshape(-1, *t.shape[t.ndim - keep:])
     means, quats, scales, covars, opacities = flat(means, 1), flat(quats, 1), flat(scales, 1), flat(covars, 2), flat(opacities, 0)
     viewmats, Ks, colors = flat(viewmats, 2), flat(Ks, 2), flat(colors, 2 if sh_degree is not None else 1)
     means2d, conics, depths, rho, radii = _project_any(name, means, quats, scales, covars, opacities, viewmats, Ks, C, args)
-    if sh_degree is not None: colors = _sh_colors_any(name, means, colors, _camera_centers(viewmats), radii, sh_degree, C).flatten(0, 1)
-    per_image = lambda t: t.view(I, N, *t.shape[1:]) if len(t) == I*N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).reshape(I, N, *t.shape[1:])
+    if sh_degree is not None: colors = _sh_colors_any(name, means, colors, _camera_centers(viewmats), radii, sh_degree, C)
+    per_image = lambda t: t if len(t) == B*C*N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).flatten(0, 2)
     opacities, colors = per_image(opacities), per_image(colors)
     if args[-1]: opacities = opacities*rho
     cast = means.dtype if name == 'torch' else torch.float32
     s = _Splats(means2d, conics, depths, opacities.to(cast), colors.to(cast), radii)
     return _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, absgrad)
 
-_Splats = namedtuple('_Splats', 'means2d conics depths opacities colors radii')       # each [I, N, ...]
+_Splats = namedtuple('_Splats', 'means2d conics depths opacities colors radii')       # each [I*N, ...]
 
 def _camera_centers(viewmats): return -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-114
-def _pack(s, batch, C, packed):
-    "The splats as a flat list, with ids, the seen ones and where each image's begin"
-    I, N = s.radii.shape[:2]
-    rows = s.radii[..., 0].flatten().nonzero()[:, 0]
-    if I == 1: image, gaussian, first = torch.zeros_like(rows), rows, np.array([0, len(rows)])
-    else: image, gaussian, first = rows//N, rows % N, np.append(0, torch.bincount(rows//N, minlength=I).cumsum(0).numpy(force=True))
-    scene = image//C if I > C else torch.zeros_like(image)
-    if not packed: return _Splats(s.means2d.view(*batch, C, N, 2), *(t.flatten(0, 1) for t in s[1:])), dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
-    if len(rows) < I*N: s = _Splats(*(t.flatten(0, 1).index_select(0, rows) for t in s))
-    else: s = _Splats(*(t.flatten(0, 1) for t in s))
-    return s, dict(batch_ids=scene, camera_ids=image - scene*C, gaussian_ids=gaussian), torch.arange(len(rows), device=rows.device), first
+def _pack(s, images, C, packed):
+    "Only the splats that are seen, with ids; which of the list are seen, and where each image's begin"
+    N, rows = len(s.radii)//images, s.radii[:, 0].nonzero()[:, 0]
+    if images == 1: scene = camera = torch.zeros_like(rows); gaussian, first = rows, np.array([0, len(rows)])
+    else:
+        image, gaussian = rows//N, rows % N
+        scene, camera, first = image//C, image % C, np.append(0, torch.bincount(image, minlength=images).cumsum(0).numpy(force=True))
+    if not packed: return s, dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
+    if len(rows) < len(s.radii): s = _Splats(*(t.index_select(0, rows) for t in s))
+    return s, dict(batch_ids=scene, camera_ids=camera, gaussian_ids=gaussian), torch.arange(len(rows), device=rows.device), first
 
 def _channels(s, backgrounds, images, render_mode):
     "Colours with depth appended or instead, and a background of as many channels"
@@ -913,8 +933,10 @@ def _at(places, values, n):
 
 def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, absgrad):
     "Blend, shape the outputs, and write down what happened"
-    width, height, (I, N) = *args[:2], s.radii.shape[:2]
-    s, meta, seen, first = _pack(s, batch, C, packed)
+    (width, height), I = args[:2], math.prod(batch)*C
+    s, meta, seen, first = _pack(s, I, C, packed)
+    shape = () if packed else (*batch, C, len(s.radii)//I)
+    if not packed: s = s._replace(means2d=s.means2d.view(*shape, 2))
     colors, bg = _channels(s, backgrounds, I, render_mode)
     tiles = (-(-height//TILE), -(-width//TILE))
     if name == 'numba':
@@ -925,7 +947,6 @@ def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, abs
         if absgrad: raise NotImplementedError("absgrad needs backend='numba' or 'gsplat'")
         image, alpha = _blend_torch(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height)
     if 'ED' in render_mode: image = torch.cat([image[..., :-1], image[..., -1:]/alpha.clamp_min(1e-10)], -1)
-    shape = () if packed else (*batch, C, N)
     for k in ('radii', 'depths', 'conics', 'opacities'): t = getattr(s, k); meta[k] = t if packed else t.view(*shape, *t.shape[1:])
     meta |= dict(means2d=s.means2d, width=width, height=height, tile_size=TILE, tile_width=tiles[1], tile_height=tiles[0], n_batches=math.prod(batch), n_cameras=C, backend=f'{name}: {why}')
     return image.view(*batch, C, height, width, -1), alpha.view(*batch, C, height, width, 1), meta
