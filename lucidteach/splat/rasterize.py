@@ -209,18 +209,18 @@ def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, c
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-061
 @njit(parallel=True, **_EXACT)
 def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii, g_means2d, g_conics, g_depths, g_rho, g_means, g_cov6, g_V, pose):
-    "g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself"
+    "g_means and g_cov6 are zero before; g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself"
     N, chunks = conics.shape[1], len(g_V)
     for chunk in prange(chunks):
-        for g in range(len(means)*chunk//chunks, len(means)*(chunk + 1)//chunks):
-            n, p, S = g % N, _double(means[g]), cov6[g]
-            m0, m1, m2 = 0., 0., 0.
-            for c in range(C):
-                im = g//N*C + c
+        for im in range(len(V)):
+            lens, first, gV = _lens(V[im], K[im], width, height), im//C*N, g_V[chunk, im]
+            V0, V1, V2 = lens[0]
+            for n in range(N*chunk//chunks, N*(chunk + 1)//chunks):
+                g = first + n
                 reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
                 if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0): continue     # hidden behind others: no gradient
-                Vi, Ki, gV = V[im], K[im], g_V[chunk, im]
-                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, _lens(Vi, Ki, width, height))
+                p, S = _double(means[g]), cov6[g]
+                x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, lens)
                 A, B, D = conics[im, n, 0], conics[im, n, 1], conics[im, n, 2]
                 gA, gB, gD = g_conics[im, n, 0], .5*g_conics[im, n, 1], g_conics[im, n, 2]
                 m00, m01, m10, m11 = A*gA + B*gB, A*gB + B*gD, B*gA + D*gB, B*gB + D*gD       # Q G_Q
@@ -235,21 +235,17 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 g_cov6[g, 0] += U0[0]*P[0] + U1[0]*Q[0]; g_cov6[g, 1] += U0[0]*P[1] + U1[0]*Q[1]; g_cov6[g, 2] += U0[0]*P[2] + U1[0]*Q[2]
                 g_cov6[g, 3] += U0[1]*P[1] + U1[1]*Q[1]; g_cov6[g, 4] += U0[1]*P[2] + U1[1]*Q[2]; g_cov6[g, 5] += U0[2]*P[2] + U1[2]*Q[2]
                 gu, gv = _times(S, (2*P[0], 2*P[1], 2*P[2])), _times(S, (2*Q[0], 2*Q[1], 2*Q[2]))
-                V2 = (Vi[2, 0], Vi[2, 1], Vi[2, 2])
                 gtx = -a*_dot(gu, V2) if tx == x*iz else 0.
                 gty = -b*_dot(gv, V2) if ty == y*iz else 0.
                 gm0, gm1 = g_means2d[im, n, 0], g_means2d[im, n, 1]
                 gx, gy = gm0*a + gtx*iz, gm1*b + gty*iz
                 gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))*iz
-                m0 += Vi[0, 0]*gx + Vi[1, 0]*gy + Vi[2, 0]*gz
-                m1 += Vi[0, 1]*gx + Vi[1, 1]*gy + Vi[2, 1]*gz
-                m2 += Vi[0, 2]*gx + Vi[1, 2]*gy + Vi[2, 2]*gz
+                for k in range(3): g_means[g, k] += V0[k]*gx + V1[k]*gy + V2[k]*gz
                 if not pose: continue
                 a2, b2 = -a*tx, -b*ty
                 gV[0, 0] += gx*p[0] + a*gu[0]; gV[0, 1] += gx*p[1] + a*gu[1]; gV[0, 2] += gx*p[2] + a*gu[2]; gV[0, 3] += gx
                 gV[1, 0] += gy*p[0] + b*gv[0]; gV[1, 1] += gy*p[1] + b*gv[1]; gV[1, 2] += gy*p[2] + b*gv[2]; gV[1, 3] += gy
                 gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
-            g_means[g, 0] = m0; g_means[g, 1] = m1; g_means[g, 2] = m2
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
 def _np(t, dtype=np.float32): return np.ascontiguousarray(t.detach().numpy(), dtype=dtype)
@@ -273,14 +269,14 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
-        g_means, g_cov6, g_V = np.empty_like(m), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
+        g_means, g_cov6, g_V = np.zeros(m.shape), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
         _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
         means, quats, scales, cov6 = ctx.saved_tensors
         pose = torch.from_numpy(g_V.sum(0)).float() if ctx.needs_input_grad[4] else None
-        if cov6 is not None: return torch.from_numpy(g_means), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, None, None, None, None
+        if cov6 is not None: return torch.from_numpy(g_means).float(), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, None, None, None, None
         gq, gs = np.zeros(quats.shape, np.float32), np.zeros(scales.shape, np.float32)
         _covariances_vjp(_np(quats), _np(scales), g_cov6, gq, gs)
-        return torch.from_numpy(g_means), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, None, None, None, None
+        return torch.from_numpy(g_means).float(), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, None, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
 from .gaussians import _SH0, _SH1, _SH2, _SH3
@@ -580,9 +576,8 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, spans
                 for half in range(2):
                     r0, r1 = max(spans[j, 2*half], open_rows[half, 0]), min(spans[j, 2*half + 1], open_rows[half, 1])
                     spans[j, 2*half] = r0; spans[j, 2*half + 1] = r1
-                    for pair in range(r0, r1):
-                        at = u64(half*128 + pair*16)
-                        for k in range(at, at + u64(16)):
+                    if r1 > r0:
+                        for k in range(u64(half*128 + r0*16), u64(half*128 + r1*16)):
                             dy = buf[u64(6)*px + k] - mv
                             u = a*(buf[u64(5)*px + k] - mu) + b*dy; v = c*dy
                             alpha = min(o*_exp(-(u*u + v*v)), _ALPHA_MAX)
@@ -712,14 +707,15 @@ class _Blend(torch.autograd.Function):
 MODES = ('RGB', 'D', 'ED', 'RGB+D', 'RGB+ED')
 
 @njit(cache=True, fastmath={'contract', 'reassoc'})
-def _sane(means, quats, scales, opacities, colors):
-    "Whether all numbers are finite, opacities in [0, 1] and no quaternion is zero: one quick pass over flat arrays"
+def _sane(means, quats, scales, opacities, colors, viewmats, Ks):
+    "Whether all numbers are finite, opacities in [0, 1], no quaternion is zero and no camera skewed: one quick pass over flat arrays"
     odd = f32(0)
-    for a in (means, quats, scales, opacities, colors):
+    for a in (means, quats, scales, opacities, colors, viewmats, Ks):
         for i in range(len(a)): odd += a[i]*f32(0)                                   # 0, or NaN if one is not finite
     low, high, least = f32(0), f32(1), f32(1)
     for i in range(len(opacities)): low = min(low, opacities[i]); high = max(high, opacities[i])
     for i in range(0, len(quats), 4): least = min(least, quats[i]*quats[i] + quats[i + 1]*quats[i + 1] + quats[i + 2]*quats[i + 2] + quats[i + 3]*quats[i + 3])
+    for i in range(1, len(Ks), 9): odd += abs(Ks[i])
     return odd == 0 and low == 0 and high == 1 and least > 0
 
 def _all_sane(*tensors):
@@ -768,9 +764,10 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     shape = covars is None
     _check_shapes(dict(means=(means, (*batch, N, 3)), quats=(quats if shape else None, (*batch, N, 4)), scales=(scales if shape else None, (*batch, N, 3)), covars=(covars, (*batch, N, 3, 3)),
                        opacities=(opacities, (*batch, N)), colors=(colors, (*batch, N, *tail), (*batch, C, N, *tail)), viewmats=(viewmats, (*batch, C, 4, 4)), Ks=(Ks, (*batch, C, 3, 3)), backgrounds=(backgrounds, (*batch, C, width_bg))))
-    _check_finite(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
+    _check_finite(backgrounds=backgrounds)
+    if shape and _all_sane(means, quats, scales, opacities, colors, viewmats, Ks): return
+    _check_finite(viewmats=viewmats, Ks=Ks)
     if Ks[..., 0, 1].any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
-    if shape and _all_sane(means, quats, scales, opacities, colors): return
     _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors)
     if N and not 0 <= opacities.min() <= opacities.max() <= 1: _check_rows('opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first')
     if shape and N and quats.detach().square().sum(-1).min() == 0: _check_rows('quats', (quats == 0).all(-1), 'the zero quaternion is no rotation')
