@@ -136,11 +136,11 @@ def _check(c):
     if not math.isfinite(c.guidance): raise ValueError(f"guidance must be a finite number, got {c.guidance}")
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-009
-TOY = dict(steps=80, size=64, negative=None, guidance=5., lambda_guidance=1., delta_t=(100, 50), start_noise=False, offset_noise=0., posterior=False, overhead=True,
+TOY = dict(steps=80, size=64, negative=None, guidance=3., lambda_guidance=1., delta_t=(100, 50), start_noise=False, offset_noise=0., posterior=False, overhead=True,
            disparity_share=0., disparity_prompt="a depth map of {}", background=0., scale_noise=.05, tv=0., scale=300., head_start=.75, weight="sigma2",
            t_start=.8, t_range=(.02, .3), warmup=1., t_width=.2,
            lr_means=(.006, .0005), lr_color=(.04, .004), lr_opacity=(.1, .02), lr_scales=(.015, .002), lr_quats=(.01, .003),
-           init="text", points=2000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
+           init="text", points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
 BALL = TOY | dict(init="ball", opacity=.5, t_start=.98, t_range=(.02, .4), steps=120)      # from nothing: the times begin higher
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL}
 

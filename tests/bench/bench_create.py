@@ -18,7 +18,8 @@ from lucidteach.prior.latent import load_prior
 from lucidteach.splat.camera import Camera
 
 ARMS = {"ism": ("ism", {}), "sds": ("sds", dict(head_start=0.)), "inverted-noise": ("ism", dict(target="full"))}
-VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dict(perp_neg=True), "ball": {k: t3.BALL[k] for k in t3.BALL if t3.BALL[k] != t3.TOY[k]}}
+VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dict(perp_neg=True), "ball": {k: t3.BALL[k] for k in t3.BALL if t3.BALL[k] != t3.TOY[k]},
+            "points": dict(lr_field=(.003, .0005))}
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched
 
@@ -34,9 +35,11 @@ def settings(prior, prompt, arm, **more):
     return method, c
 
 def scene(kind, prompt, c):
+    "Splats or a field; the field begins as a ball, or where the config draws points for the prompt, as these"
     if kind == "splats": return t3.Splats(t3.start(c, prompt), c)
-    from lucidteach.create.field import Field
-    return t3.FieldScene(Field(resolutions=(16, 32), samples=32), c)
+    from lucidteach.create.field import Field, field_like
+    field = Field(resolutions=(16, 32), samples=32)
+    return t3.FieldScene(field_like(t3.start(c, prompt), field) if c.init == "text" else field, c)
 
 def nearest(image, prompt, camera):
     near = world.nearest_truth(image, prompt, camera=camera, starts=120)
@@ -71,7 +74,7 @@ def one(prior, judges, prompt, arm, kind, seed, variant, out, **more):
     "One run, its measures and its picture on disk; nothing where it is there"
     name = "-".join(v for v in ("create", kind, arm, variant, t3.folder_name(prompt), *([f"seed{seed}"] if seed else [])) if v)
     if (out/f"{name}.json").exists(): return
-    own = VARIANTS["ball" if kind == "field" else variant]         # a field begins as a soft ball
+    own = VARIANTS[variant or ("ball" if kind == "field" else "")]         # a field begins as a soft ball, or from points
     method, c = settings(prior, prompt, arm, seed=seed, **{**own, **more})
     began, cpu = time.perf_counter(), time.process_time()
     state = t3.State(scene(kind, prompt, c))

@@ -1,39 +1,42 @@
 """One field of the toy preset changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_create/results/create-tuning.json
 
+First two other seeds, then fields of the preset with other values, then each ingredient of the method switched on or off.
 Every setting makes four of the development prompts by ISM and is judged by judge a over 12 views, and in decibels against the nearest truth in 4 (see bench_create).
 --part 0/2 and 1/2 share the work between two processes, each with a --save of its own; runs that a file holds already are not made again."""
 import argparse, json, time
 from pathlib import Path
+from lucidteach.create import text_to_3d as t3
 
 PROMPTS = ("a blue car", "a green house", "a purple teapot", "a brown teddy bear")
-SETTINGS = [{}, dict(head_start=0.), dict(head_start=1.), dict(guidance=3.), dict(guidance=7.5), dict(guidance=10.), dict(t_start=.98), dict(t_start=.6), dict(t_range=(.02, .5)),
-            dict(t_width=.5), dict(steps=40), dict(steps=160), dict(points=1000), dict(points=4000), dict(scale=100.), dict(scale=1000.), dict(batch=8, steps=40),
-            dict(delta_t=(200, 200)), dict(opacity=.9), dict(lr_scales=(.03, .004))]
+SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
+PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
+INGREDIENTS = [dict(view_prompts=False), dict(overhead=False), dict(perp_neg=True), dict(flip=0.), dict(scale_noise=0.), dict(scale=0.), dict(tv=1.), dict(background=.66), dict(disparity_share=.2),
+               dict(start_noise=True), dict(start_noise=True, offset_noise=.1), dict(target="full"), dict(densify=(20, 60, 10)), {k: v for k, v in t3.BALL.items() if v != t3.TOY[k]}]   # switched on or off
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--save", type=Path, required=True); ap.add_argument("--part", default="0/1")
     args = ap.parse_args()
     import torch
-    from bench_create import measure, t3
+    from bench_create import measure
     from lucidteach.judge.metrics import load_judge
     from lucidteach.prior.latent import TOY, load_prior
     torch.set_num_threads(1)
     prior, judges, (k, n) = load_prior("toy", device="cpu"), dict(a=load_judge("a")), map(int, args.part.split("/"))
     file = json.loads(args.save.read_text()) if args.save.is_file() else {}
-    third = file.setdefault("third", dict(pictures=json.loads((TOY/"recipe.json").read_text())["images_seen"], runs=[]))
-    for own in SETTINGS[k::n]:
+    fourth = file.setdefault("fourth", dict(pictures=json.loads((TOY/"recipe.json").read_text())["images_seen"], runs=[]))
+    for own in (SEEDS + PRESET + INGREDIENTS)[k::n]:
         for prompt in PROMPTS:
             plain = json.loads(json.dumps(own))
-            if any(r["settings"] == plain and r["prompt"] == prompt for r in third["runs"]): continue
+            if any(r["settings"] == plain and r["prompt"] == prompt for r in fourth["runs"]): continue
             c, began = t3.config("toy", **own), time.process_time()
             state = t3.State(t3.Splats(t3.start(c, prompt), c))
             for _ in t3.generate(prior, prompt, "ism", c, state=state): pass
             cpu = time.process_time() - began
             found, _ = measure(state.scene, prompt, judges)
             keep = ("psnr", "blurred", "category_a", "colour_a", "janus_a", "chamfer", "sharpness", "saturation")
-            third["runs"].append(dict(prompt=prompt, settings=plain, calls=state.calls, cpu=round(cpu, 1), **{q: round(found[q], 3) for q in keep if q in found}))
-            print(third["runs"][-1], flush=True)
+            fourth["runs"].append(dict(prompt=prompt, settings=plain, calls=state.calls, cpu=round(cpu, 1), **{q: round(found[q], 3) for q in keep if q in found}))
+            print(fourth["runs"][-1], flush=True)
             args.save.write_text(json.dumps(file, indent=1) + "\n")
 
 if __name__ == "__main__": main()
