@@ -1,5 +1,5 @@
 "What needs a GPU: gsplat's CUDA kernels against the float64 reference, in value and gradient, and a training step replayed from a CUDA graph; skipped where torch sees none"
-import itertools
+import itertools, time
 import numpy as np, pytest, torch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -67,3 +67,11 @@ def test_replayed_steps_are_steps(tmp_path):
         losses.append([float(s.loss) for s in tr.steps()])
     assert np.allclose(*losses, rtol=2e-2), losses
     assert len(set(losses[1])) == 8
+
+def test_a_run_times_itself():
+    "The shares of network, rendering and rest come from events in the GPU's queue; together they are not longer than the run"
+    from lucidteach.create import text_to_3d as T
+    from lucidteach.prior.latent import load_prior
+    prior, began = load_prior("toy", device="cuda"), time.perf_counter()
+    *_, state = T.generate(prior, "a red mug", "ism", T.config("toy", steps=3, head_start=0., init="ball", points=500))
+    assert min(state.seconds.values()) > 0 and sum(state.seconds.values()) <= time.perf_counter() - began, state.seconds

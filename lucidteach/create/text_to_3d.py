@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TOY', 'BALL', 'PRESETS', 'RATES', 'FallingT', 'WorldCameras', 'Config', 'config', 'step_generator', 'draw_views',
            'backgrounds', 'disparity', 'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options',
-           'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'not_finite', 'advance', 'scene_backward',
-           'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'Creation', 'webp',
-           'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step', 'estimate', 'cost_text', 'create',
-           'folder_name', 'run_create']
+           'now', 'between', 'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'not_finite', 'advance',
+           'scene_backward', 'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record',
+           'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step', 'estimate', 'cost_text',
+           'create', 'folder_name', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
 import copy, difflib, inspect, io, json, math, sys, time
@@ -315,16 +315,30 @@ def method_options(method: str, c: Config, progress: float = 0.) -> dict:
     return own if "warmup" in known or "delta_t" not in known else own | dict(delta_t=c.delta_t[0])
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-036
+def now(device="cpu"):
+    "A moment in a device's own time: on a GPU an event in its queue, for which Python does not wait"
+    if torch.device(device).type != "cuda": return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True); event.record()
+    return event
+
+def between(a, b) -> float:
+    "Seconds from one moment to a later one; a GPU is waited for"
+    if isinstance(a, float): return b - a
+    b.synchronize()
+    return a.elapsed_time(b)/1000
+
 class Timed:
     "A prior whose network calls are timed, and which reads every text once"
-    def __init__(self, prior): self.prior, self.seconds, self.texts = prior, 0., {}
+    def __init__(self, prior): self.prior, self.spans, self.texts, self.device = prior, [], {}, getattr(prior, "device", "cpu")
     def __getattr__(self, name): return getattr(self.prior, name)
     def eps(self, *args, **kw):
-        began = time.perf_counter()
-        out = self.prior.eps(*args, **kw)
-        if out.is_cuda: torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - began
+        began, out = now(self.device), self.prior.eps(*args, **kw)
+        self.spans.append((began, now(self.device)))
         return out
+    def spent(self) -> float:
+        "Seconds of the calls since this was asked last"
+        spans, self.spans = self.spans, []
+        return sum(between(*s) for s in spans)
     def embed(self, texts):
         key = texts if isinstance(texts, str) else tuple(texts)
         if key not in self.texts: self.texts[key] = self.prior.embed(texts)
@@ -392,20 +406,20 @@ def not_finite(grads: dict, c: Config, state: State) -> bool:
 
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
-    began, timed, scene = time.perf_counter(), prior if isinstance(prior, Timed) else Timed(prior), state.scene
-    earlier = timed.seconds
+    timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
+    timed.spent(); began = now(timed.device)
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
     state.picture = scene.draw(state.views.camera, backgrounds(c, state.step), gen)
     if state.picture.alpha.max() <= 0: state.stopped = f"Stopped at step {state.step}: the scene is empty, no view shows any of its {len(scene)} Gaussians. Lower prune_opacity or tv, or raise opacity."; return state
-    drawn = time.perf_counter()
+    drawn = now(timed.device)
     loss = distil(timed, prompt, method, c, state, gen)
     if loss is None: return state
-    asked = time.perf_counter()
+    asked = now(timed.device)
     state.image.retain_grad(); scene_backward(scene, state, loss)
     if not_finite({f"the gradient of {k}": v.grad for k, v in scene.tensors() if v.grad is not None}, c, state): return state
     scene.densify(state.step, state.picture); scene.step(state.step/c.steps)
-    end = time.perf_counter()
-    for k, v in dict(network=timed.seconds - earlier, render=drawn - began + end - asked, rest=asked - drawn - timed.seconds + earlier).items(): state.seconds[k] += v
+    end, network = now(timed.device), timed.spent()
+    for k, v in dict(network=network, render=between(began, drawn) + between(asked, end), rest=between(drawn, asked) - network).items(): state.seconds[k] += v
     state.step += 1
     if len(scene) == 0: state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
     return state

@@ -9,7 +9,7 @@ from lucidteach.create import text_to_3d as t3
 
 PROMPTS = ("a blue car", "a green house", "a purple teapot", "a brown teddy bear")
 SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
-PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
+PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(size=48), dict(size=96), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
 INGREDIENTS = [dict(view_prompts=False), dict(overhead=False), dict(perp_neg=True), dict(flip=0.), dict(scale_noise=0.), dict(scale=0.), dict(tv=1.), dict(background=.66), dict(disparity_share=.2),
                dict(start_noise=True), dict(start_noise=True, offset_noise=.1), dict(target="full"), dict(densify=(20, 60, 10)), {k: v for k, v in t3.BALL.items() if v != t3.TOY[k]}]   # switched on or off
 
