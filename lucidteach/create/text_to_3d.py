@@ -7,8 +7,8 @@ __all__ = ['TOY', 'BALL', 'PRESETS', 'RATES', 'FallingT', 'WorldCameras', 'Confi
            'backgrounds', 'disparity', 'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options',
            'now', 'between', 'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'not_finite', 'advance',
            'scene_backward', 'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record',
-           'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step', 'estimate', 'cost_text',
-           'create', 'folder_name', 'run_create']
+           'as_seen', 'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step', 'estimate',
+           'cost_text', 'create', 'folder_name', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
 import copy, difflib, inspect, io, json, math, sys, time
@@ -491,6 +491,13 @@ def record(state: State, grad: float = None) -> dict:
     "One line of the metrics"
     return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, gaussians=len(state.scene), **{k: round(v, 3) for k, v in state.seconds.items()})
 
+# %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-066
+def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
+    "Gaussians with the rasterizer's `blur` in px^2 of the last training pictures in their half-axes, so that they look from nearby as they did in training."
+    views = [draw_views(c, i).camera for i in range(max(c.steps - 8, 0), c.steps)]
+    pixel = torch.cat([v.centers.norm(dim=-1)/v.Ks[:, 0, 0] for v in views]).mean()          # of the world, at the origin
+    return replace(g, log_scales=torch.logaddexp(2*g.log_scales, torch.log(blur*pixel**2).to(g.log_scales))/2)
+
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-049
 @dataclass
 class Creation:
@@ -507,8 +514,10 @@ class Creation:
 
     @property
     def gaussians(self) -> Gaussians:
-        "The scene, detached; None for a radiance field"
-        return None if not isinstance(self.state.scene, Splats) else self.state.scene.gaussians.map(lambda v: v.detach().cpu())
+        "The scene `as_seen` in training, detached; None for a radiance field. `.state.scene` is what was optimised"
+        return as_seen(self.state.scene.gaussians.map(lambda v: v.detach().cpu()), self.settings) if isinstance(self.state.scene, Splats) else None
+    @property
+    def shown(self): return Splats(self.gaussians, self.settings, self.state.scene.gaussians.means.device) if self.gaussians is not None else self.state.scene
     @property
     def complete(self): return self.state.step >= self.settings.steps and not self.state.stopped
     def config(self) -> dict: return json.loads(json.dumps(dict(prompt=self.prompt, method=self.method, prior=self.prior, representation=type(self.state.scene).__name__) | asdict(self.settings)))
@@ -519,12 +528,12 @@ def _pil(image: Tensor) -> Image.Image: return Image.fromarray((image.clamp(0, 1
 
 def _show(self, n: int = 8, size: int = 128):
     "n views around the object in a row, disparity below, as a PIL image"
-    p = shoot(self.state.scene, orbit(n, size=size))
+    p = shoot(self.shown, orbit(n, size=size))
     return _pil(torch.cat([torch.cat(list(v.expand(-1, 3, -1, -1)), 2) for v in (p.rgb, p.disparity)], 1))
 
 def _turntable(self, path=None, n: int = 36, size: int = 128, elevation: float = 20.):
     "n frames around the object as PIL images; with a `path` also written: .webp animated, .mp4 with the extra `video`"
-    frames = [_pil(o) for o in shoot(self.state.scene, orbit(n, elevation, size)).rgb]
+    frames = [_pil(o) for o in shoot(self.shown, orbit(n, elevation, size)).rgb]
     if path is not None: write_atomic(path, mp4(frames) if str(path).endswith(".mp4") else webp(frames))
     return frames
 
