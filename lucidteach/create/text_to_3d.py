@@ -404,6 +404,7 @@ def not_finite(grads: dict, c: Config, state: State) -> bool:
     state.stopped = f"Stopped at step {state.step}: {name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
     return True
 
+# %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-068
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
     timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
@@ -517,7 +518,10 @@ class Creation:
         "The scene `as_seen` in training, detached; None for a radiance field. `.state.scene` is what was optimised"
         return as_seen(self.state.scene.gaussians.map(lambda v: v.detach().cpu()), self.settings) if isinstance(self.state.scene, Splats) else None
     @property
-    def shown(self): return Splats(self.gaussians, self.settings, self.state.scene.gaussians.means.device) if self.gaussians is not None else self.state.scene
+    def shown(self):
+        "What pictures are taken of: `.gaussians` where the run was, or the radiance field"
+        g = self.gaussians
+        return self.state.scene if g is None else Splats(g, self.settings, self.state.scene.params["means"].device)
     @property
     def complete(self): return self.state.step >= self.settings.steps and not self.state.stopped
     def config(self) -> dict: return json.loads(json.dumps(dict(prompt=self.prompt, method=self.method, prior=self.prior, representation=type(self.state.scene).__name__) | asdict(self.settings)))

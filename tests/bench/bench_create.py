@@ -19,7 +19,7 @@ from lucidteach.splat.camera import Camera
 
 ARMS = {"ism": ("ism", {}), "sds": ("sds", dict(head_start=0.)), "inverted-noise": ("ism", dict(target="full"))}
 VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dict(perp_neg=True), "ball": {k: t3.BALL[k] for k in t3.BALL if t3.BALL[k] != t3.TOY[k]},
-            "points": dict(lr_field=(.003, .0005))}
+            "points": dict(lr_field=(.003, .0005))}     # a field that begins from the points of the preset; splats do anyway
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched
 
