@@ -173,15 +173,15 @@ def _times(S, u):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-059
 @njit(parallel=True, **_EXACT)
-def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii, chunks):
-    "Outputs [I, N, ...] for I = B*C images; Gaussians are [B, N, ...]. What is not drawn keeps radius 0 and a harmless conic."
+def _project(means, cov6, opacities, logs, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii, chunks):
+    "Outputs [I, N, ...] for I = B*C images; Gaussians are [B, N, ...], logs of 255 opacities. What is not drawn keeps radius 0 and a harmless conic."
     I, N = depths.shape
     for chunk in prange(chunks):
         for im in range(I):
             lens, first = _lens(V[im], K[im], width, height), im//C*N
             cx, cy = lens[4], lens[5]
-            for n in range(N*chunk//chunks, N*(chunk + 1)//chunks):
-                g = first + n
+            for n in range(u64(N*chunk//chunks), u64(N*(chunk + 1)//chunks)):
+                g = u64(first) + n
                 x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(_double(means[g]), lens)
                 depths[im, n] = z
                 conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
@@ -198,8 +198,8 @@ def _project(means, cov6, opacities, V, K, C, width, height, eps2d, near, far, c
                 r = math.sqrt(max(det0*idet, 1e-12)) if antialiased else 1.
                 o = opacities[g]*r
                 if o < ALPHA_MIN: continue
-                extent = min(3.33, math.sqrt(2*math.log(f32(255*o))))
-                rx, ry = math.ceil(extent*math.sqrt(xx)), math.ceil(extent*math.sqrt(yy))
+                reach = min(3.33**2, 2*(logs[g] + math.log(r) if antialiased else logs[g]))
+                rx, ry = math.ceil(math.sqrt(reach*xx)), math.ceil(math.sqrt(reach*yy))
                 if rx <= clip and ry <= clip: continue
                 if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
                 radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
@@ -215,8 +215,8 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
         for im in range(len(V)):
             lens, first, gV = _lens(V[im], K[im], width, height), im//C*N, g_V[chunk, im]
             V0, V1, V2 = lens[0]
-            for n in range(N*chunk//chunks, N*(chunk + 1)//chunks):
-                g = first + n
+            for n in range(u64(N*chunk//chunks), u64(N*(chunk + 1)//chunks)):
+                g = u64(first) + n
                 reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
                 if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0): continue     # hidden behind others: no gradient
                 p, S = _double(means[g]), cov6[g]
@@ -248,8 +248,9 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
-def _np(t, dtype=np.float32): return np.ascontiguousarray(t.detach().numpy(), dtype=dtype)
+def _np(t, dtype=np.float32): return np.ascontiguousarray(t.numpy(force=True), dtype=dtype)
 def _threads(): return numba.get_num_threads()
+def _logs(opacities): return np.log(f32(255)*np.maximum(opacities, _ALPHA_MIN))     # numpy takes many at a time
 
 class _Project(torch.autograd.Function):
     "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I*N, ...]"
@@ -259,10 +260,12 @@ class _Project(torch.autograd.Function):
         I, N = len(V), len(m)*C//len(V)
         if cov6 is None: c = np.empty((len(m), 6)); _covariances(_np(quats), _np(scales), c)
         else: c = _np(cov6, np.float64)
-        out = [np.empty((I, N, *s), t) for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))]
-        _project(m, c, _np(opacities), V, K, C, *args, *out, _threads())
+        flat = [np.empty((I*N, *s), t) for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))]
+        out = [a.reshape(I, N, *a.shape[1:]) for a in flat]
+        o = _np(opacities)
+        _project(m, c, o, _logs(o), V, K, C, *args, *out, _threads())
         ctx.save_for_backward(means, quats, scales, cov6); ctx.rest = m, c, V, K, C, args[:3], out
-        means2d, conics, depths, rho, radii = (torch.from_numpy(a).flatten(0, 1) for a in out)
+        means2d, conics, depths, rho, radii = map(torch.from_numpy, flat)
         ctx.mark_non_differentiable(radii)
         return means2d, conics.float(), depths, rho, radii
 
@@ -371,18 +374,18 @@ class _Colors(torch.autograd.Function):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-073
 @njit(parallel=True, **_EXACT)
-def _splats(means2d, conics, opacities, order, width, height, rec, box):
+def _splats(means2d, conics, opacities, logs, order, width, height, rec, box):
     """rec [M, 16] = u, v, a, b, c, opacity, sigma_max, half height, half width, where a column's first row is (d_x), 1/(b^2+c^2),
     four colours (see _paint), where a row's right end is (d_y);  box [M, 4] = first and last+1 pixel in x, in y. Row j is splat order[j]."""
     for j in prange(len(order)):
         i = order[j]
         A, B, C, o = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2]), float(opacities[i])
-        a = math.sqrt(.5*A); b = .5*B/a; c = math.sqrt(max(.5*C - b*b, 1e-12)); s = math.sqrt(b*b + c*c)
-        top = math.log(f32(255)*max(opacities[i], _ALPHA_MIN)) + 1e-3
-        ry = math.sqrt(top)/c; rx = ry*s/a
+        a = math.sqrt(.5*A); ia = 1/a; b = .5*B*ia; c = math.sqrt(max(.5*C - b*b, 1e-12)); s = math.sqrt(b*b + c*c)
+        top = logs[i] + 1e-3
+        ry, is_ = math.sqrt(top)/c, 1/s; rx = ry*s*ia
         u, v = float(means2d[i, 0]), float(means2d[i, 1])
         rec[j, 0] = u; rec[j, 1] = v; rec[j, 2] = a; rec[j, 3] = b; rec[j, 4] = c; rec[j, 5] = o; rec[j, 6] = top; rec[j, 7] = ry; rec[j, 8] = rx
-        rec[j, 9] = -b*ry/a; rec[j, 10] = 1/(s*s); rec[j, 15] = -b*ry/s
+        rec[j, 9] = -b*ry*ia; rec[j, 10] = is_*is_; rec[j, 15] = -b*ry*is_
         box[j, 0] = int(min(max(u - rx + .5, 0.), width)); box[j, 1] = int(min(max(u + rx + .5, 0.), width))
         box[j, 2] = int(min(max(v - ry + .5, 0.), height)); box[j, 3] = int(min(max(v + ry + .5, 0.), height))
 
@@ -441,7 +444,7 @@ def _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat):
     "Each share of the splats, nearest first, writes the tiles of one splat after the other from pairs[begin[job]] on; count [jobs, tiles]"
     for job in prange(len(begin)):
         m = begin[job]
-        for j in range(shares[job], shares[job + 1]):
+        for j in range(u64(shares[job]), u64(shares[job + 1])):
             before = m
             t0, t1, r0, r1 = _tile_box(box, j)
             simple = t1 - t0 == 1 or box[j, 3] - box[j, 2] <= TILE      # too small to have empty corners worth a test
@@ -471,7 +474,7 @@ def _records(means2d, conics, opacities, depths, seen, first, width, height):
     order = seen.astype(np.int32)
     _sort_by_depth(depths, order, first)
     rec, box = torch.empty(len(order), 16).numpy(), np.empty((len(order), 4), np.int32)          # torch's memory begins at a cache line
-    _splats(means2d, conics, opacities, order, width, height, rec, box)
+    _splats(means2d, conics, opacities, _logs(opacities), order, width, height, rec, box)
     return rec, box, order
 
 @njit(**_EXACT)
@@ -512,20 +515,26 @@ def _exp(x):
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-086
 @njit(**_FAST)
-def _touched_rows(rec, ids, first, last, ox, oy, rows, spans):
-    "spans [len(ids), 4]: the pairs of rows from, to that each splat touches in the left half of a tile, and in the right"
+def _touched_rows(rec, ids, first, last, ox, oy, rows, look, spans):
+    """spans [len(ids), 4]: the pairs of rows from, to that each splat touches in the left half of a tile, and in the right.
+    Up to eight splats at once, side by side in look [12*8], so that the arithmetic between is done for all of them in one go."""
     for j in range(first, last):
-        i = ids[j]
-        a, b, c, top, star, ia = rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 6], rec[i, 9], rec[i, 10]
-        at, stop, ac, ab = rec[i, 1] + f32(.5) - f32(oy), (b*b + c*c)*top, a*c, a*b
-        for half in range(2):
-            x0 = f32(ox + 8*half) + f32(.5) - rec[i, 0]; x1 = x0 + f32(7)
+        i, k = ids[j], u64(j - first)
+        look[k] = f32(ox) + f32(.5) - rec[i, 0]; look[8 + k] = rec[i, 1] + f32(.5) - f32(oy)
+        look[16 + k] = rec[i, 2]; look[24 + k] = rec[i, 3]; look[32 + k] = rec[i, 4]
+        look[40 + k] = rec[i, 6]; look[48 + k] = rec[i, 8]; look[56 + k] = rec[i, 9]; look[64 + k] = rec[i, 10]
+    for half in range(2):
+        for k in range(8):
+            x0, at, a, b, c, top, rx, star, ia = look[k] + f32(8*half), look[8 + k], look[16 + k], look[24 + k], look[32 + k], look[40 + k], look[48 + k], look[56 + k], look[64 + k]
+            x1, stop, ac, ab = x0 + f32(7), (b*b + c*c)*top, a*c, a*b
             lo, hi = min(max(-star, x0), x1), min(max(star, x0), x1)
             up = ia*(math.sqrt(max(stop - (ac*lo)*(ac*lo), f32(0))) + ab*lo)
             down = ia*(math.sqrt(max(stop - (ac*hi)*(ac*hi), f32(0))) - ab*hi)
-            r0, r1 = int(min(max(at - up, f32(0)), f32(TILE))), int(min(max(at + down, f32(0)), f32(rows)))
-            inside = (x0 <= rec[i, 8]) & (x1 >= -rec[i, 8]) & (r1 > r0)
-            spans[j, 2*half] = r0//2; spans[j, 2*half + 1] = (r1 + 1)//2 if inside else 0
+            look[72 + k] = min(max(at - up, f32(0)), f32(TILE))
+            look[80 + k] = min(max(at + down, f32(0)), f32(rows)) if (x0 <= rx) & (x1 >= -rx) else f32(0)
+        for j in range(first, last):
+            r0, r1 = int(look[72 + j - first]), int(look[80 + j - first])
+            spans[j, 2*half] = r0//2; spans[j, 2*half + 1] = (r1 + 1)//2 if r1 > r0 else 0
 
 @njit(**_FAST)
 def _close_rows(T, open_rows):
@@ -542,13 +551,16 @@ def _close_rows(T, open_rows):
     return open_rows[0, 0] >= open_rows[0, 1] and open_rows[1, 0] >= open_rows[1, 1]
 
 @njit(**_FAST)
-def _open_tile(buf, planes, rows, cols):
-    "T = 1 inside of the image and -1 outside, the other planes 0, the last two the pixels' coordinates in the tile"
-    for p in range(TILE*TILE):
-        half, r, x = p//128, p % 128//8, p//128*8 + p % 8
-        buf[p] = f32(1) if r < rows and x < cols else f32(-1)
-        for plane in range(1, planes): buf[plane*TILE*TILE + p] = f32(0)
-        buf[planes*TILE*TILE + p] = f32(x) + f32(.5); buf[(planes + 1)*TILE*TILE + p] = f32(r) + f32(.5)
+def _planes(n):
+    "A buffer of n planes of a tile's pixels, 0, and two with the pixels' coordinates in the tile: the left half by rows, then the right"
+    buf = np.zeros((n + 2)*TILE*TILE, np.float32)
+    for p in range(TILE*TILE): buf[n*TILE*TILE + p] = f32(p//128*8 + p % 8) + f32(.5); buf[(n + 1)*TILE*TILE + p] = f32(p % 128//8) + f32(.5)
+    return buf
+
+@njit(**_FAST)
+def _open_tile(buf, n, rows, cols):
+    "T = 1 inside of the image and -1 outside"
+    for p in range(TILE*TILE): buf[p] = f32(1) if (buf[n*TILE*TILE + p] < f32(cols)) & (buf[(n + 1)*TILE*TILE + p] < f32(rows)) else f32(-1)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-087
 @njit(parallel=True, **_FAST)
@@ -556,12 +568,13 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, spans
     "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left; spans [len(ids), 4]: the pairs of rows that were visited, from, to, in both halves"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
-        buf, open_rows = np.empty(7*TILE*TILE, np.float32), np.empty((2, 2), np.int64)
+        buf, look, open_rows = _planes(5), np.zeros(12*8, np.float32), np.empty((2, 2), np.int64)
         for tile in range(thread, len(used), threads):
             im, t = tile//tiles, tile % tiles
             oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
             rows, cols = min(TILE, height - oy), min(TILE, width - ox)
             _open_tile(buf, 5, rows, cols)
+            buf[TILE*TILE:5*TILE*TILE] = 0
             for half in range(2): open_rows[half, 0] = 0; open_rows[half, 1] = (rows + 1)//2
             used[tile] = start[tile + 1]
             for j in range(start[tile], start[tile + 1]):
@@ -569,7 +582,7 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, spans
                     if j > start[tile] and _close_rows(buf, open_rows):
                         used[tile] = j
                         break
-                    _touched_rows(rec, ids, j, min(j + 8, start[tile + 1]), ox, oy, rows, spans)
+                    _touched_rows(rec, ids, j, min(j + 8, start[tile + 1]), ox, oy, rows, look, spans)
                 i = ids[j]
                 mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
                 c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
@@ -602,7 +615,7 @@ def _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g_imag
     "acc [threads, M, 16], a cache line each, 12 in use: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
-        buf = np.empty(9*TILE*TILE, np.float32)
+        buf = _planes(7)
         for tile in range(thread, len(used), threads):
             im, t = tile//tiles, tile % tiles
             oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
@@ -687,7 +700,7 @@ class _Blend(torch.autograd.Function):
         _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, spans, _threads())
         ctx.save_for_backward(means2d, conics)
         ctx.rest = rec, order, start, ids, used, spans, width, height, image, T_end, absgrad
-        return torch.from_numpy(image), torch.from_numpy(1 - T_end)[..., None]
+        return torch.from_numpy(image), torch.from_numpy(1 - T_end[..., None])
 
     @staticmethod
     def backward(ctx, g_image, g_alpha):
@@ -720,8 +733,8 @@ def _sane(means, quats, scales, opacities, colors, viewmats, Ks):
 
 def _all_sane(*tensors):
     "_sane, where it can be asked; False means: look closer"
-    plain = all(t is not None and t.dtype == torch.float32 and t.device.type == 'cpu' and t.is_contiguous() for t in tensors)
-    return plain and _sane(*(t.detach().numpy().reshape(-1) for t in tensors))
+    plain = all(t is not None and t.dtype == torch.float32 and t.is_cpu and t.is_contiguous() for t in tensors)
+    return plain and _sane(*(t.numpy(force=True).reshape(-1) for t in tensors))
 
 def _check_finite(**tensors):
     for name, t in tensors.items():
@@ -910,15 +923,15 @@ def _pack(s, images, C, packed):
         image, gaussian = rows//N, rows % N
         scene, camera, first = image//C, image % C, np.append(0, torch.bincount(image, minlength=images).cumsum(0).numpy(force=True))
     if not packed: return s, dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
-    if len(rows) < len(s.radii): s = _Splats(*(t.index_select(0, rows) for t in s))
-    return s, dict(batch_ids=scene, camera_ids=camera, gaussian_ids=gaussian), torch.arange(len(rows), device=rows.device), first
+    meta = dict(batch_ids=scene, camera_ids=camera, gaussian_ids=gaussian)
+    if len(rows) == len(s.radii): return s, meta, rows, first
+    return _Splats(*(t.index_select(0, rows) for t in s)), meta, torch.arange(len(rows), device=rows.device), first
 
 def _channels(s, backgrounds, images, render_mode):
     "Colours with depth appended or instead, and a background of as many channels"
-    none = torch.zeros(images, 1, dtype=s.colors.dtype, device=s.colors.device)
-    bg = none.expand(-1, s.colors.shape[-1]) if backgrounds is None else backgrounds.reshape(images, -1).to(s.colors.dtype)
+    bg = s.colors.new_zeros(images, s.colors.shape[-1]) if backgrounds is None else backgrounds.reshape(images, -1).to(s.colors.dtype)
     if render_mode == 'RGB': return s.colors, bg
-    z = s.depths[:, None].to(s.colors.dtype)
+    z, none = s.depths[:, None].to(s.colors.dtype), s.colors.new_zeros(images, 1)
     return (z, none) if render_mode in ('D', 'ED') else (torch.cat([s.colors, z], -1), torch.cat([bg, none], -1))
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-115
@@ -946,7 +959,8 @@ def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, abs
     if 'ED' in render_mode: image = torch.cat([image[..., :-1], image[..., -1:]/alpha.clamp_min(1e-10)], -1)
     for k in ('radii', 'depths', 'conics', 'opacities'): t = getattr(s, k); meta[k] = t if packed else t.view(*shape, *t.shape[1:])
     meta |= dict(means2d=s.means2d, width=width, height=height, tile_size=TILE, tile_width=tiles[1], tile_height=tiles[0], n_batches=math.prod(batch), n_cameras=C, backend=f'{name}: {why}')
-    return image.view(*batch, C, height, width, -1), alpha.view(*batch, C, height, width, 1), meta
+    if batch: image, alpha = image.unflatten(0, (*batch, C)), alpha.unflatten(0, (*batch, C))
+    return image, alpha, meta
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-116
 def _gsplat(why, **kw):
