@@ -1,7 +1,6 @@
 "Fitting: a process killed in the middle and taken up again, densification against gsplat's on random scenes, folders that others write"
-import os
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-import json, math, signal, struct, subprocess, sys
+import lucidteach     # before torch
+import json, math, os, signal, struct, subprocess, sys
 import numpy as np, pytest, torch
 from PIL import Image
 from hypothesis import HealthCheck, given, settings, strategies as st

@@ -1,7 +1,6 @@
 "Splatting: the fast kernels against the float64 reference on scenes nobody would draw by hand, and files nobody should trust"
-import os
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-import math, struct
+import lucidteach     # before torch
+import math, os, struct, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from lucidteach.splat.camera import Camera, LucidCameras
@@ -218,3 +217,14 @@ def test_orbit_sees_its_target_in_the_middle(az, el, r, fov):
 def test_random_cameras_repeat():
     a, b = (LucidCameras(size=8).draw(600, generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(a.camera.viewmats, b.camera.viewmats) and torch.equal(a.camera.Ks, b.camera.Ks)
+
+@pytest.mark.parametrize("first, spins", [("torch", True), ("lucidteach", False)])
+def test_threads_are_left_as_they_were(first, spins):
+    "numba's first threads do not change torch's number, and who loads torch too early is told"
+    code = f"""import {first}, torch, warnings; from lucidteach import Camera, Gaussians
+torch.set_num_threads(3)
+with warnings.catch_warnings(record=True) as said: warnings.simplefilter('always'); Gaussians.ball(9).render(Camera.orbit(0, 0, 2, size=8, fov_deg=40))
+print(torch.get_num_threads(), any('Import lucidteach first' in str(w.message) for w in said))"""
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.split()[-2:] == ["3", str(spins)], out

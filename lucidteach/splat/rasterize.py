@@ -13,6 +13,7 @@ from pathlib import Path
 import numba, numpy as np, torch
 from numba import njit, prange
 from torch import Tensor
+from .. import torch_spins
 from .gaussians import covariance, sh_basis
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-008
@@ -803,8 +804,8 @@ def _announce():
     _announced.append(True)
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
     if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
-    if torch.get_num_threads() > 1 and os.environ.get('OMP_WAIT_POLICY', '').upper() != 'PASSIVE':
-        warnings.warn("torch's idle threads slow the CPU rasterizer down: set OMP_WAIT_POLICY=PASSIVE in the environment before Python starts, or call torch.set_num_threads(1)", stacklevel=4)
+    ours = torch.get_num_threads(); numba.get_num_threads(); torch.set_num_threads(ours)
+    if ours > 1 and torch_spins: warnings.warn("torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)", stacklevel=4)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-106
 def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks, C, args):

@@ -3,10 +3,10 @@
 One JSON per run under --out (a run that is there is not done again), and a contact sheet of all that are there. The methods spend equal network calls:
 the ISM of the preset sets the budget, SDS takes more steps. `inverted-noise` is ISM that subtracts the noise of the whole path instead of the interval's.
 Judge a has been used for tuning, judge b has not."""
-import argparse, json, math, os, platform, time
+import argparse, json, math, platform, time
 from dataclasses import asdict, replace
 from pathlib import Path
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
 from lucidteach.create import text_to_3d as t3

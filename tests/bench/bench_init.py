@@ -3,10 +3,10 @@
 quality: clouds of the shipped text-to-points model against true ones (Chamfer, per category), the judges on their pictures, images/points.png.
 effect:  the same distillation from a ball, a sphere and text-to-points: error of shape, judges, Janus against step; one entry per run, a run that is there is not done again.
 Both write into nbs/4_create/results/init.json."""
-import argparse, json, os, platform, time
+import argparse, json, platform, time
 from dataclasses import asdict
 from pathlib import Path
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
 from lucidteach.create.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of

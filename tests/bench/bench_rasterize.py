@@ -5,9 +5,8 @@
 Times are CPU milliseconds of one thread, the least of several runs, and are also given in units of a plain multiply-add loop timed in the same run.
 With --prototype the first prototype draws the same scenes from the same camera in turns with ours; without it, its ratios of an earlier run stand in.
 A ratio below 1 is faster than it was. On a shared machine even the ratios move by a fifth: the file says how busy it was."""
-import os
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-import argparse, importlib.util, json, math, platform, subprocess, sys, tempfile, time
+import lucidteach     # before torch
+import argparse, importlib.util, json, math, os, platform, subprocess, sys, tempfile, time
 from pathlib import Path
 import numba, numpy as np, torch
 from numba import njit, prange
