@@ -6,7 +6,7 @@ import importlib, os, sys
 if "OMP_WAIT_POLICY" not in os.environ:   # idle threads of torch and numba must not take each other's cores,
     torch_spins = "torch" in sys.modules  # which torch's own do if it was loaded before: the rasterizer warns
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")    # but wait a while before they sleep: to be woken takes longer than most pauses
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")   # but wait for half a millisecond before they sleep: to be woken takes longer than most pauses
 else: torch_spins = os.environ["OMP_WAIT_POLICY"].upper() == "ACTIVE"
 
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
