@@ -1,13 +1,12 @@
 """One field of the toy preset changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_create/results/create-tuning.json
 
 First two other seeds, then fields of the preset with other values, then each ingredient of the method switched on or off.
-Every setting makes four of the development prompts by ISM and is judged by judge a over 12 views, and in decibels against the nearest truth in 4 (see bench_create).
+Every setting makes the eight development prompts by ISM and is judged by judge a over 12 views, and in decibels against the nearest truth in 4 (see bench_create).
 --part 0/2 and 1/2 share the work between two processes, each with a --save of its own; runs that a file holds already are not made again."""
 import argparse, json, time
 from pathlib import Path
 from lucidteach.create import text_to_3d as t3
 
-PROMPTS = ("a blue car", "a green house", "a purple teapot", "a brown teddy bear")
 SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
 PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(size=48), dict(size=96), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
 INGREDIENTS = [dict(view_prompts=False), dict(overhead=False), dict(perp_neg=True), dict(flip=0.), dict(scale_noise=0.), dict(scale=0.), dict(tv=1.), dict(background=.66), dict(disparity_share=.2),
@@ -19,14 +18,14 @@ def main():
     args = ap.parse_args()
     import torch
     from bench_create import measure
-    from lucidteach.judge.metrics import load_judge
+    from lucidteach.judge.metrics import DEV_PROMPTS, load_judge
     from lucidteach.prior.latent import TOY, load_prior
     torch.set_num_threads(1)
     prior, judges, (k, n) = load_prior("toy", device="cpu"), dict(a=load_judge("a")), map(int, args.part.split("/"))
     file = json.loads(args.save.read_text()) if args.save.is_file() else {}
     fourth = file.setdefault("fourth", dict(pictures=json.loads((TOY/"recipe.json").read_text())["images_seen"], runs=[]))
     for own in (SEEDS + PRESET + INGREDIENTS)[k::n]:
-        for prompt in PROMPTS:
+        for prompt in DEV_PROMPTS:
             plain = json.loads(json.dumps(own))
             if any(r["settings"] == plain and r["prompt"] == prompt for r in fourth["runs"]): continue
             c, began = t3.config("toy", **own), time.process_time()
