@@ -33,6 +33,8 @@ def device():
     name = torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine()
     yield "ok", "device", f"{kind} ({name})"
     yield "ok", "torch threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
+    load = getattr(os, "getloadavg", lambda: (0.,))()[0]                 # Windows has none
+    if torch.get_num_threads() > max(1, os.cpu_count() - load + .5): yield "note", "load", f"{load:.1f} in the last minute: where that is other work, fewer threads are faster, so set OMP_NUM_THREADS=1"
     yield from gsplat(kind)
 
 def gsplat(kind):

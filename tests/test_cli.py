@@ -15,6 +15,13 @@ def test_doctor_is_content():
     assert r.returncode == 0, r.stdout
     for word in ('torch', 'device', 'threads', 'numba', 'gsplat', 'toy prior', 'disk', 'network'): assert word in r.stdout
 
+@pytest.mark.parametrize('load, said', [(0., False), (1e3, True)])
+def test_doctor_sees_other_work(monkeypatch, load, said):
+    import os, torch
+    from lucidteach.doctor import device
+    monkeypatch.setattr(os, 'getloadavg', lambda: (load, 0., 0.), raising=False); monkeypatch.setattr(torch, 'get_num_threads', lambda: os.cpu_count())
+    assert any('OMP_NUM_THREADS=1' in text for kind, name, text in device() if name == 'load') == (said and os.cpu_count() > 1)
+
 @pytest.mark.parametrize('args, word', [
     (['a rad mug'], 'red'),                       # unknown colour: the nearest known word
     (['a red mugg'], 'mug'),                      # unknown object
