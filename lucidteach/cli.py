@@ -56,7 +56,7 @@ def add_export(sub):
     p = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
                        description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
     p.add_argument("file", help="the scene, for example object.ply")
-    p.add_argument("--html", metavar="PAGE", help="a page with an interactive viewer that loads nothing")
+    p.add_argument("--html", metavar="PAGE", nargs="?", const=True, help="a page with an interactive viewer that loads nothing (default: the file's name with .html)")
     p.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
     p.add_argument("--up", choices=("z", "y", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
     p.add_argument("--title", help="title of the page (default: the file's name)")

@@ -179,6 +179,7 @@ def test_export_command(opened, tmp_path):
     page = opened((tmp_path/"out.html").read_text())
     assert page.title() == "scene.ply" and psnr(drawn(page), as_tensor(poster(g, aim(g), SIZE))) > 45
     assert torch.equal(Gaussians.load(tmp_path/"copy.ply").sh, g.sh)
+    assert lucidteach("export", tmp_path/"scene.ply", "--html").returncode == 0 and (tmp_path/"scene.html").read_text() == (tmp_path/"out.html").read_text()
     again = lucidteach("export", tmp_path/"scene.ply", "--html", tmp_path/"out.html")
     assert again.returncode == 2 and "--overwrite" in again.stderr
 

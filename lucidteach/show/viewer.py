@@ -172,16 +172,17 @@ def show(
 
 # %% ../../nbs/6_show/62_viewer.ipynb #s62-052
 def run_export(args) -> int:
-    "`lucidteach export`: args has file, html, to, up, title, overwrite. Prints what was written; a broken file is a ValueError that names it."
+    "`lucidteach export`: args has file, html (True: named after the file), to, up, title, overwrite. Prints what was written; a broken file is a ValueError that names it."
     if not (args.html or args.to): raise ValueError("nothing to write: add --html page.html, or --to scene.splat (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog)")
-    targets = [Path(p) for p in ([args.html] if args.html else []) + (args.to or [])]
+    page = Path(args.file).with_suffix(".html") if args.html is True else args.html and Path(args.html)
+    targets = ([page] if page else []) + [Path(p) for p in args.to or []]
     for p in targets:
         if p.exists() and not args.overwrite: raise FileExistsError(f"{p} exists already; --overwrite replaces it")
         if not p.parent.is_dir(): raise FileNotFoundError(f"{p.parent} is no folder: make it first")
     g = Gaussians.load(args.file, up=args.up)
     print(f"{args.file}: {len(g):,} Gaussians, SH degree {g.sh_degree}")
     for p in targets:
-        if args.html and p == Path(args.html): write_atomic(p, viewer_html(g, args.title or Path(args.file).name))
+        if p == page: write_atomic(p, viewer_html(g, args.title or Path(args.file).name))
         else: g.save(p)
         print(f"{p}  {p.stat().st_size/1e3:,.0f} kB")
     return 0
