@@ -488,7 +488,7 @@ def panel(prior, state: State) -> dict:
              "x0_hat": decode(out.x0_hat), "target": decode(out.x0_target), "|grad|": None if state.image_grad is None else heat(state.image_grad[0])}
     return {k: v for k, v in found.items() if v is not None}
 
-def record(state: State, grad: float = None) -> dict:
+def record(state: State) -> dict:
     "One line of the metrics"
     return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, gaussians=len(state.scene), **{k: round(v, 3) for k, v in state.seconds.items()})
 

@@ -518,7 +518,7 @@ def _exp(x):
 @njit(**_FAST)
 def _touched_rows(rec, ids, first, last, ox, oy, rows, look, spans):
     """spans [len(ids), 4]: the pairs of rows from, to that each splat touches in the left half of a tile, and in the right.
-    Up to eight splats at once, side by side in look [12*8], so that the arithmetic between is done for all of them in one go."""
+    Up to eight splats at once, side by side in look [11*8], so that the arithmetic between is done for all of them in one go."""
     for j in range(first, last):
         i, k = ids[j], u64(j - first)
         look[k] = f32(ox) + f32(.5) - rec[i, 0]; look[8 + k] = rec[i, 1] + f32(.5) - f32(oy)
@@ -569,7 +569,7 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, spans
     "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left; spans [len(ids), 4]: the pairs of rows that were visited, from, to, in both halves"
     tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
     for thread in prange(threads):
-        buf, look, open_rows = _planes(5), np.zeros(12*8, np.float32), np.empty((2, 2), np.int64)
+        buf, look, open_rows = _planes(5), np.zeros(11*8, np.float32), np.empty((2, 2), np.int64)
         for tile in range(thread, len(used), threads):
             im, t = tile//tiles, tile % tiles
             oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
