@@ -1,5 +1,5 @@
 "What needs a GPU: gsplat's CUDA kernels against the float64 reference, in value and gradient, and a training step replayed from a CUDA graph; skipped where torch sees none"
-import time
+import time, warnings
 import numpy as np, pytest, torch
 from test_gsplat import CASES, differences, name, rendered, scene
 
@@ -34,10 +34,49 @@ def test_replayed_steps_are_steps(tmp_path):
     assert np.allclose(*losses, rtol=2e-2), losses
     assert len(set(losses[1])) == 8
 
-def test_a_run_times_itself():
+@pytest.fixture(scope="module")
+def prior():
+    from lucidteach.prior.latent import load_prior
+    return load_prior("toy", device="cuda")
+
+def short(**settings):
+    from lucidteach.create import text_to_3d as T
+    return T.config("toy", steps=4, head_start=0., init="ball", points=500, **settings)
+
+def test_a_run_times_itself(prior):
     "The shares of network, rendering and rest come from events in the GPU's queue; together they are not longer than the run"
     from lucidteach.create import text_to_3d as T
-    from lucidteach.prior.latent import load_prior
-    prior, began = load_prior("toy", device="cuda"), time.perf_counter()
-    *_, state = T.generate(prior, "a red mug", "ism", T.config("toy", steps=3, head_start=0., init="ball", points=500))
+    began = time.perf_counter()
+    *_, state = T.generate(prior, "a red mug", "ism", short())
     assert min(state.seconds.values()) > 0 and sum(state.seconds.values()) <= time.perf_counter() - began, state.seconds
+
+def test_a_step_hardly_waits(prior):
+    "PyTorch counts the waits that it knows of: the two of tests/test_waits.py, and gsplat's for the number of tiles that its splats touch"
+    from lucidteach.create import text_to_3d as T
+    steps = T.generate(prior, "a red mug", "ism", short())
+    next(steps)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as seen: warnings.simplefilter("always"); next(steps)
+    finally: torch.cuda.set_sync_debug_mode("default")
+    where = [f"{w.filename}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)]
+    assert len(where) <= 4, where
+
+def test_numbers_are_looked_at_after_the_network(prior):
+    from lucidteach import METHODS
+    calls = prior.calls
+    with pytest.raises(ValueError, match="NaN"): METHODS["sds"](prior, torch.full((1, *prior.latent_shape), torch.nan, device="cuda"), "a red mug", 500)
+    assert prior.calls == calls + 2
+
+def test_a_run_goes_on_from_a_checkpoint(prior, tmp_path):
+    "All that a checkpoint holds comes back on the GPU"
+    from lucidteach.create import text_to_3d as T
+    c = short(densify=(0, 100, 50), view_prompts=False)
+    steps = T.generate(prior, "a red mug", "ism", c)
+    for _ in range(2): state = next(steps)
+    (tmp_path/"s").write_bytes(T.pack(state))
+    again = T.State(T.Splats(T.start(c), c, "cuda"))
+    T.unpack(tmp_path/"s", again)
+    *_, first = steps
+    *_, second = T.generate(prior, "a red mug", "ism", c, state=again)
+    for (k, a), (_, b) in zip(first.scene.tensors(), second.scene.tensors()): assert torch.allclose(a, b, atol=1e-3), k

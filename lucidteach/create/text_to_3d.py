@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TOY', 'BALL', 'PRESETS', 'RATES', 'FallingT', 'WorldCameras', 'Config', 'config', 'step_generator', 'draw_views',
            'backgrounds', 'disparity', 'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options',
-           'now', 'between', 'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'not_finite', 'advance',
+           'now', 'between', 'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance',
            'scene_backward', 'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record',
            'as_seen', 'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step', 'estimate',
            'cost_text', 'create', 'folder_name', 'run_create']
@@ -26,9 +26,9 @@ from safetensors.torch import save as to_bytes
 from .init import initial_gaussians
 from ..distill.compare import check_names, check_prompts, claim, opened, peak_memory, write_atomic
 from ..distill.ism import NEGATIVE, interval
-from ..distill.sds import METHODS, init_state, surrogate
+from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
-from ..prior.schedule import AnnealedT
+from ..prior.schedule import AnnealedT, beside
 from ..prior.world import sample_camera
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb
@@ -192,12 +192,12 @@ class Picture:
 
 def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = False) -> Picture:
     "Colours, alpha and disparity of plain-coloured Gaussians (SH degree 0) in one pass"
-    cam = {k: v.to(g.means) if isinstance(v, Tensor) else v for k, v in cam.args().items()} | dict(fov=cam.fov_deg.to(g.means))
+    cam = {k: beside(v, g.means) if isinstance(v, Tensor) else v for k, v in cam.args().items()} | dict(fov=beside(cam.fov_deg, g.means))
     fov, V, B = cam.pop("fov"), cam["viewmats"], len(cam["viewmats"])
     z = g.means @ V[:, 2, :3].mT + V[:, 2, 3]                                   # [N,B]
     z = (z if depth_gradient else z.detach()).T[..., None]
     colors = torch.cat([sh_to_rgb(g.sh[:, 0]).clamp_min(0).expand(B, -1, -1), z], -1)
-    bg = F.pad(torch.ones(B, 3) if background is None else background, (0, 1)).to(g.means)
+    bg = beside(F.pad(torch.ones(B, 3) if background is None else background, (0, 1)), g.means)
     out, alpha, meta = rasterization(g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False)
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     return Picture(out[:, :3], alpha, disparity(out[:, 3:], alpha, fov), meta)
@@ -214,7 +214,7 @@ class Splats:
     "Gaussians under optimisation: parameters, one Adam each, and the memory of the densification."
     def __init__(self, g: Gaussians, c: Config, device="cpu"):
         self.c, self.params = c, {k: torch.nn.Parameter(v.detach().to(device)) for k, v in g.with_degree(0).params().items() if k in RATES}
-        self.adam = {k: torch.optim.Adam([dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps) for k, v in self.params.items()}
+        self.adam = {k: torch.optim.Adam([dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps, fused=v.is_cuda or None) for k, v in self.params.items()}
         self.grown = {}
 
     def __len__(self): return len(self.params["means"])
@@ -230,7 +230,7 @@ def _draw(self, cam: Camera, bg: Tensor, noise=None) -> Picture:
     "The views; with a generator `noise` every half-axis is disturbed by `scale_noise`, as LucidDreamer does"
     g, self.mean_scale = self.gaussians, 0.
     if noise is not None:
-        s = g.scales*(1 + self.c.scale_noise*torch.randn(g.scales.shape, generator=noise).to(g.means)).clamp_min(1e-3)
+        s = g.scales*(1 + self.c.scale_noise*beside(torch.randn(g.scales.shape, generator=noise), g.means)).clamp_min(1e-3)
         g, self.mean_scale = replace(g, log_scales=s.log()), s.mean()
     return draw(g, cam, bg, self.c.depth_gradient)
 
@@ -281,7 +281,7 @@ class FieldScene:
     mean_scale = 0.
     def __init__(self, module, c: Config):
         self.module, self.c = module, c
-        self.adam = torch.optim.Adam(module.parameters(), lr=c.lr_field[0])
+        self.adam = torch.optim.Adam(module.parameters(), lr=c.lr_field[0], fused=next(module.parameters()).is_cuda or None)
 
     def __len__(self): return 1
     def tensors(self): return list(self.module.named_parameters())
@@ -321,11 +321,10 @@ def now(device="cpu"):
     event = torch.cuda.Event(enable_timing=True); event.record()
     return event
 
-def between(a, b) -> float:
-    "Seconds from one moment to a later one; a GPU is waited for"
+def between(a, b) -> float | None:
+    "Seconds from one moment to a later one; None where a GPU has not got there yet"
     if isinstance(a, float): return b - a
-    b.synchronize()
-    return a.elapsed_time(b)/1000
+    return a.elapsed_time(b)/1000 if b.query() else None
 
 class Timed:
     "A prior whose network calls are timed, and which reads every text once"
@@ -333,12 +332,14 @@ class Timed:
     def __getattr__(self, name): return getattr(self.prior, name)
     def eps(self, *args, **kw):
         began, out = now(self.device), self.prior.eps(*args, **kw)
-        self.spans.append((began, now(self.device)))
+        self.spans.append(("network", began, now(self.device)))
         return out
-    def spent(self) -> float:
-        "Seconds of the calls since this was asked last"
-        spans, self.spans = self.spans, []
-        return sum(between(*s) for s in spans)
+    def settle(self, seconds: dict):
+        "Add to `seconds` what the device is through with; a network call lies within the rest, and is taken off it"
+        while self.spans and (spent := between(*self.spans[0][1:])) is not None:
+            name = self.spans.pop(0)[0]
+            seconds[name] += spent
+            if name == "network": seconds["rest"] -= spent
     def embed(self, texts):
         key = texts if isinstance(texts, str) else tuple(texts)
         if key not in self.texts: self.texts[key] = self.prior.embed(texts)
@@ -377,7 +378,7 @@ def look_at_step(c: Config, step: int) -> tuple:
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-040
 def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Tensor:
-    "The Step at the views of `state`, into `state` -> the scalar whose gradient is that of the equation above"
+    "The Step at the views of `state`, into `state` -> the scalar whose gradient is that of the equation above, as in `surrogate`"
     state.look, mirrored = look_at_step(c, state.step)
     p = state.picture
     image = p.rgb if state.look == "rgb" else p.disparity.repeat(1, 3, 1, 1)
@@ -390,43 +391,44 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     state.out = METHODS[method](prior, z, conditions(prior, prompt, state.views, c, state.look), state.t, progress=progress, generator=gen,
                                 state=state.memory or None, **method_options(method, c, progress))
     state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
-    state.grad = state.out.grad.float().square().mean().sqrt().item()
-    if not_finite({"the distillation gradient": state.out.grad}, c, state): return None
-    return surrogate(z, c.lambda_guidance*state.out.grad) + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
+    return (z*(c.lambda_guidance*state.out.grad)).sum() + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-041
-def not_finite(grads: dict, c: Config, state: State) -> bool:
-    "True, and a sentence in `state.stopped`, where one of the named gradients is not finite or larger than `grad_limit`"
-    sizes = dict(zip(grads, torch.stack([g.detach().float().norm() for g in grads.values()]).tolist()))    # a GPU is waited for once
-    if all(size <= c.grad_limit for size in sizes.values()): return False
-    name, size = next((k, v) for k, v in sizes.items() if not v <= c.grad_limit)
+_EMPTY = "the scene is empty, no view shows any of its {:,} Gaussians. Lower prune_opacity or tv, or raise opacity."
+
+def why_stop(c: Config, state: State) -> str:
+    "Why a step cannot be taken: no view shows anything, or a gradient is not finite or larger than `grad_limit`; '' if it can"
+    grads = {"the distillation gradient": state.out.grad} | {f"the gradient of {k}": v.grad for k, v in state.scene.tensors() if v.grad is not None}
+    shown, *sizes = torch.stack([state.picture.alpha.detach().max().float(), *(g.detach().float().norm() for g in grads.values())]).tolist()    # here a GPU is waited for
+    state.grad = sizes[0]/state.out.grad.numel()**.5
+    if shown <= 0: return _EMPTY.format(len(state.scene))
+    name, size = next(((k, v) for k, v in zip(grads, sizes) if not v <= c.grad_limit), ("", 0.))
     what = "is not finite" if not math.isfinite(size) else f"has norm {size:.3g}, above grad_limit {c.grad_limit:g}"
-    state.stopped = f"Stopped at step {state.step}: {name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
-    return True
+    return name and f"{name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-068
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
     timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
-    timed.spent(); began = now(timed.device)
+    if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0)}"; return state
+    moments = [now(timed.device)]
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
     state.picture = scene.draw(state.views.camera, backgrounds(c, state.step), gen)
-    if state.picture.alpha.max() <= 0: state.stopped = f"Stopped at step {state.step}: the scene is empty, no view shows any of its {len(scene)} Gaussians. Lower prune_opacity or tv, or raise opacity."; return state
-    drawn = now(timed.device)
+    moments.append(now(timed.device))
     loss = distil(timed, prompt, method, c, state, gen)
-    if loss is None: return state
-    asked = now(timed.device)
-    state.image.retain_grad(); scene_backward(scene, state, loss)
-    if not_finite({f"the gradient of {k}": v.grad for k, v in scene.tensors() if v.grad is not None}, c, state): return state
+    moments.append(now(timed.device))
+    scene_backward(state, loss)
+    if why := why_stop(c, state): state.stopped = f"Stopped at step {state.step}: {why}"; return state
     scene.densify(state.step, state.picture); scene.step(state.step/c.steps)
-    end, network = now(timed.device), timed.spent()
-    for k, v in dict(network=network, render=between(began, drawn) + between(asked, end), rest=between(drawn, asked) - network).items(): state.seconds[k] += v
+    timed.spans += zip(("render", "rest", "render"), moments, [*moments[1:], now(timed.device)])
+    timed.settle(state.seconds)
     state.step += 1
     if len(scene) == 0: state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
     return state
 
-def scene_backward(scene, state: State, loss: Tensor):
+def scene_backward(state: State, loss: Tensor):
     "Backward through encoder and rasterizer; the gradient at the image is kept for the panels"
+    state.image.retain_grad()
     if (m := state.picture.meta.get("means2d")) is not None: m.retain_grad()
     loss.backward()
     state.image_grad = state.image.grad
@@ -455,7 +457,7 @@ def pack(state: State, rows=(), notes=()) -> bytes:
 def unpack(path, state: State) -> dict:
     "Set `state` to what a checkpoint holds -> its records and notes. ValueError for a broken file"
     try:
-        with safe_open(str(path), "pt") as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+        with safe_open(str(path), "pt", device=str(state.scene.tensors()[0][1].device)) as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
     except Exception as e: raise ValueError(f"{path} is no whole checkpoint ({type(e).__name__}: {e}); delete it to begin again") from None
     state.scene.recall(named)
     state.memory = {k[7:]: v for k, v in named.items() if k.startswith("method.")}

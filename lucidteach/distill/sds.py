@@ -11,7 +11,7 @@ import difflib, functools, inspect
 from dataclasses import dataclass, field
 import torch
 from torch import Tensor
-from ..prior.schedule import expand, weight as weight_at
+from ..prior.schedule import beside, expand, weight as weight_at
 from ..prior.guidance import as_cond, guided_eps
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-step
@@ -34,12 +34,12 @@ class Step:
     state: object = None      # memory after the step, where the method has one
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkx
-def check_x(x):
-    "Raise ValueError unless `x` is a finite float batch [B,C,h,w]"
+def check_x(x, values=True):
+    "Raise ValueError unless `x` is a float batch [B,C,h,w] and, where `values` are looked at, finite"
     if not isinstance(x, Tensor) or x.dim() != 4 or not x.is_floating_point() or len(x) == 0:
         seen = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x must be a float tensor [B,C,h,w] with B > 0; got {seen}. Add the missing axes with x.reshape(...).")
-    bad = (~x.isfinite()).sum().item()
+    bad = (~x.isfinite()).sum().item() if values else 0
     if bad: raise ValueError(f"x holds {bad} values of {x.numel()} that are NaN or infinite: lower the learning rate or clip the gradient of the step before.")
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkt
@@ -70,9 +70,11 @@ def method(name, init=None):
         @functools.wraps(f)
         def checked(prior, x, cond, t, **options):
             check_options(f, name, options)
-            check_x(x)
+            check_x(x, values=not (late := getattr(x, "is_cuda", False)))
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
-            with torch.no_grad(): return f(prior, x.detach(), as_cond(prior, cond, len(x)), t, **options)
+            with torch.no_grad(): step = f(prior, x.detach(), as_cond(prior, cond, len(x)), t, **options)
+            if late: check_x(x)          # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            return step
         checked.init = init
         METHODS[name] = checked
         return checked
@@ -97,7 +99,7 @@ def linear_step(prior, x, t, x_t, pred, target, weight, scale=1., **more):
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-noise
 def draw_noise(x, generator=None, noise=None):
     "Standard normal like `x`, drawn on the CPU in float32 so that device and dtype don't change it; or the `noise` given"
-    if noise is None: return torch.randn(x.shape, generator=generator).to(x)
+    if noise is None: return beside(torch.randn(x.shape, generator=generator), x)
     if noise.shape != x.shape: raise ValueError(f"noise must have the shape of x, {tuple(x.shape)}; got {tuple(noise.shape)}.")
     return noise.to(x)
 

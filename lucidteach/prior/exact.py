@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .schedule import Schedule, expand
+from .schedule import Schedule, beside, expand
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact08
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cond:
     def repeat(self, n: int): return self._map(lambda v: v.repeat_interleave(n, 0), [s for s in self.texts for _ in range(n)])
     def __getitem__(self, i):
         rows = torch.arange(len(self))[i.cpu() if torch.is_tensor(i) else i].reshape(-1)
-        return self._map(lambda v: v[rows.to(v.device)], [self.texts[j] for j in rows])
+        return self._map(lambda v: v[beside(rows, v, torch.long)], [self.texts[j] for j in rows])
     def _map(self, f, texts): return Cond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()})
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact09

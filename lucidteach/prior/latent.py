@@ -28,7 +28,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from .exact import Cond
-from .schedule import Schedule, expand
+from .schedule import Schedule, beside, expand
 transformers.utils.logging.set_verbosity(_level)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent05
@@ -167,8 +167,13 @@ def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tenso
     if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
     vae = self.pipe.vae
     dist = vae.encode((2 * images - 1).to(self.device, vae.dtype)).latent_dist
-    z = dist.sample(generator) if sample else dist.mode()
+    z = _draw(dist, generator) if sample else dist.mode()
     return (z * vae.config.scaling_factor).to(images.device, images.dtype)
+
+def _draw(dist, generator) -> Tensor:
+    "A draw from the posterior: mean + std N(0,1), the normals drawn where the generator is"
+    normal = torch.randn(dist.mean.shape, generator=generator, device=generator.device if generator else dist.mean.device)
+    return dist.mean + dist.std * beside(normal, dist.mean)
 
 def _decode(self, latents: Tensor) -> Tensor:
     "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable"
@@ -211,10 +216,10 @@ def _eps(self, x_t: Tensor, t, cond: Cond) -> Tensor:
     _check(self, x_t, t, cond)
     t = 0 if t is None else t
     abar, inside = self.schedule.abar(t), lambda v: v.to(self.device, self.dtype)
-    times = torch.as_tensor(t, device=self.device).expand(len(x_t))
     self.calls += len(x_t)
     with torch.set_grad_enabled(torch.is_grad_enabled() and (x_t.requires_grad or cond.emb.requires_grad)):
         x = inside(x_t).contiguous(memory_format=torch.channels_last)
+        times = beside(torch.as_tensor(t), x, torch.long).expand(len(x))
         more = {k: inside(v) for k, v in cond.extra.items()} or None
         out = self.pipe.unet(x, times, inside(cond.emb), added_cond_kwargs=more, return_dict=False)[0]
         exact = torch.promote_types(self.dtype, torch.float32)

@@ -5,33 +5,40 @@ same UNet and encoder calls made bare in the same run, and peak memory; in half 
 import argparse, json, statistics, time
 from pathlib import Path
 
+class Watched:
+    "A UNet that remembers what it was asked"
+    def __init__(self, unet, asked): self.unet, self.asked = unet, asked
+    def __getattr__(self, name): return getattr(self.unet, name)
+    def __call__(self, *args, **kw): self.asked.append((args, kw)); return self.unet(*args, **kw)
+
 def bare_calls(prior, advance):
-    "The UNet and encoder inputs of one step, and the step's seconds"
+    """One step's encoder and UNet calls as a function with nothing in between. `ordered`: the encoder's gradient after the UNet has answered, as every
+    distillation must have it; else at once, where a GPU computes it while Python still asks the UNet"""
     import torch
-    unet, encode, seen = prior.pipe.unet, prior.pipe.vae.encode, []
-    forward = unet.forward
-    def watched(*a, **k): seen.append(("unet", a, k)); return forward(*a, **k)
-    def watched_encode(x, **k): seen.append(("vae", (x.detach(),), k)); return encode(x, **k)
-    unet.forward, prior.pipe.vae.encode = watched, watched_encode
+    pipe, unet, encode, asked, pictures = prior.pipe, prior.pipe.unet, prior.pipe.vae.encode, [], []
+    def watched_encode(x, **k): pictures.append(x.detach()); return encode(x, **k)
+    pipe.__dict__["unet"], pipe.vae.encode = Watched(unet, asked), watched_encode
     try: advance()
-    finally: unet.forward = forward; prior.pipe.vae.encode = encode
-    def bare():
-        for kind, a, k in seen:
-            if kind == "unet":
-                with torch.no_grad(): unet(*a, **k)
-            else:
-                z = encode(a[0].requires_grad_(), **k).latent_dist.mode()
-                z.backward(torch.ones_like(z))
-    return bare, len(seen)
+    finally: pipe.__dict__["unet"], pipe.vae.encode = unet, encode
+    def bare(ordered=True):
+        z = encode(pictures[0].requires_grad_()).latent_dist.mode()
+        if not ordered: z.backward(torch.ones_like(z))
+        with torch.no_grad():
+            for args, kw in asked: unet(*args, **kw)
+        if ordered: z.backward(torch.ones_like(z))
+    return bare
 
-def clock(f):
+def clock(f, times=1):
+    "Median seconds of calls of f"
     import torch
-    torch.cuda.synchronize() if torch.cuda.is_available() else None
-    began = time.perf_counter(); f()
-    torch.cuda.synchronize() if torch.cuda.is_available() else None
-    return time.perf_counter() - began
+    wait, spent = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None, []
+    for _ in range(times):
+        wait(); began = time.perf_counter()
+        f(); wait()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
 
-def measure(prior, c, at, compiled, profile=False):
+def measure(prior, c, at, profile=False):
     import torch
     from lucidteach.create.text_to_3d import State, Splats, Timed, advance, start
     prior = Timed(prior)
@@ -53,16 +60,17 @@ def measure(prior, c, at, compiled, profile=False):
         print(p.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60))
     for i in at:
         step(i)
-        before, whole = state.calls, clock(lambda: step(i))
+        before, bare = state.calls, bare_calls(prior, lambda: step(i))
         calls = state.calls - before
-        bare, _ = (lambda: None, 0) if compiled else bare_calls(prior, lambda: step(i))
-        rows.append(dict(step=i, t=state.t, calls=calls, seconds=whole, bare=clock(bare) if not compiled else None))
+        rows.append(dict(step=i, t=state.t, calls=calls, seconds=clock(lambda: step(i), 3), bare=clock(bare, 3), bare_at_once=clock(lambda: bare(False), 3)))
     return rows, torch.cuda.max_memory_allocated()/1e9 if cuda else None
+
+COMPILERS = dict(compiled=dict(dynamic=False), graphs=dict(dynamic=False, backend="cudagraphs"))      # torch.compile's own code generator, or replayed CUDA graphs
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--family", default="sd21base"); ap.add_argument("--steps", type=int, default=6, help="steps measured, spread over the run"); ap.add_argument("--save", type=Path)
-    ap.add_argument("--variants", nargs="+", default=["float16"], help="float32, float16, bfloat16; with +contiguous (not channels-last) or +compiled")
+    ap.add_argument("--variants", nargs="+", default=["float16"], help="float32, float16, bfloat16; with +contiguous (not channels-last), +compiled (torch.compile) or +graphs (CUDA graphs)")
     ap.add_argument("--profile", action="store_true", help="print where the time of a step goes, by torch.profiler")
     ap.add_argument("--device", default="auto"); ap.add_argument("--set", nargs="*", default=[], help="fields of Config, such as size=64")
     args = ap.parse_args()
@@ -81,10 +89,13 @@ def main():
         prior = LatentPrior(pipe, args.device, getattr(torch, dtype))
         if "contiguous" in how: pipe.unet.to(memory_format=torch.contiguous_format)
         began = time.perf_counter()
-        if "compiled" in how: pipe.unet.compile()
-        rows, peak = measure(prior, c, at, "compiled" in how, args.profile)
+        torch._dynamo.reset()
+        for h in how:
+            if h in COMPILERS: pipe.unet.compile(**COMPILERS[h])
+        rows, peak = measure(prior, c, at, args.profile)
         s = statistics.mean(r["seconds"] for r in rows)
-        ratio = "" if "compiled" in how else f"{statistics.median(r['seconds']/r['bare'] for r in rows):.2f} times its bare calls, "
+        over = lambda k: statistics.median(r["seconds"]/r[k] for r in rows)
+        ratio = f"{over('bare'):.2f} times its bare calls ({over('bare_at_once'):.2f} with the encoder's gradient at once), "
         found["variants"][variant] = dict(rows=rows, peak_gb=peak, whole_s=time.perf_counter() - began)
         print(f"{variant:22} {s:.3f} s a step, {ratio}{s*c.steps/60:.0f} min of {c.steps} steps, peak {peak or 0:.1f} GB on {name}", flush=True)
         if args.save: args.save.write_text(json.dumps(found, indent=1))
