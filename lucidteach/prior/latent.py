@@ -166,9 +166,11 @@ def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tenso
     if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must be [B,3,H,W] in [0,1], got {tuple(images.shape)}")
     if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
     vae = self.pipe.vae
-    dist = vae.encode((2 * images - 1).to(self.device, vae.dtype)).latent_dist
+    dist = vae.encode((2 * images - 1).to(self.device, _dtype(vae))).latent_dist
     z = _draw(dist, generator) if sample else dist.mode()
     return (z * vae.config.scaling_factor).to(images.device, images.dtype)
+
+def _dtype(net): return next(net.parameters()).dtype      # diffusers' own `.dtype` goes through all modules
 
 def _draw(dist, generator) -> Tensor:
     "A draw from the posterior: mean + std N(0,1), the normals drawn where the generator is"
@@ -178,7 +180,7 @@ def _draw(dist, generator) -> Tensor:
 def _decode(self, latents: Tensor) -> Tensor:
     "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable"
     vae = self.pipe.vae
-    z = latents.to(self.device, vae.dtype) / vae.config.scaling_factor
+    z = latents.to(self.device, _dtype(vae)) / vae.config.scaling_factor
     return (vae.decode(z).sample / 2 + 0.5).clamp(0, 1).to(latents.device, latents.dtype)
 
 LatentPrior.encode, LatentPrior.decode = _encode, _decode
