@@ -61,8 +61,11 @@ def measure(prior, c, at, profile=False):
     for i in at:
         step(i)
         before, bare = state.calls, bare_calls(prior, lambda: step(i))
-        calls = state.calls - before
-        rows.append(dict(step=i, t=state.t, calls=calls, seconds=clock(lambda: step(i), 3), bare=clock(bare, 3), bare_at_once=clock(lambda: bare(False), 3)))
+        row = dict(step=i, t=state.t, calls=state.calls - before)
+        state.seconds = dict.fromkeys(state.seconds, 0.)
+        row["seconds"] = clock(lambda: step(i), 3)
+        row["parts"] = {k: v/3 for k, v in state.seconds.items()}          # in the device's own time
+        rows.append(row | dict(bare=clock(bare, 3), bare_at_once=clock(lambda: bare(False), 3)))
     return rows, torch.cuda.max_memory_allocated()/1e9 if cuda else None
 
 COMPILERS = dict(compiled=dict(dynamic=False), graphs=dict(dynamic=False, backend="cudagraphs"))      # torch.compile's own code generator, or replayed CUDA graphs
