@@ -94,6 +94,17 @@ def test_nan_stops_with_step_and_tensor(tmp_path):
 def test_an_empty_scene_is_said():
     r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", scene=Gaussians.ball(20, opacity=.0039/2), **SMALL)
     assert not r.complete and "empty" in r.notes[-1]
+    with pytest.raises(ValueError, match="no Gaussian"): t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", scene=r.gaussians.map(lambda v: v[:0]), **SMALL)
+
+@pytest.mark.parametrize("save_seconds", [0., 60.])
+def test_when_all_are_pruned_the_last_checkpoint_stays(tmp_path, save_seconds):
+    "Saved after every step it is there and named, else there is none and no word of it; the rest of the folder is there either way, and a second call says the same"
+    settings = dict(preset="ball", mode="quiet", out=tmp_path, **{**SMALL, "densify": (0, 100, 2), "prune_opacity": .9, "save_seconds": save_seconds})
+    for _ in range(2):
+        r = t3.create("a red mug", "sds", prior=prior(), **settings)
+        assert not r.complete and "all Gaussians were pruned" in r.notes[-1] and len(r.gaussians) == 0
+        assert ("state.safetensors" in r.notes[-1]) == (tmp_path/"state.safetensors").exists() == (save_seconds == 0)
+        assert len(Gaussians.load(tmp_path/"object.ply")) == 0 and "all Gaussians were pruned" in (tmp_path/"report.html").read_text()
 
 def test_several_prompts(tmp_path):
     made = t3.create(["a red mug", "a red mug "], "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", mode="quiet", **{**SMALL, "steps": 1})

@@ -1,4 +1,4 @@
-"What needs a GPU: gsplat's CUDA kernels against the float64 reference, in value and gradient, and a training step replayed from a CUDA graph; skipped where torch sees none"
+"What needs a GPU: gsplat's CUDA kernels against the float64 reference, in value and gradient, a run of `create`, and a training step replayed from a CUDA graph; skipped where torch sees none"
 import time, warnings
 import numpy as np, pytest, torch
 from test_gsplat import CASES, differences, name, rendered, scene
@@ -69,7 +69,7 @@ def test_numbers_are_looked_at_after_the_network(prior):
     assert prior.calls == calls + 2
 
 def test_a_run_goes_on_from_a_checkpoint(prior, tmp_path):
-    "All that a checkpoint holds comes back on the GPU"
+    "All that a checkpoint holds comes back on the GPU as it was; what follows is not compared, for atomic sums differ from run to run and Adam makes steps of a rounding error"
     from lucidteach.create import text_to_3d as T
     c = short(densify=(0, 100, 50), view_prompts=False)
     steps = T.generate(prior, "a red mug", "ism", c)
@@ -77,6 +77,8 @@ def test_a_run_goes_on_from_a_checkpoint(prior, tmp_path):
     (tmp_path/"s").write_bytes(T.pack(state))
     again = T.State(T.Splats(T.start(c), c, "cuda"))
     T.unpack(tmp_path/"s", again)
-    *_, first = steps
-    *_, second = T.generate(prior, "a red mug", "ism", c, state=again)
-    for (k, a), (_, b) in zip(first.scene.tensors(), second.scene.tensors()): assert torch.allclose(a, b, atol=1e-3), k
+    before, after = state.scene.memory(), again.scene.memory()
+    assert before.keys() == after.keys()
+    for k, v in before.items(): assert v.device == after[k].device and torch.equal(v, after[k]), k
+    *_, last = T.generate(prior, "a red mug", "ism", c, state=again)
+    assert last.step == c.steps and not last.stopped

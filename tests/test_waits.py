@@ -3,6 +3,7 @@ sees who reads a number, and which copies to the device do not go through `besid
 import sys
 from pathlib import Path
 import lucidteach, pytest, torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from lucidteach.create import text_to_3d as T
 from lucidteach.prior import latent
@@ -29,6 +30,14 @@ class Watch(TorchDispatchMode):
         if not there and name == "_to_copy" and to == "meta" and kw.get("device"): self.copies.append(whose())
         return op(*args, **kw)
 
+class Made(TorchFunctionMode):
+    "What is made on the device from Python's numbers is copied there too"
+    def __init__(self, copies): super().__init__(); self.copies = copies
+    def __torch_function__(self, f, types, args=(), kw=None):
+        given = isinstance(args[0], torch.Tensor) if args else True
+        if getattr(f, "__name__", "") in ("tensor", "as_tensor") and not given and torch.device((kw or {}).get("device") or "cpu").type == "meta" or getattr(f, "__name__", "") == "new_tensor" and args[0].is_meta: self.copies.append(whose())
+        return f(*args, **kw or {})
+
 class Rasterize(torch.autograd.Function):
     "The shapes of a rasterization"
     @staticmethod
@@ -53,7 +62,7 @@ def test_a_step_waits_twice(prior, method):
     c = T.config("paper", size=64, points=100, perp_neg=True)
     state = T.State(T.Splats(T.start(c), c, "meta"))
     with Watch(): T.advance(prior, "a red mug", method, c, state)         # texts are read once a run
-    with Watch() as seen: T.advance(prior, "a red mug", method, c, state)
+    with Watch() as seen, Made(seen.copies): T.advance(prior, "a red mug", method, c, state)
     assert state.step == 2, state.stopped
     assert seen.waits == ["check_x", "why_stop"]
     assert seen.copies and set(seen.copies) == {"beside"}

@@ -439,7 +439,7 @@ def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=No
 
     `scene`: Splats or FieldScene to begin with; `state`: to go on from. One object is changed in place and yielded again and again."""
     c, prior = c or config(), Timed(prior)
-    state = state or State(scene or Splats(start(c, prompt), c, getattr(prior, "device", "cpu")))
+    state = state or State(_scene(c, prompt, scene, getattr(prior, "device", "cpu")))
     while state.step < c.steps and not state.stopped: yield advance(prior, prompt, method, c, state)
 
 def start(c: Config, prompt: str = "") -> Gaussians:
@@ -570,8 +570,8 @@ def _metrics(self) -> str:
     return "".join(json.dumps(v) + "\n" for v in lines)
 
 def _checkpoint(self, folder):
-    "state.safetensors and metrics.jsonl"
-    write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
+    "state.safetensors and metrics.jsonl; a scene of which nothing is left does not replace one to go on from"
+    if len(self.state.scene): write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
     write_atomic(folder/"metrics.jsonl", self.metrics().replace('"complete": true', '"complete": false'))
 
 def _save(self, folder, overwrite: bool = False) -> Path:
@@ -593,7 +593,7 @@ def _viewer(g):
     try: from lucidteach.show.viewer import viewer_html
     except ImportError: return ""
     from html import escape
-    return "" if g is None else f'<iframe title="interactive viewer" style="width:100%;max-width:640px;height:480px;border:0" srcdoc="{escape(viewer_html(g))}"></iframe>'
+    return "" if not g else f'<iframe title="interactive viewer" style="width:100%;max-width:640px;height:480px;border:0" srcdoc="{escape(viewer_html(g))}"></iframe>'
 
 def report_html(self, folder=None) -> str:
     "One page that loads nothing: views, turntable, viewer, panels and numbers"
@@ -650,7 +650,8 @@ def run(prior, result: Creation, live, folder=None):
     except KeyboardInterrupt:
         result.interrupted = True
         result.notes.append(f"Interrupted after step {state.step} of {c.steps}; the same call goes on from there.")
-    if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if folder is not None else ""))
+    good = folder is not None and (len(state.scene) or (folder/"state.safetensors").exists())
+    if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if good else ""))
     if result.notes: live.say(" ".join(result.notes))
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-e01
@@ -704,8 +705,10 @@ def folder_name(prompt: str) -> str:
 def _scene(c: Config, prompt: str, scene, device):
     "What a run begins with, as Splats or FieldScene"
     if isinstance(scene, (str, Path)): scene = Gaussians.load(scene)
-    if scene is None or isinstance(scene, Gaussians): return Splats(scene or start(c, prompt), c, device)
-    return FieldScene(scene, c)
+    if scene is None: scene = start(c, prompt)
+    if isinstance(scene, (Splats, FieldScene)): return scene
+    if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
+    return Splats(scene, c, device) if isinstance(scene, Gaussians) else FieldScene(scene, c)
 
 def _create(prior, prompt, method, c, name, out, mode, overwrite, scene) -> Creation:
     "One prompt: claim the folder, resume or begin, run, save"

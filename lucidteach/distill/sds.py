@@ -70,10 +70,11 @@ def method(name, init=None):
         @functools.wraps(f)
         def checked(prior, x, cond, t, **options):
             check_options(f, name, options)
-            check_x(x, values=not (late := getattr(x, "is_cuda", False)))
+            late = getattr(x, "is_cuda", False)     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            check_x(x, values=not late)
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
             with torch.no_grad(): step = f(prior, x.detach(), as_cond(prior, cond, len(x)), t, **options)
-            if late: check_x(x)          # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            if late: check_x(x)
             return step
         checked.init = init
         METHODS[name] = checked

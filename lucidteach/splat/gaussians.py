@@ -237,7 +237,7 @@ def to_ply(
 ) -> bytes:
     "The bytes of an INRIA PLY file."
     g, n = g.detach().to('cpu', torch.float32), len(g)
-    rest = g.sh[:, 1:].mT.reshape(n, -1)                                 # [N, 3 (K-1)], channel-major
+    rest = g.sh[:, 1:].mT.flatten(1)                                     # [N, 3 (K-1)], channel-major
     cols = [g.means] + [torch.zeros(n, 3)]*normals + [g.sh[:, 0], rest, g.logits[:, None], g.log_scales, g.quats]
     table = torch.cat(cols, 1).numpy().astype('<f4')
     return _header(_columns(rest.shape[1], normals), n) + table.tobytes()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
-from ..prior.schedule import beside
 from .gaussians import covariance, logit, rotation_matrix
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-006
@@ -103,7 +102,7 @@ def _accumulate(self, params, state, info):
     n, m = len(params['means']), info['means2d']
     for k in ('grad2d', 'count'): state[k] = torch.zeros(n, device=m.device) if state[k] is None else state[k]
     g = m.absgrad if self.absgrad else m.grad
-    pull = (g*beside(torch.tensor([info['width'], info['height']]), g)/2*info['n_cameras']).norm(dim=-1)
+    pull = torch.stack([g[..., 0]*info['width'], g[..., 1]*info['height']], -1).norm(dim=-1)/2*info['n_cameras']
     if (rows := info['gaussian_ids']) is not None: state['grad2d'].index_add_(0, rows, pull); state['count'].index_add_(0, rows, torch.ones_like(pull))
     else: seen = (info['radii'] > 0).all(-1); state['grad2d'] += (pull*seen).view(-1, n).sum(0); state['count'] += seen.view(-1, n).sum(0)
 

@@ -92,9 +92,9 @@ def main():
         prior = LatentPrior(pipe, args.device, getattr(torch, dtype))
         if "contiguous" in how: pipe.unet.to(memory_format=torch.contiguous_format)
         began = time.perf_counter()
-        torch._dynamo.reset()
-        for h in how:
-            if h in COMPILERS: pipe.unet.compile(**COMPILERS[h])
+        for h in set(how) & set(COMPILERS):
+            torch._dynamo.reset()
+            pipe.unet.compile(**COMPILERS[h])
         rows, peak = measure(prior, c, at, args.profile)
         s = statistics.mean(r["seconds"] for r in rows)
         over = lambda k: statistics.median(r["seconds"]/r[k] for r in rows)
