@@ -55,6 +55,13 @@ def test_killed_and_resumed(tmp_path, kind):
         assert torch.equal(x.params[k], y.params[k]), k
         for m, v in x.optimizers[k].state[x.params[k]].items(): assert torch.equal(v, y.optimizers[k].state[y.params[k]][m]), (k, m)
 
+def test_all_pruned_is_said(tmp_path, views):
+    "A strategy that prunes everything ends the run, and the checkpoint before it stays"
+    f, recipe = tmp_path/'c.safetensors', Recipe(steps=8)
+    strategy = Density(prune_opa=2., refine_start_iter=3, refine_every=4, refine_stop_iter=8)
+    with pytest.raises(RuntimeError, match='step 5 of 8.*prune_opa.*c.safetensors'): fitted(views, Gaussians.ball(100, radius=.8), recipe, strategy, mode='quiet', checkpoint=f, save_every=2)
+    assert json.loads(head(f)['fit'])['step'] == 4 and len(load_fit(f, recipe, head(f)['run'])) == 100
+
 def test_checkpoint_refuses_others(tmp_path, views):
     f, r = tmp_path/'c.safetensors', Recipe(steps=8)
     for s in fit(views, Gaussians.ball(100, radius=.8), r, checkpoint=f, save_every=4): pass

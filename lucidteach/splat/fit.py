@@ -255,7 +255,7 @@ def fit(
     save_every: int = 500,
     **kw,                          # to `render`, e.g. rasterize_mode='antialiased'
 ):                                 # yields one Fit, changed in place, after every step
-    "Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run."
+    "Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run, RuntimeError when all Gaussians are pruned."
     module = start if isinstance(start, torch.nn.Module) else None
     if isinstance(strategy, str) and strategy == 'auto': strategy = density(recipe) if module is None else None
     run, there = _fingerprint(views, recipe, strategy), checkpoint is not None and Path(checkpoint).exists()
@@ -266,6 +266,7 @@ def fit(
 def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
     while s.step < recipe.steps:
         fit_step(s, views, recipe, strategy, **kw)
+        if not len(s): raise RuntimeError(f"all Gaussians were pruned in step {s.step} of {recipe.steps}: lower the strategy's prune_opa" + (f"; the checkpoint before it: {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""))
         if checkpoint is not None and (s.step % save_every == 0 or s.step == recipe.steps): save_fit(s, checkpoint, run)
         yield s
 
