@@ -106,9 +106,22 @@ def test_when_all_are_pruned_the_last_checkpoint_stays(tmp_path, save_seconds):
         assert ("state.safetensors" in r.notes[-1]) == (tmp_path/"state.safetensors").exists() == (save_seconds == 0)
         assert len(Gaussians.load(tmp_path/"object.ply")) == 0 and "all Gaussians were pruned" in (tmp_path/"report.html").read_text()
 
+def test_what_cannot_work_is_said_by_name_before_anything(tmp_path):
+    "For every field of Config: what no field takes, and what the ranges in its own type exclude"
+    for f in t3.fields(t3.Config):
+        for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if f.name not in ("guidance",) else ())):
+            with pytest.raises(ValueError, match=f.name): t3.create("a red mug", out=tmp_path/"run", **{f.name: v})
+    with pytest.raises(ValueError, match="another size"): t3.create("a red mug", prior=prior(), preset="toy", mode="quiet", out=tmp_path/"run", **{**SMALL, "size": 15})
+    assert not (tmp_path/"run").exists()
+
 def test_several_prompts(tmp_path):
     made = t3.create(["a red mug", "a red mug "], "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", mode="quiet", **{**SMALL, "steps": 1})
     assert len(made) == 2 and all(m.complete for m in made)
+    run = lambda prompts: t3.create(prompts, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", mode="quiet", out=tmp_path, **{**SMALL, "steps": 1})
+    with pytest.raises(ValueError, match="a-red-mug"): run(["a red mug", "a red-mug"])
+    (tmp_path/"a-red-duck").mkdir(); (tmp_path/"a-red-duck"/"notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="a-red-duck"): run(["a red mug", "a red duck"])
+    assert not (tmp_path/"a-red-mug").exists()                     # the folder of the second is looked at before the first begins
 
 @pytest.mark.parametrize("method", [m for m in t3.METHODS if m not in ("dds", "pds", "bridge")])   # bridge asks for "a blurry ..." and the exact prior knows one caption
 def test_every_method(method):
@@ -138,27 +151,40 @@ import torch; torch.set_num_threads(1)
 from pathlib import Path
 from test_create import prior, SMALL, t3
 signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell that starts a suite in the background lets it ignore Ctrl-C
-told, out = prior(), Path(sys.argv[1])
-ask, left = told.eps, [sys.argv[2] == "interrupt"]
-def eps(*a):
-    if left[0] and (out/"panels"/"step-000004.png").exists(): left[0] = False; os.kill(os.getpid(), signal.SIGINT)
-    return ask(*a)
-told.eps = eps
-r = t3.create("a red mug", "ism", prior=told, preset="toy", out=out, mode="lines", **{{**SMALL, "save_seconds": 1e9, "every": 2}})
+out, times = Path(sys.argv[1]), [int(sys.argv[2])]
+def press():
+    while times[0] and (out/"panels"/"step-000004.png").exists(): times[0] -= 1; os.kill(os.getpid(), signal.SIGINT)
+def pressing(f): return lambda *a, **k: (press(), f(*a, **k))[1]
+told = prior()
+if sys.argv[3] == "network": told.eps = pressing(told.eps)
+else: torch.optim.Adam.step = pressing(torch.optim.Adam.step)        # when the set has been edited, and the step is not counted yet
+r = t3.create("a red mug", "ism", prior=told, preset="toy", out=out, mode="lines", **{{**SMALL, "save_seconds": float(sys.argv[4]), "every": 2}})
 sys.exit(130 if r.interrupted else 0)
 """
-def test_ctrl_c_leaves_a_checkpoint_and_a_message(tmp_path):
-    "SIGINT: exit status 130, the step is said, everything is on disk, and the same call goes on to what the unbroken run makes"
+def ctrl_c(out, times, where="network", save_seconds=1e9):
+    "A run in which Ctrl-C is pressed so many times at one place of the fifth step"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    go = lambda how: subprocess.run([sys.executable, "-c", CTRL_C.format(tests=os.path.dirname(__file__)), str(tmp_path), how], env=env, capture_output=True, text=True, timeout=300)
-    p = go("interrupt"); said = p.stdout + p.stderr
-    assert p.returncode == 130 and "Interrupted after step" in said and "goes on from there" in said, said
-    step = saved_step(tmp_path)
-    assert 4 <= step < SMALL["steps"] and (tmp_path/"object.ply").exists() and "Interrupted" in (tmp_path/"report.html").read_text()
-    p = go("go on"); said = p.stdout + p.stderr
-    assert p.returncode == 0 and f"Going on from step {step}" in said and saved_step(tmp_path) == SMALL["steps"]
-    whole = t3.create("a red mug", "ism", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "save_seconds": 1e9, "every": 2})
-    assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, whole.gaussians.means)
+    p = subprocess.run([sys.executable, "-c", CTRL_C.format(tests=os.path.dirname(__file__)), str(out), str(times), where, str(save_seconds)], env=env, capture_output=True, text=True, timeout=300)
+    return p.returncode, p.stdout + p.stderr
+
+def unbroken(): return t3.create("a red mug", "ism", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "every": 2}).gaussians.means
+
+@pytest.mark.parametrize("where", ["network", "adam"])
+def test_ctrl_c_leaves_a_checkpoint_and_a_message(tmp_path, where):
+    "SIGINT anywhere in a step: exit status 130, the step is said, everything is on disk, and the same call goes on to what the unbroken run makes"
+    code, said = ctrl_c(tmp_path, 1, where)
+    assert code == 130 and "Interrupted after step 5" in said and "goes on from there" in said, said
+    assert saved_step(tmp_path) == 5 and (tmp_path/"object.ply").exists() and "Interrupted" in (tmp_path/"report.html").read_text()
+    code, said = ctrl_c(tmp_path, 0, where)
+    assert code == 0 and "Going on from step 5" in said and saved_step(tmp_path) == SMALL["steps"]
+    assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, unbroken())
+
+def test_ctrl_c_twice_stops_at_once(tmp_path):
+    "In the middle of an update: nothing of it is saved, and the run goes on from the checkpoint before"
+    code, said = ctrl_c(tmp_path, 2, "adam", 0.)
+    assert code == -signal.SIGINT and "KeyboardInterrupt" in said and saved_step(tmp_path) == 4, said
+    assert ctrl_c(tmp_path, 0, "adam", 0.)[0] == 0
+    assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, unbroken())
 
 def test_the_cost_is_said_before_and_is_about_right(capsys):
     "The estimate's calls are within a fifth of the calls spent; nothing of the run depends on its having been made"

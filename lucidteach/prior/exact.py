@@ -235,7 +235,8 @@ def _attend(self, x, abar, v, cond):
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact50
 def _scaled(self, x_t, t):
-    "x [B,D] in float64, abar and v_t of equation (4); ValueError where v_t is 0"
+    "x [B,D] in float64, abar and v_t of equation (4); ValueError where v_t is 0, or for another size than the images'"
+    if x_t.shape[1:] != self.images.shape[1:]: raise ValueError(f"x_t {tuple(x_t.shape)} is of another size than the images of this prior, {tuple(self.images.shape[1:])}")
     x = x_t.double().flatten(1)
     abar = expand(self.schedule.abar(t), x)
     if t is None and self.std == 0: raise ValueError("a finite set has no density at t=None: ask at t >= 0, or give the images a std > 0")

@@ -139,7 +139,7 @@ class AnnealedT(UniformT):
     warmup: float = 0.3
 
     def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
-        u = 1 - min(progress / self.warmup, 1)
+        u = 1 - min(progress / self.warmup, 1) if self.warmup else 0.
         return _floor(self.lo * T), _floor(self.hi * T) + _floor((self.start - self.hi) * T * u) - 1
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched50

@@ -160,8 +160,9 @@ def knn_dist2(
     points: Tensor,  # [N, 3]
     k: int = 3,      # neighbours
 ) -> Tensor:         # [N], float64
-    "Mean squared distance to the k nearest other points. ValueError for fewer than two points."
+    "Mean squared distance to the k nearest other points. ValueError for fewer than two points, or one that is not finite."
     if len(points) < 2: raise ValueError(f"{len(points)} point(s) have no neighbour: give the scale yourself")
+    if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
     p = points.detach().cpu().double().numpy()
     order = np.argsort(p[:, 0], kind='stable')
     out = np.empty(len(p)); out[order] = _knn_sorted(p[order], min(k, len(p) - 1))
