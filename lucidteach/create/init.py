@@ -159,13 +159,13 @@ def resampled(
     generator,        # a CPU torch.Generator
 ) -> tuple:           # points [n, 3], colours [n, 3] or None
     "A cloud with n points: some of it, or all of it and places between neighbours."
-    N = len(points)
+    N, new = len(points), max(n - len(points), 0)
     keep = torch.randperm(N, generator=generator)[:n]
-    if n <= N: return points[keep], None if colours is None else colours[keep]
-    i = torch.randint(N, (n - N,), generator=generator)
-    near = torch.cat([torch.cdist(p, points).topk(min(4, N), largest=False).indices for p in points.split(1024)])
-    j = near[i, torch.randint(min(1, N - 1), near.shape[1], (n - N,), generator=generator)]
-    more = lambda x: None if x is None else torch.cat([x, (x[i] + x[j])/2])
+    if not new: return points[keep], None if colours is None else colours[keep]
+    i, u = torch.randint(N, (new,), generator=generator), torch.rand(new, 1, generator=generator)
+    near = torch.cat([torch.cdist(p, points).topk(min(4, N), largest=False).indices for p in points[i].split(1024)])
+    j = near.gather(1, torch.randint(min(1, N - 1), near.shape[1], (new, 1), generator=generator))[:, 0]
+    more = lambda x: None if x is None else torch.cat([x, torch.lerp(x[i], x[j], u)])
     return more(points), more(colours)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-e01

@@ -121,7 +121,13 @@ class Config:
     adam_eps: Positive = 1e-15
     init: str = "ball"                               # where the Gaussians begin: a source of `init.initial_gaussians`, "text": points drawn for the prompt
     init_model: str = "toy"                          # what draws points for a text: "toy", a folder, or a hub id of a Shap-E
-    points: Count = 81920                            # how many
+    init_prompt: str | None = None                   # what they are drawn for, a simpler text than the prompt; None: the prompt
+    init_copies: Count = 20                          # of every point drawn for a text
+    init_spread: Amount = .05                        # radius of the ball of copies
+    init_colours: bool = False                       # those of the points, or grey .5
+    init_fit: Amount = 0.                            # points from a file are brought into a ball of this radius; 0: as they are
+    init_up: str = "z"                               # up axis of a file: "z", "y" or "-y"
+    points: Count = 81920                            # Gaussians
     radius: Positive = .5                            # of the primitive
     opacity: Share = .1                              # at the beginning
     init_scale: Positive = 1.                        # half-axes at the beginning, as a share of the distance to the nearest neighbours
@@ -154,7 +160,7 @@ TOY = dict(steps=80, size=64, negative=None, guidance=3., lambda_guidance=1., de
            disparity_share=0., disparity_prompt="a depth map of {}", background=0., scale_noise=.05, tv=0., scale=300., head_start=.75, weight="sigma2",
            t_start=.8, t_range=(.02, .3), warmup=1., t_width=.2,
            lr_means=(.006, .0005), lr_color=(.04, .004), lr_opacity=(.1, .02), lr_scales=(.015, .002), lr_quats=(.01, .003),
-           init="text", points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
+           init="text", init_copies=1, init_colours=True, points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
 BALL = TOY | dict(init="ball", opacity=.5, t_start=.98, t_range=(.02, .4), steps=120)      # from nothing: the times begin higher
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL}
 
@@ -458,7 +464,8 @@ def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=No
 
 def start(c: Config, prompt: str = "") -> Gaussians:
     "The Gaussians that a run begins with"
-    g = initial_gaussians(c.init, c.points, prompt=prompt, radius=c.radius, opacity=c.opacity, seed=c.seed, model=c.init_model)
+    g = initial_gaussians(c.init, c.points, prompt=c.init_prompt or prompt, radius=c.radius, opacity=c.opacity, seed=c.seed, model=c.init_model, colours=c.init_colours,
+                          replicate=c.init_copies if c.init == "text" else 1, spread=c.init_spread, fit=c.init_fit or None, up=c.init_up)
     return replace(g, log_scales=g.log_scales + math.log(c.init_scale))
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044

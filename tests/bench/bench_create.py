@@ -23,15 +23,15 @@ VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dic
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched
 
-def budget(prior, prompt, c):
-    "Network calls of the preset's ISM: SDS costs two a view, ISM's number follows from the times"
-    return t3.estimate(prior, prompt, "ism", c, t3.Splats(t3.start(replace(c, init="ball")), c))["calls"]
+def cost(prior, prompt, method, c):
+    "Network calls of a run: SDS costs two a view, more with Perp-Neg; ISM's number follows from the times"
+    return t3.estimate(prior, prompt, method, c, t3.Splats(t3.start(replace(c, init="ball")), c))["calls"]
 
 def settings(prior, prompt, arm, **more):
-    "Method and Config of an arm; SDS gets the steps that spend the budget"
+    "Method and Config of an arm; SDS gets the steps that spend what ISM does without Perp-Neg"
     method, own = ARMS[arm]
     c = t3.config("toy", **{**own, **more})
-    if method == "sds": c = replace(c, steps=round(budget(prior, prompt, t3.config("toy", **more))/(2*c.batch)))
+    if method == "sds": c = replace(c, steps=round(cost(prior, prompt, "ism", t3.config("toy", **{**more, "perp_neg": False}))*c.steps/cost(prior, prompt, "sds", c)))
     return method, c
 
 def scene(kind, prompt, c):
