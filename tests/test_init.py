@@ -1,6 +1,7 @@
 "Where a scene begins: what a notebook cell cannot show - Shap-E through diffusers' own pipeline, broken files, the shipped point model"
 import struct
 import numpy as np, pytest, torch
+from PIL import Image
 from lucidteach.create import init
 from lucidteach.create.init import Mesh, initial_gaussians, linear_to_srgb, points_from_text, read_mesh
 from lucidteach.splat.gaussians import Gaussians
@@ -104,10 +105,46 @@ def test_broken_ply_files_are_said(data, says, tmp_path):
     (tmp_path/'a.ply').write_bytes(data)
     with pytest.raises(ValueError, match=f'a.ply: .*{says}'): read_mesh(tmp_path/'a.ply')
 
-@pytest.mark.parametrize('text, says', [('f 1 2 3', 'no vertices'), ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9', 'not there'), ('v 0 0\n', 'no vertices'), ('v a b c\n', 'could not convert')])
+@pytest.mark.parametrize('text, says', [('f 1 2 3', 'no points'), ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9', 'index 8'), ('v 0 0\n', '.'), ('v a b c\n', 'could not be read'), ('v 1 2 3\nv 1 2 3\n', 'in one place'), ('v nan 0 0\nv 1 2 3\n', 'NaN')])
 def test_broken_obj_files_are_said(text, says, tmp_path):
     (tmp_path/'a.obj').write_text(text)
     with pytest.raises(ValueError, match=f'a.obj: .*{says}'): read_mesh(tmp_path/'a.obj')
+
+def test_an_obj_as_programs_write_it(tmp_path):
+    "Byte order mark, CRLF, a line that goes on, corners counted from the end, texture and normal indices, faces of two corners"
+    (tmp_path/'a.obj').write_bytes('\ufeffv 0 0 0\r\nv 1 0 0\r\nv 1 1 0\r\nv 0 1 0\r\nvt 0 0\r\nf 1/1 2/1 \\\r\n 3/1\r\nf -4 -2 -1\r\n'.encode())
+    m = read_mesh(tmp_path/'a.obj')
+    assert m.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]] and sorted(map(sorted, m.triangles.tolist())) == [[0, 1, 2], [0, 2, 3]]
+
+@pytest.mark.parametrize('kind, up', [('obj', 'z'), ('off', 'z'), ('stl', 'z'), ('glb', 'y')])
+def test_formats_by_trimesh_itself(tmp_path, kind, up):
+    "A box comes back with its corners, glTF with its up axis turned to ours, and with the colours that the format keeps"
+    import trimesh
+    box = trimesh.creation.box((1, 2, 3)); box.visual.vertex_colors = [[10*i, 0, 51, 255] for i in range(8)]
+    box.export(tmp_path/f'a.{kind}')
+    m, want = read_mesh(tmp_path/f'a.{kind}'), torch.tensor(box.vertices).float()
+    if up == 'y': want = torch.stack([want[:, 0], -want[:, 2], want[:, 1]], 1)
+    assert torch.equal(m.points[m.triangles].flatten(0, 1).unique(dim=0), want.unique(dim=0))
+    if kind in ('obj', 'glb'): assert torch.equal(m.points, want) and torch.allclose(m.colours*255, torch.tensor([[10.*i, 0, 51] for i in range(8)]), atol=.51)
+
+def test_colours_of_textures_and_materials(tmp_path):
+    (tmp_path/'a.mtl').write_text('newmtl m\nmap_Kd a.png\n')
+    Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)).save(tmp_path/'a.png')
+    (tmp_path/'a.obj').write_text('mtllib a.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt .1 .5\nvt .9 .5\nvt .1 .5\nf 1/1 2/2 3/3\n')
+    m = read_mesh(tmp_path/'a.obj')
+    assert m.colours.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+    (tmp_path/'a.mtl').write_text('newmtl m\nKd 0 1 0\n')
+    assert read_mesh(tmp_path/'a.obj').colours.tolist() == [[0, 1, 0]]*3
+
+@pytest.mark.parametrize('where', [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused(where):
+    "Not a crash of the interpreter: the search for neighbours would run out of its array"
+    p = np.random.default_rng(0).random((100, 3)); p[7, 1] = where
+    for begin in (lambda: initial_gaussians(p, 200), lambda: initial_gaussians(Mesh(torch.tensor(p)), 50), lambda: Gaussians.from_points(torch.tensor(p))):
+        with pytest.raises(ValueError, match='NaN|finite'): begin()
+    for kw in (dict(radius=where), dict(fit=where), dict(spread=where, replicate=2)):
+        with pytest.raises(ValueError): initial_gaussians('ball', 200, **kw)
+    assert len(initial_gaussians(np.random.default_rng(0).random((100, 6)), 200)) == 200
 
 def test_the_gaussians_of_a_scene_are_a_point_cloud_too(tmp_path):
     g = Gaussians.primitive('torus', 50, rgb=(.2, .4, .6))

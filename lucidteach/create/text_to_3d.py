@@ -126,7 +126,7 @@ class Config:
     init_spread: Amount = .05                        # radius of the ball of copies
     init_colours: bool = False                       # those of the points, or grey .5
     init_fit: Amount = 0.                            # points from a file are brought into a ball of this radius; 0: as they are
-    init_up: str = "z"                               # up axis of a file: "z", "y" or "-y"
+    init_up: str | None = None                       # up axis of a file: "z", "y" or "-y"; None: that of its format
     points: Count = 81920                            # Gaussians
     radius: Positive = .5                            # of the primitive
     opacity: Share = .1                              # at the beginning

@@ -250,9 +250,9 @@ _PLY_TYPES = {'char': 'i1', 'int8': 'i1', 'uchar': 'u1', 'uint8': 'u1', 'short':
 def _header_lines(data: bytes) -> tuple:
     "(header lines, offset of the first row)"
     if data[:3] != b'ply': raise ValueError(f"not a PLY file: it begins with {data[:12]!r}")
-    end = data.find(b'end_header', 0, 1 << 16)
+    end = data.find(b'\nend_header', 0, 1 << 16) + 1
     stop = data.find(b'\n', end)
-    if end < 0 or stop < 0: raise ValueError("no end_header in the first 64 kB: the file is cut off or no PLY")
+    if not end or stop < 0: raise ValueError("no end_header in the first 64 kB: the file is cut off or no PLY")
     return data[:end].decode('latin-1').split('\n'), stop + 1
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-060
