@@ -2,7 +2,7 @@
 import importlib, importlib.metadata as md, os, platform, shutil, sys, time
 from pathlib import Path
 
-MUST = ("torch", "diffusers", "transformers", "safetensors", "numpy", "numba", "pillow", "matplotlib", "tqdm")
+MUST = ("torch", "diffusers", "transformers", "safetensors", "numpy", "numba", "pillow", "matplotlib", "tqdm", "trimesh")
 MAY = {"gsplat": "lucidteach", "jupyterlab": "lucidteach[lab]", "ipywidgets": "lucidteach[lab]", "anywidget": "lucidteach[lab]", "plotly": "lucidteach[lab]",
        "accelerate": "lucidteach[train]", "peft": "lucidteach[train]", "gaussforge": "lucidteach[formats]", "nbdev": "lucidteach[dev]"}
 TOY = Path(__file__).parent/"prior"/"weights"/"toy"
@@ -100,7 +100,7 @@ def prior(name, online=False):
     yield "ok" if row or licence(folder) else "note", "licence", licence(folder) or row and f"{row['licence']} (by its model card)" or "not told here: read the model card before you use it"
     if row: yield "ok", "full size", f"{row['millions']/1e3:.2f} billion weights: {row['millions']*2e-3:.1f} GB in float16, {row['millions']*4e-3:.1f} GB in float32; {row['px']} px, predicts {row['predicts']}"
     if other := l.mirrors(name): yield "note", "mirrors", f"the original was taken off the hub in {l.GONE[name]}; unofficial: {', '.join(other)}"
-    if folder is None or gone: yield "note", "to get it", f"where there is a network: hf download {(l.mirrors(name) or [name])[0]} --local-dir model; then --prior model"
+    if (folder is None or gone) and not path.is_dir(): yield "note", "to get it", f"where there is a network: hf download {(l.mirrors(name) or [name])[0]} --local-dir model; then --prior model"
     if online and name != "toy" and not path.is_dir(): yield from hub(name)
 
 def usable(name, folder, l):

@@ -81,6 +81,26 @@ def test_a_folder_with_another_run_is_not_touched(tmp_path):
     assert (tmp_path/"object.ply").read_bytes() == before
     assert t3.create("a red mug", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **small).complete
 
+def test_a_folder_knows_what_its_run_began_with(tmp_path):
+    "Another scene, a file with other points, another field: another run. The same: the same run; and what is given stays as it is"
+    from lucidteach.create.field import Field
+    run = lambda out, **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path/out, mode="quiet", **{**SMALL, "steps": 2, **kw})
+    a, b = (Gaussians.ball(60, seed=i, opacity=.5) for i in range(2))
+    first = run("scene", scene=a)
+    assert torch.equal(run("scene", scene=a).gaussians.means, first.gaussians.means)
+    for kw in (dict(scene=b), {}):
+        with pytest.raises(FileExistsError, match="scene"): run("scene", **kw)
+    for g in (a, b):
+        g.save(tmp_path/"points.ply")
+        if g is a: run("file", init=tmp_path/"points.ply")
+        else: pytest.raises(FileExistsError, run, "file", init=tmp_path/"points.ply").match("scene")
+    fields = [Field(resolutions=(8,), samples=4, channels=n) for n in (2, 3)]
+    before = [p.clone() for p in fields[0].parameters()]
+    assert "parameters" in run("field", scene=fields[0]).table()[-1]
+    assert all(map(torch.equal, before, fields[0].parameters()))
+    with pytest.raises(FileExistsError, match="scene"): run("field", scene=fields[1])
+    with pytest.raises(ValueError, match="from_points"): run("x", scene=torch.rand(5, 3))
+
 def test_nan_stops_with_step_and_tensor(tmp_path):
     class Broken(GaussianPrior):
         calls = 0

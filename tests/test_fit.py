@@ -64,13 +64,21 @@ def test_all_pruned_is_said(tmp_path, views):
 
 def test_checkpoint_refuses_others(tmp_path, views):
     f, r = tmp_path/'c.safetensors', Recipe(steps=8)
-    for s in fit(views, Gaussians.ball(100, radius=.8), r, checkpoint=f, save_every=4): pass
+    start = Gaussians.ball(100, radius=.8)
+    for s in fit(views, start, r, checkpoint=f, save_every=4): pass
     assert f.read_bytes()[8:9] == b'{' and sorted(p.name for p in tmp_path.iterdir()) == [f.name]
-    assert [s.step for s in fit(views, None, r, checkpoint=f)] == []                       # finished: nothing left to do
-    for kw in (dict(recipe=Recipe(steps=9)), dict(recipe=r, strategy=None), dict(recipe=r, views=views[:3])):
-        with pytest.raises(ValueError, match='another run'): fit(**(dict(views=views, start=None, checkpoint=f) | kw))
+    assert [s.step for s in fit(views, start, r, checkpoint=f)] == []                       # finished: nothing left to do
+    assert torch.equal(fitted(views, start, r, checkpoint=f, mode='quiet').means, s.params['means'])
+    for kw in (dict(recipe=Recipe(steps=9)), dict(strategy=None), dict(views=views[:3]), dict(start=None), dict(start=Gaussians.ball(100, radius=.8, seed=1)), dict(eps2d=.1),
+               dict(views=Posed(views.images.flip(-1), views.camera))):
+        with pytest.raises(ValueError, match='another run'): fit(**(dict(views=views, start=start, recipe=r, checkpoint=f) | kw))
     f.write_text('nonsense')
-    with pytest.raises(ValueError, match='cannot be read'): fit(views, None, r, checkpoint=f)
+    with pytest.raises(ValueError, match='cannot be read'): fit(views, start, r, checkpoint=f)
+
+@pytest.mark.parametrize('kw, says', [(dict(strategy='foo'), 'foo'), (dict(save_every=0), 'save_every'), (dict(checkpoint='nowhere/c.safetensors'), 'nowhere'), (dict(start=Gaussians.ball(3)[:0]), 'no Gaussians')])
+def test_what_cannot_be_fitted_is_said(views, kw, says):
+    for f in (fit, fitted):
+        with pytest.raises((ValueError, FileNotFoundError), match=says): f(**(dict(views=views) | kw))
 
 def test_a_run_repeats(views):
     a, b = (fitted(views, Gaussians.ball(150, radius=.8), Recipe(steps=30, seed=3), mode='quiet') for _ in range(2))

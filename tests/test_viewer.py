@@ -182,6 +182,11 @@ def test_export_command(opened, tmp_path):
     assert lucidteach("export", tmp_path/"scene.ply", "--html").returncode == 0 and (tmp_path/"scene.html").read_text() == (tmp_path/"out.html").read_text()
     again = lucidteach("export", tmp_path/"scene.ply", "--html", tmp_path/"out.html")
     assert again.returncode == 2 and "--overwrite" in again.stderr
+    before = (tmp_path/"scene.ply").read_bytes()
+    for wrong, word in ((["--html", tmp_path/"scene.ply"], "scene itself"), (["--to", tmp_path/"a.splat", "--to", tmp_path/"a.obj"], "a.obj")):       # before anything is written
+        r = lucidteach("export", tmp_path/"scene.ply", "--overwrite", *wrong)
+        assert r.returncode == 2 and word in r.stderr
+    assert (tmp_path/"scene.ply").read_bytes() == before and not (tmp_path/"a.splat").exists()
 
 @pytest.mark.parametrize("spoil, word", [
     (lambda b: b[:-100], "cut off"), (lambda b: b"PK" + b[2:], "not a PLY"), (lambda b: b[:200], "end_header"), (lambda b: b"", "not a PLY"),

@@ -426,6 +426,10 @@ class PointConfig:
     width: int = 128
     latents: int = 32
     depth: int = 3
+
+    def __post_init__(self):
+        for k in ('steps', 'batch', 'points', 'shapes', 'cloud', 'width', 'latents', 'depth'):
+            if getattr(self, k) < 1: raise ValueError(f"{k} = {getattr(self, k)}: at least 1")
     heads: int = 4
     waves: int = 4
 

@@ -9,10 +9,10 @@ __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', '
            'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'scene_backward', 'generate',
            'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'as_seen', 'Creation', 'webp', 'mp4',
            'report_html', 'resume', 'keep', 'CtrlC', 'run', 'typical_step', 'estimate', 'cost_text', 'create',
-           'folder_name', 'run_create']
+           'folder_name', 'fingerprint', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
-import copy, difflib, inspect, io, json, math, signal, sys, threading, time
+import copy, difflib, hashlib, inspect, io, json, math, signal, sys, threading, time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
@@ -232,6 +232,7 @@ RATES = dict(means="lr_means", sh0="lr_color", opacities="lr_opacity", scales="l
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-025
 class Splats:
     "Gaussians under optimisation: parameters, one Adam each, and the memory of the densification."
+    unit = "Gaussians"
     def __init__(self, g: Gaussians, c: Config, device="cpu"):
         self.c, self.params = c, {k: torch.nn.Parameter(v.detach().to(device)) for k, v in g.with_degree(0).params().items() if k in RATES}
         self.adam = {k: torch.optim.Adam([dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps, fused=v.is_cuda or None) for k, v in self.params.items()}
@@ -298,12 +299,12 @@ Splats.densify, Splats.memory, Splats.recall = _densify, _memory, _recall
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-032
 class FieldScene:
     "A radiance field under optimisation: any module whose `.render(camera, background)` gives rgb, alpha, depth"
-    mean_scale = 0.
+    mean_scale, unit = 0., "parameters"
     def __init__(self, module, c: Config):
         self.module, self.c = module, c
         self.adam = torch.optim.Adam(module.parameters(), lr=c.lr_field[0], fused=next(module.parameters()).is_cuda or None)
 
-    def __len__(self): return 1
+    def __len__(self): return sum(v.numel() for v in self.module.parameters())
     def tensors(self): return list(self.module.named_parameters())
     def densify(self, step, picture): pass
     def draw(self, cam, bg, noise=None) -> Picture:
@@ -414,14 +415,14 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     return (z*(c.lambda_guidance*state.out.grad)).sum() + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-041
-_EMPTY = "the scene is empty, no view shows any of its {:,} Gaussians. Lower prune_opacity or tv, or raise opacity."
+_EMPTY = "the scene is empty, no view shows any of its {:,} {}. Lower prune_opacity or tv, or raise opacity; for points of a file that lie elsewhere or are much larger, give init_fit."
 
 def why_stop(c: Config, state: State) -> str:
     "Why a step cannot be taken: no view shows anything, or a gradient is not finite or larger than `grad_limit`; '' if it can"
     grads = {"the distillation gradient": state.out.grad} | {f"the gradient of {k}": v.grad for k, v in state.scene.tensors() if v.grad is not None}
     shown, *sizes = torch.stack([state.picture.alpha.detach().max().float(), *(g.detach().float().norm() for g in grads.values())]).tolist()    # here a GPU is waited for
     state.grad = sizes[0]/state.out.grad.numel()**.5
-    if shown <= 0: return _EMPTY.format(len(state.scene))
+    if shown <= 0: return _EMPTY.format(len(state.scene), state.scene.unit)
     name, size = next(((k, v) for k, v in zip(grads, sizes) if not v <= c.grad_limit), ("", 0.))
     what = "is not finite" if not math.isfinite(size) else f"has norm {size:.3g}, above grad_limit {c.grad_limit:g}"
     return name and f"{name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
@@ -430,7 +431,7 @@ def why_stop(c: Config, state: State) -> str:
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
     timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
-    if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0)}"; return state
+    if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0, scene.unit)}"; return state
     moments = [now(timed.device)]
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
     state.picture = scene.draw(state.views.camera, backgrounds(c, state.step), gen)
@@ -513,7 +514,7 @@ def panel(prior, state: State) -> dict:
 
 def record(state: State) -> dict:
     "One line of the metrics"
-    return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, gaussians=len(state.scene), **{k: round(v, 3) for k, v in state.seconds.items()})
+    return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)}, **{k: round(v, 3) for k, v in state.seconds.items()})
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-066
 def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
@@ -535,6 +536,7 @@ class Creation:
     notes: list = field(default_factory=list)     # what a reader must know
     panels: dict = field(default_factory=dict)    # step -> name -> picture
     interrupted: bool = False
+    began: str | None = None                      # `fingerprint` of a scene or a file that was given to begin with
 
     @property
     def gaussians(self) -> Gaussians:
@@ -547,7 +549,7 @@ class Creation:
         return self.state.scene if g is None else Splats(g, self.settings, self.state.scene.params["means"].device)
     @property
     def complete(self): return self.state.step >= self.settings.steps and not self.state.stopped
-    def config(self) -> dict: return json.loads(json.dumps(dict(prompt=self.prompt, method=self.method, prior=self.prior, representation=type(self.state.scene).__name__) | asdict(self.settings)))
+    def config(self) -> dict: return json.loads(json.dumps(dict(prompt=self.prompt, method=self.method, prior=self.prior, representation=type(self.state.scene).__name__, scene=self.began) | asdict(self.settings)))
     def table(self) -> list: return list(self.rows)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-050
@@ -628,7 +630,7 @@ def report_html(self, folder=None) -> str:
     csp = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-src 'self'"
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{csp}"><title>{esc(head)}</title>'
             f'<style>{CSS} img{{width:auto;height:auto;max-width:100%}}</style></head><body><main><h1>{esc(self.prompt)}</h1><p>{esc(self.method.upper())}, {self.state.step} of {self.settings.steps} steps, {share}'
-            f'{self.state.calls:,} network calls, {len(self.state.scene):,} Gaussians.</p>{notes}<img alt="turntable of {esc(self.prompt)}" src="{url}">{_viewer(self.gaussians)}'
+            f'{self.state.calls:,} network calls, {len(self.state.scene):,} {self.state.scene.unit}.</p>{notes}<img alt="turntable of {esc(self.prompt)}" src="{url}">{_viewer(self.gaussians)}'
             f'<h2>Eight views and their disparity</h2><img alt="eight views" src="{png_url(self.show())}">{_panels_html(self, folder)}'
             f'<details><summary>Settings of this run</summary><pre>{esc(json.dumps(self.config(), indent=1))}</pre></details></main></body></html>')
 
@@ -681,7 +683,7 @@ def run(prior, result: Creation, live, folder=None):
         for _ in generate(prior, result.prompt, result.method, c, state=state):
             if state.stopped: break
             if state.step == 1 or state.step % c.every == 0 or state.step == c.steps: keep(prior, result, folder)
-            live.update(state.step, lambda: {result.prompt: state.picture.rgb[0].detach(), "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1)}, t=state.t, calls=state.calls, gaussians=len(state.scene))
+            live.update(state.step, lambda: {result.prompt: state.picture.rgb[0].detach(), "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1)}, t=state.t, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)})
             if folder is not None and time.monotonic() - saved >= c.save_seconds: result.checkpoint(folder); saved = time.monotonic()
             result.interrupted = ctrl_c.heard
             if result.interrupted: break
@@ -710,7 +712,7 @@ def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -
 def cost_text(cost: dict, c: Config, scene) -> str:
     "The estimate as a sentence"
     memory = "" if math.isnan(cost["memory"]) else f", about {cost['memory']:,.0f} MB of memory"
-    return (f"{c.steps} steps x {c.batch} views of {c.size} px, {len(scene):,} Gaussians: about {cost['calls']:,} network calls, "
+    return (f"{c.steps} steps x {c.batch} views of {c.size} px, {len(scene):,} {scene.unit}: about {cost['calls']:,} network calls, "
             f"{cost['seconds']:,.0f} seconds{memory} on {cost['device']}.")
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057
@@ -726,6 +728,7 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
     prior = opened(prior, prompts, device)
     results = [Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts]
+    for r in results: r.began = fingerprint(r.state.scene) if scene is not None or Path(c.init).suffix else None
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
     for r, o, f in zip(results, outs, found):
         made.append(_create(prior, r, o, f, mode))
@@ -750,7 +753,15 @@ def _scene(c: Config, prompt: str, scene, device):
     if scene is None: scene = start(c, prompt)
     if isinstance(scene, (Splats, FieldScene)): return copy.deepcopy(scene)
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
-    return Splats(scene, c, device) if isinstance(scene, Gaussians) else FieldScene(copy.deepcopy(scene).to(device), c)
+    if isinstance(scene, Gaussians): return Splats(scene, c, device)
+    if not hasattr(scene, "render"): raise ValueError(f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points")
+    return FieldScene(copy.deepcopy(scene).to(device), c)
+
+def fingerprint(scene) -> str:
+    "Of a scene's parameters: a folder knows by it what its run began with"
+    h = hashlib.sha256()
+    for k, v in scene.tensors(): h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
+    return h.hexdigest()[:16]
 
 def _create(prior, result, out, found, mode) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
@@ -778,7 +789,7 @@ def run_create(args) -> int:
     one = len(args.text) == 1
     out = Path(args.out or (Path("runs")/f"{folder_name(args.text[0])}-3d" if one else "runs"))
     c = _prepare(args.text, args.method, args.preset, args.prior, given)[1]
-    print(f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {c.points:,} Gaussians, {args.method.upper()}, device {args.device}")
+    print(f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {args.method.upper()}, device {args.device}")
     made = create(args.text[0] if one else args.text, args.method, preset=args.preset, prior=args.prior, out=out, device=args.device,
                   overwrite=args.overwrite, scene=args.scene, **given)
     for m in [made] if one else made: print(*m.notes, (out if one else out/folder_name(m.prompt))/"report.html", sep="\n")

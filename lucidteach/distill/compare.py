@@ -403,8 +403,8 @@ def check_names(names, known, what: str) -> list:
 
 def check_prompts(prompts, toy: bool) -> tuple:
     "Prompts as a list, and whether the toy world knows them all; for the toy prior an unknown word is a `ValueError` that names the nearest known one."
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not prompts: raise ValueError("give at least one prompt, for example 'a red mug'")
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts or ())
+    if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"give at least one prompt, for example 'a red mug'; got {prompts}")
     try: return prompts, bool([parse(p) for p in prompts])
     except ValueError:
         if toy: raise

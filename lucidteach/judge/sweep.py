@@ -251,6 +251,7 @@ def run_sweep(args) -> int:
     from lucidteach.prior.latent import load_prior
     from lucidteach.show.live import clock_text
     stages = [s.strip() for s in args.stages.split(",") if s.strip()]
+    if not stages: raise ValueError(f"no stage: name some of {', '.join(STAGES)}, rungs")
     for s in stages:
         if s not in (*STAGES, "rungs"): raise ValueError(f"unknown stage {s!r}; there are {', '.join(STAGES)} and rungs")
     prior, score = load_prior(args.prior, device=args.device), scores({k: load_judge(k) for k in "ab"})

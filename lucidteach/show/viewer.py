@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from ..splat.camera import Camera
-from ..splat.gaussians import Gaussians
+from ..splat.gaussians import Gaussians, file_format
 from ..distill.compare import write_atomic
 from .live import png_url
 
@@ -176,10 +176,12 @@ def run_export(args) -> int:
     if not (args.html or args.to): raise ValueError("nothing to write: add --html page.html, or --to scene.splat (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog)")
     page = Path(args.file).with_suffix(".html") if args.html is True else args.html and Path(args.html)
     targets = ([page] if page else []) + [Path(p) for p in args.to or []]
+    for p in args.to or []: file_format(p)
     for p in targets:
+        if p.resolve() == Path(args.file).resolve(): raise ValueError(f"{p} is the scene itself: name another file")
         if p.exists() and not args.overwrite: raise FileExistsError(f"{p} exists already; --overwrite replaces it")
         if not p.parent.is_dir(): raise FileNotFoundError(f"{p.parent} is no folder: make it first")
-    g = Gaussians.load(args.file, up=args.up)
+    g = Gaussians.load(args.file, up=args.up.replace("y-down", "-y"))
     print(f"{args.file}: {len(g):,} Gaussians, SH degree {g.sh_degree}")
     for p in targets:
         if p == page: write_atomic(p, viewer_html(g, args.title or Path(args.file).name))

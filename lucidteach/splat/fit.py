@@ -8,7 +8,7 @@ __all__ = ['PAPER', 'ssim', 'photo_loss', 'Posed', 'spiral', 'Recipe', 'adams', 
            'read_colmap', 'load_colmap']
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-002
-import json, math, os, struct, tempfile
+import hashlib, json, math, os, struct, tempfile
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -203,10 +203,11 @@ def _edit(s, recipe, strategy, meta):
     return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, packed=True, **dice)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
-def _fingerprint(views, recipe, strategy) -> str:
+def _fingerprint(views, start, recipe, strategy, kw) -> str:
     "What a checkpoint must have in common with the run that takes it up"
-    v = views.images
-    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), views=[list(v.shape), float(v.double().sum()), float(views.camera.viewmats.double().abs().sum())]), sort_keys=True)
+    own = {} if isinstance(start, torch.nn.Module) else vars(start)           # a module may come with other numbers: those of the checkpoint replace them
+    h = hashlib.sha256(b''.join(v.detach().cpu().contiguous().numpy().tobytes() for v in (views.images, views.camera.viewmats, views.camera.Ks, *own.values())))
+    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(kw), numbers=h.hexdigest()), sort_keys=True)
 
 def save_fit(s: Fit, path, fingerprint: str = ''):
     "Write a state; atomic."
@@ -255,13 +256,22 @@ def fit(
     save_every: int = 500,
     **kw,                          # to `render`, e.g. rasterize_mode='antialiased'
 ):                                 # yields one Fit, changed in place, after every step
-    "Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run, RuntimeError when all Gaussians are pruned."
+    """Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run, and for what cannot be fitted;
+    RuntimeError when all Gaussians are pruned."""
+    return _loop(*_opened(views, start, recipe, strategy, checkpoint, save_every, kw))
+
+def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple:
+    "What `_loop` takes: the state, from the checkpoint if it is there, and everything else, looked at"
     module = start if isinstance(start, torch.nn.Module) else None
-    if isinstance(strategy, str) and strategy == 'auto': strategy = density(recipe) if module is None else None
-    run, there = _fingerprint(views, recipe, strategy), checkpoint is not None and Path(checkpoint).exists()
+    if strategy == 'auto': strategy = density(recipe) if module is None else None
+    if isinstance(strategy, str): raise ValueError(f"unknown strategy {strategy!r}: give Density, MCMC, gsplat's DefaultStrategy, None or 'auto'")
+    if save_every < 1: raise ValueError(f"save_every = {save_every}: at least 1")
+    if checkpoint is not None and not Path(checkpoint).parent.is_dir(): raise FileNotFoundError(f"there is no folder {Path(checkpoint).parent} for the checkpoint")
     start = Gaussians.ball(2000, radius=views.extent/4, sh_degree=0) if start is None else start
-    s = load_fit(checkpoint, recipe, run, module) if there else begin(start, recipe, views.extent, strategy)
-    return _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw)
+    if isinstance(start, Gaussians) and not len(start): raise ValueError("no Gaussians to begin with")
+    run = _fingerprint(views, start, recipe, strategy, kw)
+    s = load_fit(checkpoint, recipe, run, module) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, views.extent, strategy)
+    return s, views, recipe, strategy, checkpoint, save_every, run, kw
 
 def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
     while s.step < recipe.steps:
@@ -287,10 +297,11 @@ def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
         each.append(-10*math.log10(max((x - y).square().mean().item(), 1e-10))); s.append(ssim(x, y).item())
     return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each)
 
-def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', **kw):
-    "Run `fit` to its end with a progress display; `mode` as in `Live`, other arguments as `fit`."
+def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', checkpoint=None, save_every: int = 500, **kw):
+    "Run `fit` to its end with a progress display -> the scene; `mode` as in `Live`, other arguments as `fit`."
+    s, *rest = _opened(views, start, recipe, strategy, checkpoint, save_every, kw)
     with Live(recipe.steps, 'fit', mode=mode) as live:
-        for s in fit(views, start, recipe, strategy, **kw): live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
+        for s in _loop(s, *rest): live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
     return s.scene
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-062

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIMITIVES', 'rotation_matrix', 'covariance', 'logit', 'sh_basis', 'rgb_to_sh', 'sh_to_rgb', 'Gaussians', 'knn_dist2',
-           'to_ply', 'from_ply', 'sh_rotation', 'quat_multiply']
+           'to_ply', 'from_ply', 'sh_rotation', 'quat_multiply', 'file_format']
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-002
 import math, os, tempfile
@@ -362,7 +362,8 @@ def _up(up):
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-081
 _FORMATS = ('compressed.ply', 'ply', 'splat', 'ksplat', 'spz', 'sog')
 
-def _format(path) -> str:
+def file_format(path) -> str:
+    "The format that a name's ending stands for; ValueError for one that is not known"
     for f in _FORMATS:
         if Path(path).name.lower().endswith('.' + f): return f
     raise ValueError(f"{Path(path).name!r}: unknown ending; choose one of .{', .'.join(_FORMATS)}")
@@ -370,16 +371,21 @@ def _format(path) -> str:
 def _convert(data: bytes, source: str, target: str) -> bytes:
     "Through gaussforge; it answers some broken files with an empty scene, which is an error here"
     out = data if source == target else _ask(_forge().convert(data, source, target))
-    if source != 'ply' and target == 'ply' and not _parse_header(_header_lines(out)[0])[0]: raise ValueError("no Gaussians found: the file is empty or broken")
+    if source != 'ply' and target == 'ply' and not (out and _parse_header(_header_lines(out)[0])[0]): raise ValueError("no Gaussians found: the file is empty or broken")
     return out
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-082
 def _save(self, path, *, up: str = 'z', normals: bool = True) -> Path:
     "Write to a file; the ending is the format. `up` is the file's up axis: 'z', 'y' or '-y'."
-    path, kind, q = Path(path), _format(path), _up(up)
+    path, kind, q = Path(path), file_format(path), _up(up)
     g = self if up == 'z' else self.rotated(q)
+    if kind == 'compressed.ply': g = replace(g, sh=_by_coefficient(g.sh))
     _write(path, _convert(to_ply(g, normals), 'ply', kind))
     return path
+
+def _by_coefficient(sh):
+    "What gaussforge 0.6 must be given so that a compressed PLY holds each colour's harmonics together, as all readers take them, its own too"
+    return torch.cat([sh[:, :1], sh[:, 1:].mT.reshape(sh[:, 1:].shape)], 1)
 
 def _write(path: Path, data: bytes):
     "Atomically: a temporary file beside it, then rename"
@@ -391,7 +397,7 @@ def _write(path: Path, data: bytes):
 
 def _load(cls, path, *, up: str = 'z') -> Gaussians:
     "Read a file; the ending is the format, `up` the up axis that the file was made with. ValueError says what is wrong with it."
-    kind, q = _format(path), _up(up)
+    kind, q = file_format(path), _up(up)
     data = Path(path).read_bytes()
     try: g = from_ply(_convert(data, kind, 'ply'))
     except ValueError as e: raise ValueError(f"{Path(path).name}: {e}") from None
