@@ -37,7 +37,8 @@ def add_create(sub):
     p.add_argument("--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)")
     p.add_argument("--size", type=int, help="pixels")
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
-    p.add_argument("--scene", help="a PLY to begin from")
+    p.add_argument("--init", help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh (default: the preset's)")
+    p.add_argument("--scene", help="a file of Gaussians to begin from")
     add_run_options(p, "updates", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders")
     p.set_defaults(run=create)
 

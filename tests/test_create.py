@@ -111,6 +111,75 @@ def test_nan_stops_with_step_and_tensor(tmp_path):
     assert not r.complete and "distillation gradient is not finite" in r.notes[-1] and f"step {r.state.step}" in r.notes[-1] and "state.safetensors" in r.notes[-1]
     assert all(v.isfinite().all() for v in (r.gaussians.means, r.gaussians.sh, r.gaussians.logits))
 
+def test_nan_from_the_encoder_stops_too(tmp_path):
+    "What a half-precision encoder may do: everything is saved, and the checkpoint is that of the last good step"
+    told, seen = GaussianPrior(torch.zeros(3, 16, 16), 1.), []
+    encode = told.encode
+    told.encode = lambda x, **k: (seen.append(1), encode(x, **k)*(float("nan") if len(seen) > 9 else 1))[1]
+    r = t3.create("a red mug", "sds", prior=told, preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "every": 2})
+    assert not r.complete and "the latents" in r.notes[-1] and f"step {r.state.step}" in r.notes[-1] and "state.safetensors" in r.notes[-1]
+    assert 0 < saved_step(tmp_path) == r.state.step and "the latents" in (tmp_path/"report.html").read_text()
+
+@pytest.mark.parametrize("kind", ["splats", "field"])
+def test_nan_in_the_scene_keeps_the_checkpoint_before(tmp_path, kind, monkeypatch):
+    "An update that leaves NaN: the next step names the tensor, the checkpoint stays that before, and what is handed out has no NaN"
+    from lucidteach.create.field import Field
+    scene = Gaussians.ball(60, opacity=.5) if kind == "splats" else Field(resolutions=(8,), samples=4)
+    cls = t3.Splats if kind == "splats" else t3.FieldScene
+    step = cls.step
+    def spoil(self, progress):
+        step(self, progress)
+        if progress == 4/30: self.tensors()[0][1].data.view(-1)[3] = float("nan")
+    monkeypatch.setattr(cls, "step", spoil)
+    go = lambda: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", scene=scene, **SMALL)
+    r = go()
+    assert not r.complete and r.state.stopped.startswith("Stopped at step 5") and r.state.scene.tensors()[0][0] in r.notes[-1] and saved_step(tmp_path) == 4
+    if kind == "splats": assert len(r.gaussians) == 59 and len(Gaussians.load(tmp_path/"object.ply")) == 59
+    monkeypatch.setattr(cls, "step", step)
+    assert go().complete
+
+def test_damaged_folders_are_said_or_mended(tmp_path):
+    go = lambda **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "steps": 3, **kw})
+    want = go().gaussians.means
+    whole = {n: (tmp_path/n).read_bytes() for n in ("metrics.jsonl", "config.json", "state.safetensors")}
+    for text in (b"", b"\n\n", b"[1]\n", whole["metrics.jsonl"][:-9], b"\xff\xfe"):
+        (tmp_path/"metrics.jsonl").write_bytes(text)
+        assert torch.equal(go().gaussians.means, want)
+    (tmp_path/"report.html").unlink(); assert go().complete and (tmp_path/"report.html").exists()       # done, but not all of it is there
+    for text in (b"", b"[]", b"3", b"null", b"\xff\xfe"):
+        (tmp_path/"config.json").write_bytes(text)
+        with pytest.raises(FileExistsError, match="another run"): go()
+    (tmp_path/"config.json").write_bytes(whole["config.json"]); (tmp_path/"metrics.jsonl").unlink()
+    spoilt = bytearray(whole["state.safetensors"]); spoilt[-64:] = b"\xff"*64
+    for data in (bytes(spoilt), t3.to_bytes({"x": torch.zeros(3)}, {"run": "{}"}), whole["state.safetensors"][:-9]):
+        (tmp_path/"state.safetensors").write_bytes(data)
+        with pytest.raises(ValueError, match="no whole checkpoint"): go()
+
+def test_overwrite_goes_on_with_its_own_run(tmp_path):
+    "Another run, and one that is done, begin anew; the same that is unfinished goes on, as its note says. A value that cannot work leaves what is there"
+    go = lambda **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", overwrite=True, **{**SMALL, "steps": 3, **kw})
+    go(); before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    for kw in (dict(size=15), dict(weight="foo"), dict(seed=-1)):
+        with pytest.raises(ValueError): go(**kw)
+    assert before == {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    (tmp_path/"metrics.jsonl").write_text((tmp_path/"metrics.jsonl").read_text().replace('"complete": true', '"complete": false'))
+    rows = go().rows
+    assert [r["step"] for r in rows] == [1, 3] and rows[0]["network"] == json.loads((tmp_path/"metrics.jsonl").read_text().splitlines()[0])["network"]
+    assert go(seed=1).complete and json.loads((tmp_path/"config.json").read_text())["seed"] == 1
+
+@pytest.mark.parametrize("method", ["vsd", "asd"])
+def test_methods_that_train_a_second_network(method):
+    "The timed prior of a run asks the second network as the bare prior does"
+    pytest.importorskip("peft", reason="the extra `train`")
+    from lucidteach.distill.zoo import phi_eps
+    from lucidteach.prior.latent import load_prior
+    toy = load_prior("toy", device="cpu")
+    assert t3.create("a red mug", method, prior=toy, mode="quiet", steps=2, batch=1, points=60, init="ball", head_start=0.).complete
+    x, cond = torch.randn(1, *toy.latent_shape, generator=torch.Generator().manual_seed(0)), toy.embed(["a red mug"])
+    state = t3.init_state(method, toy, x, generator=torch.Generator().manual_seed(0))
+    phi = {k[4:]: v + .1 for k, v in state.items() if k.startswith("phi.")}
+    assert torch.equal(phi_eps(t3.Timed(toy), phi, x, 500, cond), phi_eps(toy, phi, x, 500, cond)) and not torch.equal(phi_eps(toy, phi, x, 500, cond), toy.eps(x, 500, cond))
+
 def test_an_empty_scene_is_said():
     r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", scene=Gaussians.ball(20, opacity=.0039/2), **SMALL)
     assert not r.complete and "empty" in r.notes[-1]
@@ -129,7 +198,7 @@ def test_when_all_are_pruned_the_last_checkpoint_stays(tmp_path, save_seconds):
 def test_what_cannot_work_is_said_by_name_before_anything(tmp_path):
     "For every field of Config: what no field takes, and what the ranges in its own type exclude"
     for f in t3.fields(t3.Config):
-        for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if f.name not in ("guidance",) else ())):
+        for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if "guidance" not in f.name or f.name == "lambda_guidance" else ())):
             with pytest.raises(ValueError, match=f.name): t3.create("a red mug", out=tmp_path/"run", **{f.name: v})
     with pytest.raises(ValueError, match="another size"): t3.create("a red mug", prior=prior(), preset="toy", mode="quiet", out=tmp_path/"run", **{**SMALL, "size": 15})
     assert not (tmp_path/"run").exists()

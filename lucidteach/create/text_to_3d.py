@@ -6,10 +6,10 @@
 __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'TOY', 'BALL', 'PRESETS', 'RATES', 'FallingT',
            'WorldCameras', 'checked', 'Config', 'config', 'step_generator', 'draw_views', 'backgrounds', 'disparity',
            'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options', 'now', 'between', 'Timed',
-           'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'scene_backward', 'generate',
-           'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'as_seen', 'Creation', 'webp', 'mp4',
-           'report_html', 'resume', 'keep', 'CtrlC', 'run', 'typical_step', 'estimate', 'cost_text', 'create',
-           'folder_name', 'fingerprint', 'run_create']
+           'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'not_finite', 'scene_backward',
+           'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'as_seen', 'Creation',
+           'webp', 'mp4', 'report_html', 'resume', 'keep', 'CtrlC', 'run', 'typical_step', 'estimate', 'cost_text',
+           'create', 'folder_name', 'fingerprint', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
 import copy, difflib, hashlib, inspect, io, json, math, signal, sys, threading, time
@@ -95,6 +95,8 @@ class Config:
     delta_s: Count = 200                             # ISM: stride of the inversion
     start_noise: bool = True                         # ISM: noise the render to timestep 0 first
     offset_noise: Amount = .1                        # ISM: and every channel as a whole
+    inverse: str = ""                                # ISM: prompt of the inversion
+    inverse_guidance: Finite = 1.                    # ISM: and its guidance
     target: str = "interval"                         # ISM: what is subtracted; "full": the noise that the whole path implies, "none": the null prediction
     posterior: bool = True                           # latents: draw from the encoder's posterior, not its mode
     t_range: tuple[Share, Share] = (.02, .5)         # share of the schedule that times come from, after the warm-up
@@ -104,11 +106,15 @@ class Config:
     view_prompts: bool = True                        # "..., front view" and so on, interpolated
     overhead: bool = False                           # an overhead prompt from 60 degrees up
     perp_neg: bool = False                           # views as negatives; the paper: heads and the cat
+    perp_neg_weights: tuple[Finite, Amount, Amount] = (-2., 2., 10.)   # of negatives: strength, decay of the front's, of the side's
     disparity_share: Share = .2                      # of the steps look at disparity instead of colours
     disparity_prompt: str = "{}"                     # the prompt in those steps
+    disparity_far: Amount = 10.                      # how far away the background is
+    disparity_front: Share = .1                      # transmittance up to which a pixel is foreground
     depth_gradient: bool = False                     # does disparity move a Gaussian along the ray? the paper's rasterizer: no
     flip: Share = .5                                 # chance that a batch is mirrored
-    background: Share = .66                          # chance of another background than white: half black, half any colour
+    background: Share = .66                          # chance of another background than white,
+    black: Share = .5                                # and of that the share that is black; else any colour
     scale_noise: Amount = .112                       # relative, of every half-axis at every step
     tv: Amount = 1.                                  # total variation, of colours and of disparity
     scale: Amount = 1.                               # mean half-axis
@@ -118,14 +124,14 @@ class Config:
     lr_scales: Rates = (.005, .001)
     lr_quats: Rates = (.001, .0002)
     lr_field: Rates = (.01, .001)                    # a radiance field's parameters
-    adam_eps: Positive = 1e-15
+    adam_eps: Positive = 1e-15                       # of the Gaussians' Adam
     init: str = "ball"                               # where the Gaussians begin: a source of `init.initial_gaussians`, "text": points drawn for the prompt
     init_model: str = "toy"                          # what draws points for a text: "toy", a folder, or a hub id of a Shap-E
     init_prompt: str | None = None                   # what they are drawn for, a simpler text than the prompt; None: the prompt
     init_copies: Count = 20                          # of every point drawn for a text
     init_spread: Amount = .05                        # radius of the ball of copies
     init_colours: bool = False                       # those of the points, or grey .5
-    init_fit: Amount = 0.                            # points from a file are brought into a ball of this radius; 0: as they are
+    init_fit: Amount = .5                            # points from a file are brought into a ball of this radius; 0: as they are
     init_up: str | None = None                       # up axis of a file: "z", "y" or "-y"; None: that of its format
     points: Count = 81920                            # Gaussians
     radius: Positive = .5                            # of the primitive
@@ -160,7 +166,7 @@ TOY = dict(steps=80, size=64, negative=None, guidance=3., lambda_guidance=1., de
            disparity_share=0., disparity_prompt="a depth map of {}", background=0., scale_noise=.05, tv=0., scale=300., head_start=.75, weight="sigma2",
            t_start=.8, t_range=(.02, .3), warmup=1., t_width=.2,
            lr_means=(.006, .0005), lr_color=(.04, .004), lr_opacity=(.1, .02), lr_scales=(.015, .002), lr_quats=(.01, .003),
-           init="text", init_copies=1, init_colours=True, points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
+           init="text", init_copies=1, init_colours=True, init_fit=.9, points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
 BALL = TOY | dict(init="ball", opacity=.5, t_start=.98, t_range=(.02, .4), steps=120)      # from nothing: the times begin higher
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL}
 
@@ -186,17 +192,17 @@ def draw_views(c: Config, step: int) -> Views:
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-014
 def backgrounds(c: Config, step: int) -> Tensor:
-    "The background colours of a step's views [batch,3]: white, or by chance `c.background` black or one random colour, as likely"
+    "The background colours of a step's views [batch,3]: white, or by chance `c.background` black or one random colour"
     g = step_generator(c.seed, step, 2)
     u, colour = torch.rand(2, generator=g), torch.rand(3, generator=g)
-    return (torch.ones(3) if u[0] >= c.background else torch.zeros(3) if u[1] < .5 else colour).repeat(c.batch, 1)
+    return (torch.ones(3) if u[0] >= c.background else torch.zeros(3) if u[1] < c.black else colour).repeat(c.batch, 1)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-017
-def disparity(depth: Tensor, alpha: Tensor, fov_deg: Tensor) -> Tensor:
-    "Accumulated depth D and alpha, both [B,1,H,W], and the field of view [B] -> disparity [B,1,H,W] in [0,1], background 0."
+def disparity(depth: Tensor, alpha: Tensor, fov_deg: Tensor, far: float = 10., front: float = .1) -> Tensor:
+    "Accumulated depth D and alpha, both [B,1,H,W], and the field of view [B] -> disparity [B,1,H,W] in [0,1], background 0; `far`, `front`: see Config."
     T, f = 1 - alpha, 1/(2*torch.tan(torch.deg2rad(fov_deg)/2)).reshape(-1, 1, 1, 1)
-    d = f.to(depth)/(depth + 10*T + 1e-5)
-    front = (T <= .1).flatten(1)
+    d = f.to(depth)/(depth + far*T + 1e-5)
+    front = (T <= front).flatten(1)
     low, high = [v.detach()[:, None, None, None] for v in (d.flatten(1).masked_fill(~front, math.inf).amin(1), d.flatten(1).masked_fill(~front, -math.inf).amax(1))]
     stretched = ((d - low)/(high - low).clamp_min(1e-6)).clamp(0, 1)
     return torch.where(front.any(1)[:, None, None, None], stretched, 0*d)
@@ -210,7 +216,7 @@ class Picture:
     disparity: Tensor   # [B,1,H,W]
     meta: dict          # of the rasterizer
 
-def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = False) -> Picture:
+def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = False, far: float = 10., front: float = .1) -> Picture:
     "Colours, alpha and disparity of plain-coloured Gaussians (SH degree 0) in one pass"
     cam = {k: beside(v, g.means) if isinstance(v, Tensor) else v for k, v in cam.args().items()} | dict(fov=beside(cam.fov_deg, g.means))
     fov, V, B = cam.pop("fov"), cam["viewmats"], len(cam["viewmats"])
@@ -220,7 +226,7 @@ def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = Fals
     bg = beside(F.pad(torch.ones(B, 3) if background is None else background, (0, 1)), g.means)
     out, alpha, meta = rasterization(g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False)
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
-    return Picture(out[:, :3], alpha, disparity(out[:, 3:], alpha, fov), meta)
+    return Picture(out[:, :3], alpha, disparity(out[:, 3:], alpha, fov, far, front), meta)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-023
 def falling(rates: tuple, progress: float) -> float:
@@ -253,13 +259,14 @@ def _draw(self, cam: Camera, bg: Tensor, noise=None) -> Picture:
     if noise is not None:
         s = g.scales*(1 + self.c.scale_noise*beside(torch.randn(g.scales.shape, generator=noise), g.means)).clamp_min(1e-3)
         g, self.mean_scale = replace(g, log_scales=s.log()), s.mean()
-    return draw(g, cam, bg, self.c.depth_gradient)
+    return draw(g, cam, bg, self.c.depth_gradient, self.c.disparity_far, self.c.disparity_front)
 
 def _step(self, progress: float):
     "One step of Adam at the rates of `progress`"
     for k, a in self.adam.items():
         a.param_groups[0]["lr"] = falling(getattr(self.c, RATES[k]), progress)
         a.step(); a.zero_grad(set_to_none=True)
+    self.mean_scale = 0.
 
 Splats.draw, Splats.step = _draw, _step
 
@@ -310,7 +317,7 @@ class FieldScene:
     def draw(self, cam, bg, noise=None) -> Picture:
         r = self.module.render(cam, background=bg)
         rgb, alpha, depth = r[:3]
-        return Picture(rgb, alpha, disparity(depth*alpha, alpha, cam.fov_deg.to(rgb)), {})
+        return Picture(rgb, alpha, disparity(depth*alpha, alpha, cam.fov_deg.to(rgb), self.c.disparity_far, self.c.disparity_front), {})
     def step(self, progress):
         self.adam.param_groups[0]["lr"] = falling(self.c.lr_field, progress)
         self.adam.step(); self.adam.zero_grad(set_to_none=True)
@@ -332,7 +339,7 @@ def method_options(method: str, c: Config, progress: float = 0.) -> dict:
     "The fields of a Config that a method of the registry takes by the same name; those that take one interval get that of `progress`"
     known = inspect.signature(METHODS[method]).parameters
     if "warmup" not in known: c = replace(c, delta_t=(interval(c.delta_t, progress, c.warmup),)*2)
-    own = {k: getattr(c, k) for k in ("guidance", "negative", "weight", "delta_t", "delta_s", "warmup", "start_noise", "offset_noise", "target") if k in known}
+    own = {k: getattr(c, k) for k in ("guidance", "negative", "weight", "delta_t", "delta_s", "warmup", "start_noise", "offset_noise", "inverse", "inverse_guidance", "target") if k in known}
     return own if "warmup" in known or "delta_t" not in known else own | dict(delta_t=c.delta_t[0])
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-036
@@ -351,6 +358,15 @@ class Timed:
     "A prior whose network calls are timed, and which reads every text once"
     def __init__(self, prior): self.prior, self.spans, self.texts, self.device = prior, [], {}, getattr(prior, "device", "cpu")
     def __getattr__(self, name): return getattr(self.prior, name)
+    def __copy__(self):
+        "Another prior of the same clock and texts: `vsd` copies its prior and gives the copy another network"
+        twin = Timed(copy.copy(self.prior))
+        twin.spans, twin.texts = self.spans, self.texts
+        return twin
+    @property
+    def pipe(self): return self.prior.pipe
+    @pipe.setter
+    def pipe(self, v): self.prior.pipe = v
     def eps(self, *args, **kw):
         began, out = now(self.device), self.prior.eps(*args, **kw)
         self.spans.append(("network", began, now(self.device)))
@@ -381,6 +397,7 @@ class State:
     views: Views = None
     picture: Picture = None
     image: Tensor = None                         # what the prior saw, [B,3,H,W]
+    latents: Tensor = None                       # of it
     image_grad: Tensor = None                    # the gradient that reached it
     out: object = None                           # the Step
     stopped: str | None = None                   # why there is no further step
@@ -390,7 +407,7 @@ def conditions(prior, prompt: str, views: Views, c: Config, look: str = "rgb"):
     "What the prior is told for the views of a step"
     text = c.disparity_prompt.replace("{}", prompt) if look == "disparity" else prompt
     if not c.view_prompts: return prior.embed([text]).repeat(len(views))
-    return view_cond(prior, text, views.azimuth, views.elevation if c.overhead else None, negatives=c.perp_neg)
+    return view_cond(prior, text, views.azimuth, views.elevation if c.overhead else None, negatives=c.perp_neg, weights=c.perp_neg_weights)
 
 def look_at_step(c: Config, step: int) -> tuple:
     "(rgb or disparity, mirrored or not) of a step"
@@ -404,7 +421,7 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     p = state.picture
     image = p.rgb if state.look == "rgb" else p.disparity.repeat(1, 3, 1, 1)
     state.image = image.flip(-1) if mirrored else image
-    z = prior.encode(state.image, **({"sample": True, "generator": gen} if c.posterior else {}))
+    state.latents = z = prior.encode(state.image, **({"sample": True, "generator": gen} if c.posterior else {}))
     progress = state.step/c.steps
     if progress < c.head_start: method = "sds"
     state.t = int(c.times()(len(prior.schedule.alphas_cumprod), 1, progress, gen))
@@ -430,6 +447,18 @@ def why_stop(c: Config, state: State) -> str:
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-068
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
+    try: return _advance(prior, prompt, method, c, state)
+    except ValueError as e:
+        if not (name := not_finite(state)): raise
+        state.stopped = f"Stopped at step {state.step}: {name} is not finite ({e}). Try lower rates or guidance, or a prior in bfloat16 or float32."
+        return state
+
+def not_finite(state: State) -> str:
+    "The name of what a step cannot go on with, if a number of it is NaN or infinite: a parameter of the scene, or the latents"
+    named = dict(state.scene.tensors()) | ({} if state.latents is None else {"the latents": state.latents})
+    return next((k for k, v in named.items() if not v.detach().isfinite().all()), "")
+
+def _advance(prior, prompt, method, c, state):
     timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
     if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0, scene.unit)}"; return state
     moments = [now(timed.device)]
@@ -449,6 +478,7 @@ def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
 
 def scene_backward(state: State, loss: Tensor):
     "Backward through encoder and rasterizer; the gradient at the image is kept for the panels"
+    for _, v in state.scene.tensors(): v.grad = None          # what a step that was not taken left there
     state.image.retain_grad()
     if (m := state.picture.meta.get("means2d")) is not None: m.retain_grad()
     loss.backward()
@@ -466,7 +496,7 @@ def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=No
 def start(c: Config, prompt: str = "") -> Gaussians:
     "The Gaussians that a run begins with"
     g = initial_gaussians(c.init, c.points, prompt=c.init_prompt or prompt, radius=c.radius, opacity=c.opacity, seed=c.seed, model=c.init_model, colours=c.init_colours,
-                          replicate=c.init_copies if c.init == "text" else 1, spread=c.init_spread, fit=c.init_fit or None, up=c.init_up)
+                          replicate=c.init_copies if c.init == "text" else 1, spread=c.init_spread, fit=(c.init_fit or None) if Path(c.init).suffix else None, up=c.init_up)
     return replace(g, log_scales=g.log_scales + math.log(c.init_scale))
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044
@@ -480,8 +510,9 @@ def unpack(path, state: State) -> dict:
     "Set `state` to what a checkpoint holds -> its records and notes. ValueError for a broken file"
     try:
         with safe_open(str(path), "pt", device=str(state.scene.tensors()[0][1].device)) as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
-    except Exception as e: raise ValueError(f"{path} is no whole checkpoint ({type(e).__name__}: {e}); delete it to begin again") from None
-    state.scene.recall(named)
+        if bad := [k for k, v in named.items() if not v.isfinite().all()]: raise ValueError(f"{bad[0]} is not finite")
+        state.scene.recall(named)
+    except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again") from None
     state.memory = {k[7:]: v for k, v in named.items() if k.startswith("method.")}
     state.step, state.calls, state.seconds = head["step"], head["calls"], head["seconds"]
     return head
@@ -540,8 +571,11 @@ class Creation:
 
     @property
     def gaussians(self) -> Gaussians:
-        "The scene `as_seen` in training, detached; None for a radiance field. `.state.scene` is what was optimised"
-        return as_seen(self.state.scene.gaussians.map(lambda v: v.detach().cpu()), self.settings) if isinstance(self.state.scene, Splats) else None
+        "The scene `as_seen` in training, detached, without Gaussians that are not finite; None for a radiance field. `.state.scene` is what was optimised"
+        if not isinstance(self.state.scene, Splats): return None
+        g = self.state.scene.gaussians.map(lambda v: v.detach().cpu())
+        whole = torch.stack([v.flatten(1).isfinite().all(1) if v.ndim > 1 else v.isfinite() for v in vars(g).values()]).all(0)
+        return as_seen(g.map(lambda v: v[whole]), self.settings)
     @property
     def shown(self):
         "What pictures are taken of: `.gaussians` where the run was, or the radiance field"
@@ -593,8 +627,8 @@ def _metrics(self) -> str:
     return "".join(json.dumps(v) + "\n" for v in lines)
 
 def _checkpoint(self, folder):
-    "state.safetensors and metrics.jsonl; a scene of which nothing is left does not replace one to go on from"
-    if len(self.state.scene): write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
+    "state.safetensors and metrics.jsonl; a scene of which nothing is left, or NaN, does not replace one to go on from"
+    if len(self.state.scene) and all(v.isfinite().all() for _, v in self.state.scene.tensors()): write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
     write_atomic(folder/"metrics.jsonl", self.metrics().replace('"complete": true', '"complete": false'))
 
 def _save(self, folder, overwrite: bool = False) -> Path:
@@ -688,7 +722,8 @@ def run(prior, result: Creation, live, folder=None):
             result.interrupted = ctrl_c.heard
             if result.interrupted: break
     if result.interrupted: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; the same call goes on from there.")
-    good = folder is not None and (len(state.scene) or (folder/"state.safetensors").exists())
+    if state.stopped and folder is not None: result.checkpoint(folder)
+    good = folder is not None and state.step and (folder/"state.safetensors").exists()
     if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if good else ""))
     if result.notes: live.say(" ".join(result.notes))
 
@@ -728,7 +763,9 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
     prior = opened(prior, prompts, device)
     results = [Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts]
-    for r in results: r.began = fingerprint(r.state.scene) if scene is not None or Path(c.init).suffix else None
+    for r in results:
+        if name := not_finite(r.state): raise ValueError(f"the scene that was given holds NaN or infinity: {name}")
+        r.began = fingerprint(r.state.scene) if scene is not None or Path(c.init).suffix else None
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
     for r, o, f in zip(results, outs, found):
         made.append(_create(prior, r, o, f, mode))
@@ -737,6 +774,8 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
 
 def _prepare(prompt, method, preset, prior, settings):
     toy = isinstance(prior, str) and prior == "toy"
+    if not isinstance(method, str): raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(prior, (str, Path)) and not hasattr(prior, "eps"): raise ValueError(f"prior must be 'toy', a folder, a hub id, or an object with .eps, got {prior!r}")
     check_names(method, METHODS, "method")
     if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     prompts, _ = check_prompts(prompt, toy)
@@ -754,7 +793,7 @@ def _scene(c: Config, prompt: str, scene, device):
     if isinstance(scene, (Splats, FieldScene)): return copy.deepcopy(scene)
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
     if isinstance(scene, Gaussians): return Splats(scene, c, device)
-    if not hasattr(scene, "render"): raise ValueError(f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points")
+    if not hasattr(scene, "render") or not hasattr(scene, "parameters"): raise ValueError(f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points")
     return FieldScene(copy.deepcopy(scene).to(device), c)
 
 def fingerprint(scene) -> str:
@@ -767,9 +806,10 @@ def _create(prior, result, out, found, mode) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     from lucidteach.show.live import Live
     c, state, resumed = result.settings, result.state, found != "new" and resume(result, out)
-    if found == "done" and resumed: return result
+    if found == "done" and resumed and all((out/n).exists() for n in ("turntable.webp", "report.html")): return result
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
         cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
+        live.update(state.step)
         live.say(f"Going on from step {state.step}. "*resumed + cost_text(cost, c, state.scene))
         if found == "new" and out is not None: _begin(out, result)
         run(prior, result, live, out)
@@ -785,7 +825,7 @@ def _begin(out, result):
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-062
 def run_create(args) -> int:
     "`lucidteach create`: 0 when done, 130 when interrupted, 1 when it stopped itself; the report's path is the last line printed"
-    given = {k: getattr(args, k) for k in ("steps", "seed", "guidance", "size", "points") if getattr(args, k) is not None}
+    given = {k: getattr(args, k) for k in ("steps", "seed", "guidance", "size", "points", "init") if getattr(args, k) is not None}
     one = len(args.text) == 1
     out = Path(args.out or (Path("runs")/f"{folder_name(args.text[0])}-3d" if one else "runs"))
     c = _prepare(args.text, args.method, args.preset, args.prior, given)[1]

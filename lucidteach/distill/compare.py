@@ -8,7 +8,7 @@ __all__ = ['CANVASES', 'EDITING', 'COLOURS', 'foreground', 'grow', 'radial_power
            'gradient', 'not_finite', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill',
            'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate',
            'run', 'keep', 'check_names', 'check_prompts', 'compare', 'execute', 'prepare', 'opened', 'cost_text',
-           'write_atomic', 'claim', 'Seeds', 'check_seeds', 'execute_seeds']
+           'write_atomic', 'claim', 'last_told', 'Seeds', 'check_seeds', 'execute_seeds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, html, io, json, math, os, sys, time
@@ -476,17 +476,22 @@ def write_atomic(path, data):
     os.replace(temporary, path)
 
 def claim(folder, config: dict, overwrite: bool = False) -> str:
-    "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else, unless `overwrite`."
+    "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else. With `overwrite` that, and what is done, is 'new'."
     folder = Path(folder)
     if folder.exists() and not folder.is_dir(): raise FileExistsError(f"{folder} is a file; name a folder")
-    if overwrite or not folder.exists() or not any(folder.iterdir()): return "new"
-    if not (folder / "config.json").exists(): raise FileExistsError(f"{folder} holds other files and no run; name an empty or new folder, or allow overwriting")
-    try: other = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError: other = {}
+    if not folder.exists() or not any(folder.iterdir()): return "new"
+    other, done = last_told(folder / "config.json", whole=True), last_told(folder / "metrics.jsonl").get("complete")
     differs = [k for k in {**config, **other} if config.get(k) != other.get(k)]
+    if overwrite and (differs or done): return "new"
+    if not (folder / "config.json").exists(): raise FileExistsError(f"{folder} holds other files and no run; name an empty or new folder, or allow overwriting")
     if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs)}); name another folder, or allow overwriting")
-    end = (folder / "metrics.jsonl").read_text().splitlines()[-1:] if (folder / "metrics.jsonl").exists() else []
-    return "done" if end and json.loads(end[0]).get("complete") else "unfinished"
+    return "done" if done else "unfinished"
+
+def last_told(path, whole=False) -> dict:
+    "The JSON object in a file's last line, or in the whole of it; {} where there is none that can be read"
+    try: v = json.loads(path.read_text() if whole else path.read_text().split("\n")[-2])
+    except (OSError, ValueError, IndexError): return {}
+    return v if isinstance(v, dict) else {}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-109
 def _metrics(self) -> str:

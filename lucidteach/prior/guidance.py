@@ -111,11 +111,11 @@ def _guided_view(prior, x_t, t, cond, g, null):
     return Guided(eps, eps_c, eps_null, (2 + len(others)) * len(x_t))
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid47
-def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = False) -> Cond:
+def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = False, weights=(-2., 2., 10.)) -> Cond:
     """`prompt` seen from `azimuth`, [B] degrees or a number: its front, side and back view, interpolated as in (3); Cond of length B.
 
     From `elevation` 60 degrees up, where given, it is the overhead view (DreamFusion; LucidDreamer has none).
-    negatives=True adds those of Perp-Neg to each view but the overhead one."""
+    negatives=True adds those of Perp-Neg to each view but the overhead one; `weights`: strength and decays of `perp_neg_weights`."""
     if not isinstance(prompt, str): raise TypeError(f"view_cond takes one prompt, a str, got {type(prompt).__name__}")
     w, B = view_weights(azimuth), len(_fold(azimuth))
     above = torch.zeros(B) if elevation is None else (torch.as_tensor(elevation).reshape(-1).expand(B) >= 60).double()
@@ -125,4 +125,4 @@ def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = Fal
     if top: c = Cond.lerp(c, top[0], above)
     texts = [f"{prompt}, {'overhead' if up else names[i]} view" for i, up in zip(w.argmax(1), above)]          # the nearest view, in words
     if not negatives: return Cond(c.emb, texts, c.extra)
-    return ViewCond(c.emb, texts, c.extra, tuple((n, v * (1 - above)) for n, v in zip((front, side), perp_neg_weights(azimuth))))
+    return ViewCond(c.emb, texts, c.extra, tuple((n, v * (1 - above)) for n, v in zip((front, side), perp_neg_weights(azimuth, *weights))))

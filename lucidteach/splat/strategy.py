@@ -178,7 +178,7 @@ def _after(self, params, optimizers, state, step, info, packed=False, generator=
     self.accumulate(params, state, info)
     due = step > self.refine_start_iter and step % self.refine_every == 0 and step % self.reset_every >= self.pause_refine_after_reset
     r = self.refine(params, optimizers, state, step, generator) if due else None
-    if self.reset and step > 0 and step % self.reset_every == 0: reset_opacity(params, optimizers, state, 2*self.prune_opa)
+    if self.reset and step > 0 and step % self.reset_every == 0: reset_opacity(params, optimizers, state, min(2*self.prune_opa, .99))
     return r
 
 Density.step_post_backward = _after
