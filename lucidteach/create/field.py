@@ -54,6 +54,7 @@ class Field(nn.Module):
                  peak: float = 8., floor: float = .005, samples: int = 48, seed: int = 0):
         super().__init__()
         if not (extent > 0 and radius > 0 and peak > 0 and floor > 0): raise ValueError(f"extent {extent}, radius {radius}, peak {peak} and floor {floor} must all be positive")
+        if min(channels, hidden) < 1: raise ValueError(f"channels {channels} and hidden {hidden}: at least 1")
         if samples < 1 or min(resolutions, default=0) < 2: raise ValueError(f"samples {samples} and resolutions {resolutions}: at least 1 and 2")
         self.settings = dict(resolutions=list(resolutions), channels=channels, hidden=hidden, extent=extent, radius=radius, peak=peak, floor=floor, samples=samples)
         for k in ('extent', 'radius', 'peak', 'floor', 'samples'): setattr(self, k, self.settings[k])
@@ -117,6 +118,7 @@ def field_like(gaussians, field: Field = None, views: int = 24, size: int = 32, 
     """A field that looks like Gaussians: fitted to `views` pictures of them, `size` pixels wide, on white, in `steps` steps of two.
 
     field: changed in place; None: a new one."""
+    if not len(gaussians) or views < 1: raise ValueError(f"{len(gaussians)} Gaussians, {views} views: at least one of each")
     camera = Camera.from_world(spiral(views), size)
     with torch.no_grad(): pictures = gaussians.render(camera, background=(1., 1., 1.), depth=False).rgb.clamp(0, 1)
     return fitted(Posed(pictures, camera), Field() if field is None else field, Recipe(steps=steps, batch=2), mode='quiet')

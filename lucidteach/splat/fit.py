@@ -53,6 +53,7 @@ class Posed:
     points: Tensor = None   # [N, 3]
     colors: Tensor = None   # [N, 3] in [0, 1]
     def __post_init__(self):
+        self.images = torch.as_tensor(self.images)
         b, shape = len(self.camera), tuple(self.images.shape)
         if shape != (b, 3, self.camera.height, self.camera.width): raise ValueError(f"images {list(shape)} do not fit {self.camera}: want [{b}, 3, {self.camera.height}, {self.camera.width}]")
         if b == 0: raise ValueError("no pictures: at least one is needed")
@@ -313,6 +314,7 @@ def fit_image(
 ):                         # Gaussians on the plane y = 0, and their one-camera `Posed`
     "Paint one picture with Gaussians."
     if image.ndim != 3 or image.shape[0] != 3: raise ValueError(f"an image must be [3, H, W], got {list(image.shape)}")
+    if n < 1: raise ValueError(f"n = {n} Gaussians: at least 1")
     views, (h, w) = _flat_view(image), image.shape[1:]
     uv = torch.rand(n, 2, generator=torch.Generator().manual_seed(seed))
     rgb = image[:, (uv[:, 1]*h).long(), (uv[:, 0]*w).long()].T
