@@ -59,7 +59,7 @@ def add_export(sub):
     p.add_argument("file", help="the scene, for example object.ply")
     p.add_argument("--html", metavar="PAGE", nargs="?", const=True, help="a page with an interactive viewer that loads nothing (default: the file's name with .html)")
     p.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
-    p.add_argument("--up", choices=("z", "y", "y-down"), default="z", help="the up axis of the given file (default: %(default)s)")
+    p.add_argument("--up", choices=("z", "y", "y-down", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
     p.add_argument("--title", help="title of the page (default: the file's name)")
     p.add_argument("--overwrite", action="store_true", help="replace files that exist")
     p.set_defaults(run=export)

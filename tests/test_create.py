@@ -94,11 +94,12 @@ def test_a_folder_knows_what_its_run_began_with(tmp_path):
         g.save(tmp_path/"points.ply")
         if g is a: run("file", init=tmp_path/"points.ply")
         else: pytest.raises(FileExistsError, run, "file", init=tmp_path/"points.ply").match("scene")
-    fields = [Field(resolutions=(8,), samples=4, channels=n) for n in (2, 3)]
+    fields = [Field(resolutions=(8,), samples=4, **kw) for kw in ({}, dict(channels=3), dict(radius=.2, extent=2.))]
     before = [p.clone() for p in fields[0].parameters()]
     assert "parameters" in run("field", scene=fields[0]).table()[-1]
     assert all(map(torch.equal, before, fields[0].parameters()))
-    with pytest.raises(FileExistsError, match="scene"): run("field", scene=fields[1])
+    for other in fields[1:]:
+        with pytest.raises(FileExistsError, match="scene"): run("field", scene=other)
     with pytest.raises(ValueError, match="from_points"): run("x", scene=torch.rand(5, 3))
 
 def test_nan_stops_with_step_and_tensor(tmp_path):
@@ -110,6 +111,20 @@ def test_nan_stops_with_step_and_tensor(tmp_path):
     r = t3.create("a red mug", "sds", prior=Broken(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path, mode="quiet", **SMALL)
     assert not r.complete and "distillation gradient is not finite" in r.notes[-1] and f"step {r.state.step}" in r.notes[-1] and "state.safetensors" in r.notes[-1]
     assert all(v.isfinite().all() for v in (r.gaussians.means, r.gaussians.sh, r.gaussians.logits))
+
+@pytest.mark.parametrize("method", ["asd", "vsd"])
+def test_the_memory_of_a_step_not_taken_is_not_kept(tmp_path, method):
+    "A method with a memory, and a network that answers NaN: the checkpoint named is good, and another prior goes on from it"
+    class Broken(GaussianPrior):
+        calls = 0
+        def eps(self, *a, **k):
+            self.calls += 1
+            return super().eps(*a, **k)*(float("nan") if self.calls > 6 else 1)
+    go = lambda cls: t3.create("a red mug", method, prior=cls(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "steps": 8, "save_seconds": 1e9})
+    Broken.__name__ = "GaussianPrior"                         # to the folder it is the same prior
+    r = go(Broken)
+    assert not r.complete and "state.safetensors" in r.notes[-1] and saved_step(tmp_path) == r.state.step > 0
+    assert go(GaussianPrior).complete
 
 def test_nan_from_the_encoder_stops_too(tmp_path):
     "What a half-precision encoder may do: everything is saved, and the checkpoint is that of the last good step"
@@ -145,7 +160,7 @@ def test_damaged_folders_are_said_or_mended(tmp_path):
     for text in (b"", b"\n\n", b"[1]\n", whole["metrics.jsonl"][:-9], b"\xff\xfe"):
         (tmp_path/"metrics.jsonl").write_bytes(text)
         assert torch.equal(go().gaussians.means, want)
-    (tmp_path/"report.html").unlink(); assert go().complete and (tmp_path/"report.html").exists()       # done, but not all of it is there
+    for n in ("report.html", "object.ply"): (tmp_path/n).unlink(); assert go().complete and (tmp_path/n).exists()       # done, but not all of it is there
     for text in (b"", b"[]", b"3", b"null", b"\xff\xfe"):
         (tmp_path/"config.json").write_bytes(text)
         with pytest.raises(FileExistsError, match="another run"): go()
@@ -155,17 +170,18 @@ def test_damaged_folders_are_said_or_mended(tmp_path):
         (tmp_path/"state.safetensors").write_bytes(data)
         with pytest.raises(ValueError, match="no whole checkpoint"): go()
 
-def test_overwrite_goes_on_with_its_own_run(tmp_path):
-    "Another run, and one that is done, begin anew; the same that is unfinished goes on, as its note says. A value that cannot work leaves what is there"
+def test_overwrite_begins_anew(tmp_path):
+    "Also over its own checkpoint, broken or not, and nothing of the old run stays; but a value that cannot work leaves what is there"
+    from lucidteach.create.field import Field
     go = lambda **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", overwrite=True, **{**SMALL, "steps": 3, **kw})
     go(); before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     for kw in (dict(size=15), dict(weight="foo"), dict(seed=-1)):
         with pytest.raises(ValueError): go(**kw)
     assert before == {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
-    (tmp_path/"metrics.jsonl").write_text((tmp_path/"metrics.jsonl").read_text().replace('"complete": true', '"complete": false'))
-    rows = go().rows
-    assert [r["step"] for r in rows] == [1, 3] and rows[0]["network"] == json.loads((tmp_path/"metrics.jsonl").read_text().splitlines()[0])["network"]
+    (tmp_path/"metrics.jsonl").unlink(); (tmp_path/"state.safetensors").write_bytes(b"xx")
+    assert [r["step"] for r in go().rows] == [1, 3]
     assert go(seed=1).complete and json.loads((tmp_path/"config.json").read_text())["seed"] == 1
+    assert go(scene=Field(resolutions=(8,), samples=4)).complete and not (tmp_path/"object.ply").exists()
 
 @pytest.mark.parametrize("method", ["vsd", "asd"])
 def test_methods_that_train_a_second_network(method):
@@ -231,7 +247,8 @@ def test_paper_preset_from_a_folder(tmp_path):
     noise = DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear")
     StableDiffusionPipeline(vae=vae, text_encoder=toy.text_encoder, tokenizer=toy.tokenizer, unet=unet, scheduler=noise, safety_checker=None, feature_extractor=None,
                             requires_safety_checker=False).save_pretrained(tmp_path)
-    r = t3.create("a red mug", prior=str(tmp_path), device="cpu", steps=5, every=5, mode="quiet")
+    r = t3.create("a red mug", prior=tmp_path, device="cpu", steps=5, every=5, mode="quiet")
+    assert r.prior == str(tmp_path)
     assert r.complete and r.settings.size == 512 and len(r.gaussians) == 81920 and r.table()[-1]["calls"] > 0
 
 CTRL_C = """
@@ -267,6 +284,22 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_message(tmp_path, where):
     code, said = ctrl_c(tmp_path, 0, where)
     assert code == 0 and "Going on from step 5" in said and saved_step(tmp_path) == SMALL["steps"]
     assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, unbroken())
+
+def test_ctrl_c_ends_the_list(tmp_path, monkeypatch):
+    "Pressed in the estimate, in a step, while saving, or where nobody reads any more: what was begun is saved, nothing else begins"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def pressing(f): return lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), f(*a, **k))[1]
+    try:
+        for i, (owner, name, taken) in enumerate(((t3, "estimate", 1), (t3.Splats, "step", 1), (t3.Creation, "save", 3), (t3, "why_stop", 1))):
+            with monkeypatch.context() as m:
+                m.setattr(owner, name, pressing(getattr(owner, name)))
+                if name == "save": m.setattr(sys, "stderr", open(os.devnull))                    # not to be written to
+                if name == "why_stop": m.setattr(owner, name, lambda c, s: (os.kill(os.getpid(), signal.SIGINT), "it cannot be taken")[1])
+                if name in ("step", "why_stop"): m.setattr(t3, "estimate", lambda *a: dict(calls=0, seconds=0., memory=0., device="cpu"))
+                made = t3.create(["a red mug", "a blue car"], "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", mode="quiet", out=tmp_path/str(i), **{**SMALL, "steps": 3})
+            assert [(r.state.step, r.interrupted, r.complete) for r in made] == [(0 if name == "why_stop" else taken, name != "save", name == "save")], name
+            assert (tmp_path/str(i)/"a-red-mug"/"report.html").exists() and not (tmp_path/str(i)/"a-blue-car").exists()
+    finally: signal.signal(signal.SIGINT, before)
 
 def test_ctrl_c_twice_stops_at_once(tmp_path):
     "In the middle of an update: nothing of it is saved, and the run goes on from the checkpoint before"

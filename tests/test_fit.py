@@ -5,6 +5,7 @@ import numpy as np, pytest, torch
 from PIL import Image
 from hypothesis import HealthCheck, given, settings, strategies as st
 from lucidteach.prior import world
+from lucidteach.create.field import Field
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.fit import PAPER, Posed, Recipe, evaluate, fit, fitted, load_colmap, load_fit, load_transforms, means_rate, picks, spiral, ssim
 from lucidteach.splat.gaussians import Gaussians
@@ -70,7 +71,7 @@ def test_checkpoint_refuses_others(tmp_path, views):
     assert [s.step for s in fit(views, start, r, checkpoint=f)] == []                       # finished: nothing left to do
     assert torch.equal(fitted(views, start, r, checkpoint=f, mode='quiet').means, s.params['means'])
     for kw in (dict(recipe=Recipe(steps=9)), dict(strategy=None), dict(views=views[:3]), dict(start=None), dict(start=Gaussians.ball(100, radius=.8, seed=1)), dict(eps2d=.1),
-               dict(views=Posed(views.images.flip(-1), views.camera))):
+               dict(views=Posed(views.images.flip(-1), views.camera)), dict(start=Field(resolutions=(8,), samples=4), strategy=None)):
         with pytest.raises(ValueError, match='another run'): fit(**(dict(views=views, start=start, recipe=r, checkpoint=f) | kw))
     f.write_text('nonsense')
     with pytest.raises(ValueError, match='cannot be read'): fit(views, start, r, checkpoint=f)

@@ -112,7 +112,7 @@ def test_broken_obj_files_are_said(text, says, tmp_path):
 
 def test_an_obj_as_programs_write_it(tmp_path):
     "Byte order mark, CRLF, a line that goes on, corners counted from the end, texture and normal indices, faces of two corners"
-    (tmp_path/'a.obj').write_bytes('\ufeffv 0 0 0\r\nv 1 0 0\r\nv 1 1 0\r\nv 0 1 0\r\nvt 0 0\r\nf 1/1 2/1 \\\r\n 3/1\r\nf -4 -2 -1\r\n'.encode())
+    (tmp_path/'a.obj').write_bytes('\ufeffv\t0 0 0\r\n  v 1 0 0\r\nv 1 1 0\r\nv 0 1 0\r\nvt 0 0\r\nf 1/1 2/1 \\\r\n 3/1\r\nf -4 -2 -1\r\n'.encode())
     m = read_mesh(tmp_path/'a.obj')
     assert m.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]] and sorted(map(sorted, m.triangles.tolist())) == [[0, 1, 2], [0, 2, 3]]
 
@@ -133,6 +133,10 @@ def test_colours_of_textures_and_materials(tmp_path):
     (tmp_path/'a.obj').write_text('mtllib a.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt .1 .5\nvt .9 .5\nvt .1 .5\nf 1/1 2/2 3/3\n')
     m = read_mesh(tmp_path/'a.obj')
     assert m.colours.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+    (tmp_path/'own.obj').write_text('v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nf 1/1 2/2 3/3\n')
+    assert read_mesh(tmp_path/'own.obj').colours.tolist() == torch.eye(3).tolist()               # places in a texture, and no texture
+    (tmp_path/'none.obj').write_text('v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nf 1/1 2/2 3/3\n')
+    assert read_mesh(tmp_path/'none.obj').colours is None
     (tmp_path/'a.mtl').write_text('newmtl m\nKd 0 1 0\n')
     assert read_mesh(tmp_path/'a.obj').colours.tolist() == [[0, 1, 0]]*3
 

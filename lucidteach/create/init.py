@@ -115,17 +115,21 @@ def _read_ply(data: bytes) -> Mesh:
 def _read_other(path: Path) -> Mesh:
     "An OBJ, STL, OFF or glTF file by trimesh: the whole scene as one mesh"
     import trimesh
-    data = path.read_bytes().removeprefix(b'\xef\xbb\xbf')         # a byte order mark would hide the first vertex
+    data = path.read_bytes().removeprefix(b'\xef\xbb\xbf')         # a byte order mark would hide the first vertex, and tabs any
+    if path.suffix.lower() == '.obj': data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
     kw = dict(file_type=path.suffix[1:].lower(), resolver=trimesh.resolvers.FilePathResolver(path), process=False, maintain_order=True)
     with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
     if not hasattr(m, 'faces'): return Mesh(_floats(m.vertices), _floats(m.colors)[:, :3]/255 if len(m.colors) else None)
-    return Mesh(_floats(m.vertices), _corner_colours(m.visual, len(m.vertices)), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
+    return Mesh(_floats(m.vertices), _corner_colours(m), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
 
-def _corner_colours(look, n: int):
-    "Colours [n,3] of a trimesh's corners: their own, the texture's where they lie in it, or the material's; None without"
+def _corner_colours(m):
+    "Colours [V,3] of a trimesh's corners: their own, the texture's where they lie in it, or the material's; None without"
+    look, own = m.visual, m.vertex_attributes.get('color')
+    if own is not None: return _floats(own)[:, :3]/(255 if own.dtype.kind in 'iu' else 1)
     if look.kind not in ('vertex', 'texture'): return None
     c = look.vertex_colors if look.kind == 'vertex' else None if look.uv is None else look.material.to_color(look.uv)
-    return _floats(np.broadcast_to(look.material.main_color if c is None else c, (n, 4)))[:, :3]/255
+    c = _floats(np.broadcast_to(look.material.main_color if c is None else c, (len(m.vertices), 4)))[:, :3]
+    return None if look.kind == 'texture' and ((c == 100) | (c == 102)).all() else c/255       # trimesh's greys for what has no colour
 
 def _floats(a) -> Tensor: return torch.as_tensor(np.array(a, np.float32))
 
@@ -151,6 +155,7 @@ def usable(m: Mesh) -> Mesh:
     p, c, t = m.points, m.colours, m.triangles
     if not len(p): raise ValueError("no points in it")
     if not p.isfinite().all(): raise ValueError("a point is NaN or infinite")
+    if c is not None and len(c) != len(p): raise ValueError(f"{len(c)} colours for {len(p)} points")
     if len(p) < 2 or not (p != p[0]).any(): raise ValueError(f"all of its {len(p)} points lie in one place")
     if c is not None and not ((0 <= c) & (c <= 1)).all(): raise ValueError(f"colours from {c.min():.3g} to {c.max():.3g}: give [0, 1], or bytes")
     if t is not None and not len(t): t = None
@@ -184,7 +189,8 @@ def resampled(
     keep = torch.randperm(N, generator=generator)[:n]
     if not new: return points[keep], None if colours is None else colours[keep]
     i, u = torch.randint(N, (new,), generator=generator), torch.rand(new, 1, generator=generator)
-    near = torch.cat([torch.cdist(p, points).topk(min(4, N), largest=False).indices for p in points[i].split(1024)])
+    near_0 = points - points.mean(0)                                  # far from the origin cdist is inexact
+    near = torch.cat([torch.cdist(p, near_0).topk(min(4, N), largest=False).indices for p in near_0[i].split(1024)])
     j = near.gather(1, torch.randint(min(1, N - 1), near.shape[1], (new, 1), generator=generator))[:, 0]
     more = lambda x: None if x is None else torch.cat([x, torch.lerp(x[i], x[j], u)])
     return more(points), more(colours)

@@ -7,12 +7,12 @@ __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', '
            'WorldCameras', 'checked', 'Config', 'config', 'step_generator', 'draw_views', 'backgrounds', 'disparity',
            'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options', 'now', 'between', 'Timed',
            'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'not_finite', 'scene_backward',
-           'generate', 'start', 'pack', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'as_seen', 'Creation',
-           'webp', 'mp4', 'report_html', 'resume', 'keep', 'CtrlC', 'run', 'typical_step', 'estimate', 'cost_text',
-           'create', 'folder_name', 'fingerprint', 'run_create']
+           'generate', 'start', 'pack', 'everything', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'record', 'as_seen',
+           'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'CtrlC', 'run', 'typical_step', 'estimate',
+           'cost_text', 'create', 'folder_name', 'fingerprint', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
-import copy, difflib, hashlib, inspect, io, json, math, signal, sys, threading, time
+import contextlib, copy, difflib, hashlib, inspect, io, json, math, signal, sys, threading, time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
@@ -60,10 +60,10 @@ class WorldCameras:
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-t01
 Count    = Annotated[int,   "a whole number, 1 or more",  lambda v: v >= 1]
-Whole    = Annotated[int,   "a whole number, 0 or more",  lambda v: v >= 0]
+Whole    = Annotated[int,   "a whole number, 0 or more",  lambda v: 0 <= v < 2**63]
 Finite   = Annotated[float, "a finite number",            math.isfinite]
 Amount   = Annotated[float, "a number, 0 or more",        lambda v: v >= 0]
-Positive = Annotated[float, "a number above 0",           lambda v: v > 0]
+Positive = Annotated[float, "a number above 0",           lambda v: 0 < v < math.inf]
 Share    = Annotated[float, "a share within 0..1",        lambda v: 0 <= v <= 1]
 Rates    = tuple[Positive, Positive]                      # from ... to
 
@@ -72,7 +72,7 @@ def checked(name: str, v, kind):
     v = v.item() if isinstance(v, np.generic) else str(v) if isinstance(v, Path) else v
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if not isinstance(v, (tuple, list, np.ndarray)) or len(v) != len(kinds): raise ValueError(f"{name} is a tuple of {len(kinds)}, got {v!r}")
+        if not isinstance(v, (tuple, list, np.ndarray)) or np.ndim(v) != 1 or len(v) != len(kinds): raise ValueError(f"{name} is a tuple of {len(kinds)}, got {v!r}")
         return tuple(checked(f"{name}[{i}]", o, k) for i, (o, k) in enumerate(zip(v, kinds)))
     type_, words, holds = get_args(kind) if get_origin(kind) is Annotated else (kind, f"of type {getattr(kind, '__name__', kind)}", lambda v: True)
     if not (isinstance(v, (int, float) if type_ is float else type_) and holds(v)): raise ValueError(f"{name} must be {words}, got {v!r}")
@@ -145,7 +145,7 @@ class Config:
     extent: Positive = 3.5                           # the scene's size
     reset_every: Count = 300                         # opacities fall to twice `prune_opacity`
     max_points: Count = 1_000_000                    # no growth above
-    grad_limit: Positive = 1e6                       # a larger gradient norm stops the run
+    grad_limit: Amount = 1e6                         # a larger gradient norm stops the run
     every: Count = 100                               # steps between records and panels
     save_seconds: Amount = 60.                       # between checkpoints
     cameras: LucidCameras | WorldCameras = field(default_factory=LucidCameras)
@@ -266,7 +266,6 @@ def _step(self, progress: float):
     for k, a in self.adam.items():
         a.param_groups[0]["lr"] = falling(getattr(self.c, RATES[k]), progress)
         a.step(); a.zero_grad(set_to_none=True)
-    self.mean_scale = 0.
 
 Splats.draw, Splats.step = _draw, _step
 
@@ -425,10 +424,9 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     progress = state.step/c.steps
     if progress < c.head_start: method = "sds"
     state.t = int(c.times()(len(prior.schedule.alphas_cumprod), 1, progress, gen))
-    if not state.memory: state.memory = init_state(method, prior, z.detach(), generator=gen) or {}
+    if not state.memory: state.memory = init_state(method, prior, z.detach(), generator=gen) or {}       # what the method makes of it counts when the step is taken
     state.out = METHODS[method](prior, z, conditions(prior, prompt, state.views, c, state.look), state.t, progress=progress, generator=gen,
                                 state=state.memory or None, **method_options(method, c, progress))
-    state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
     return (z*(c.lambda_guidance*state.out.grad)).sum() + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-041
@@ -470,6 +468,7 @@ def _advance(prior, prompt, method, c, state):
     scene_backward(state, loss)
     if why := why_stop(c, state): state.stopped = f"Stopped at step {state.step}: {why}"; return state
     scene.densify(state.step, state.picture); scene.step(state.step/c.steps)
+    state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
     timed.spans += zip(("render", "rest", "render"), moments, [*moments[1:], now(timed.device)])
     timed.settle(state.seconds)
     state.step += 1
@@ -482,7 +481,7 @@ def scene_backward(state: State, loss: Tensor):
     state.image.retain_grad()
     if (m := state.picture.meta.get("means2d")) is not None: m.retain_grad()
     loss.backward()
-    state.image_grad = state.image.grad
+    state.image_grad, state.scene.mean_scale = state.image.grad, 0.
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-042
 def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=None, state: State = None):
@@ -502,9 +501,13 @@ def start(c: Config, prompt: str = "") -> Gaussians:
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044
 def pack(state: State, rows=(), notes=()) -> bytes:
     "A State as safetensors, its numbers and the records as JSON in the header"
-    named = state.scene.memory() | {f"method.{k}": v for k, v in state.memory.items()}
+    named = everything(state)
     head = dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes))
     return to_bytes({k: v.detach().cpu().contiguous() for k, v in named.items()}, {"run": json.dumps(head)})
+
+def everything(state: State) -> dict:
+    "All tensors that the next step depends on"
+    return state.scene.memory() | {f"method.{k}": v for k, v in state.memory.items()}
 
 def unpack(path, state: State) -> dict:
     "Set `state` to what a checkpoint holds -> its records and notes. ValueError for a broken file"
@@ -628,7 +631,7 @@ def _metrics(self) -> str:
 
 def _checkpoint(self, folder):
     "state.safetensors and metrics.jsonl; a scene of which nothing is left, or NaN, does not replace one to go on from"
-    if len(self.state.scene) and all(v.isfinite().all() for _, v in self.state.scene.tensors()): write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
+    if len(self.state.scene) and all(v.isfinite().all() for v in everything(self.state).values()): write_atomic(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
     write_atomic(folder/"metrics.jsonl", self.metrics().replace('"complete": true', '"complete": false'))
 
 def _save(self, folder, overwrite: bool = False) -> Path:
@@ -707,21 +710,21 @@ class CtrlC:
     def hear(self, *_):
         if self.heard: raise KeyboardInterrupt
         self.heard = True
-        print("\nCtrl-C: the step at hand is ended and everything saved. Once more stops at once, at the last checkpoint.", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
+            print("\nCtrl-C: the step at hand is ended and everything saved. Once more stops at once, at the last checkpoint.", file=sys.stderr, flush=True)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-056
-def run(prior, result: Creation, live, folder=None):
+def run(prior, result: Creation, live, folder, ctrl_c: CtrlC):
     "Advance a Creation to its end: records, panels, checkpoints. Ctrl-C and a gradient that is not finite end it with what is there, and a note"
     state, c, saved = result.state, result.settings, time.monotonic()
-    with CtrlC() as ctrl_c:
-        for _ in generate(prior, result.prompt, result.method, c, state=state):
-            if state.stopped: break
-            if state.step == 1 or state.step % c.every == 0 or state.step == c.steps: keep(prior, result, folder)
-            live.update(state.step, lambda: {result.prompt: state.picture.rgb[0].detach(), "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1)}, t=state.t, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)})
-            if folder is not None and time.monotonic() - saved >= c.save_seconds: result.checkpoint(folder); saved = time.monotonic()
-            result.interrupted = ctrl_c.heard
-            if result.interrupted: break
-    if result.interrupted: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; the same call goes on from there.")
+    for _ in generate(prior, result.prompt, result.method, c, state=state):
+        if state.stopped: break
+        if state.step == 1 or state.step % c.every == 0 or state.step == c.steps: keep(prior, result, folder)
+        live.update(state.step, lambda: {result.prompt: state.picture.rgb[0].detach(), "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1)}, t=state.t, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)})
+        if folder is not None and time.monotonic() - saved >= c.save_seconds: result.checkpoint(folder); saved = time.monotonic()
+        if ctrl_c.heard: break
+    result.interrupted = ctrl_c.heard and not result.complete
+    if result.interrupted and not state.stopped: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; the same call goes on from there, unless it overwrites.")
     if state.stopped and folder is not None: result.checkpoint(folder)
     good = folder is not None and state.step and (folder/"state.safetensors").exists()
     if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if good else ""))
@@ -758,6 +761,7 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     out: folder (of several prompts: of one folder each); the same call goes on with an unfinished run, and another run there is a FileExistsError unless `overwrite`.
     scene: Gaussians, a file of them, or a radiance field (a module with `.render(camera, background)`) to begin with; it is copied.
     Ctrl-C ends the run with what is there, and of several prompts the list. Wrong values raise before any work."""
+    prior = str(prior) if isinstance(prior, Path) else prior
     prompts, c, name = _prepare(prompt, method, preset, prior, settings)
     outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_name(p) for p in prompts]
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
@@ -767,9 +771,9 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
         if name := not_finite(r.state): raise ValueError(f"the scene that was given holds NaN or infinity: {name}")
         r.began = fingerprint(r.state.scene) if scene is not None or Path(c.init).suffix else None
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
-    for r, o, f in zip(results, outs, found):
-        made.append(_create(prior, r, o, f, mode))
-        if r.interrupted: break
+    with CtrlC() as ctrl_c:
+        for r, o, f in zip(results, outs, found):
+            if not ctrl_c.heard: made.append(_create(prior, r, o, f, mode, ctrl_c))
     return made[0] if isinstance(prompt, str) else made
 
 def _prepare(prompt, method, preset, prior, settings):
@@ -790,36 +794,37 @@ def _scene(c: Config, prompt: str, scene, device):
     "What a run begins with, as Splats or FieldScene; a copy, so that several runs can begin with one scene"
     if isinstance(scene, (str, Path)): scene = Gaussians.load(scene)
     if scene is None: scene = start(c, prompt)
-    if isinstance(scene, (Splats, FieldScene)): return copy.deepcopy(scene)
+    if isinstance(scene, (Splats, FieldScene)): scene = scene.module if isinstance(scene, FieldScene) else scene.gaussians
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
     if isinstance(scene, Gaussians): return Splats(scene, c, device)
     if not hasattr(scene, "render") or not hasattr(scene, "parameters"): raise ValueError(f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points")
     return FieldScene(copy.deepcopy(scene).to(device), c)
 
 def fingerprint(scene) -> str:
-    "Of a scene's parameters: a folder knows by it what its run began with"
-    h = hashlib.sha256()
-    for k, v in scene.tensors(): h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
+    "Of a scene's numbers and a module's `settings`: a folder knows by it what its run began with"
+    module = getattr(scene, "module", None)
+    h = hashlib.sha256(repr((type(module).__name__, getattr(module, "settings", None))).encode())
+    for k, v in [*scene.tensors(), *(module.named_buffers() if module else ())]: h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()[:16]
 
-def _create(prior, result, out, found, mode) -> Creation:
+def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     from lucidteach.show.live import Live
     c, state, resumed = result.settings, result.state, found != "new" and resume(result, out)
-    if found == "done" and resumed and all((out/n).exists() for n in ("turntable.webp", "report.html")): return result
+    if found == "done" and resumed and all((out/n).exists() for n in ("turntable.webp", "report.html", *["object.ply"]*isinstance(state.scene, Splats))): return result
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
         cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
         live.update(state.step)
         live.say(f"Going on from step {state.step}. "*resumed + cost_text(cost, c, state.scene))
         if found == "new" and out is not None: _begin(out, result)
-        run(prior, result, live, out)
+        run(prior, result, live, out, ctrl_c)
     if out is not None: result.save(out)
     return result
 
 def _begin(out, result):
     "A folder for a new run: what an older one left there goes"
     (out/"panels").mkdir(parents=True, exist_ok=True)
-    for f in (out/"state.safetensors", out/"metrics.jsonl", *(out/"panels").glob("step-*.png")): f.unlink(missing_ok=True)
+    for f in (*(out/n for n in ("state.safetensors", "metrics.jsonl", "object.ply", "turntable.webp", "report.html")), *(out/"panels").glob("step-*.png")): f.unlink(missing_ok=True)
     write_atomic(out/"config.json", json.dumps(result.config(), indent=1))
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-062
@@ -833,4 +838,5 @@ def run_create(args) -> int:
     made = create(args.text[0] if one else args.text, args.method, preset=args.preset, prior=args.prior, out=out, device=args.device,
                   overwrite=args.overwrite, scene=args.scene, **given)
     for m in [made] if one else made: print(*m.notes, (out if one else out/folder_name(m.prompt))/"report.html", sep="\n")
-    return 130 if any(m.interrupted for m in ([made] if one else made)) else int(not all(m.complete for m in ([made] if one else made)))
+    made = [made] if one else made
+    return 130 if any(m.interrupted for m in made) or len(made) < len(args.text) else int(not all(m.complete for m in made))

@@ -403,7 +403,7 @@ def check_names(names, known, what: str) -> list:
 
 def check_prompts(prompts, toy: bool) -> tuple:
     "Prompts as a list, and whether the toy world knows them all; for the toy prior an unknown word is a `ValueError` that names the nearest known one."
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts or ())
+    prompts = list(prompts) if hasattr(prompts, "__iter__") and not isinstance(prompts, str) else [prompts]
     if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"give at least one prompt, for example 'a red mug'; got {prompts}")
     try: return prompts, bool([parse(p) for p in prompts])
     except ValueError:
@@ -476,13 +476,12 @@ def write_atomic(path, data):
     os.replace(temporary, path)
 
 def claim(folder, config: dict, overwrite: bool = False) -> str:
-    "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else. With `overwrite` that, and what is done, is 'new'."
+    "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else, unless `overwrite`."
     folder = Path(folder)
     if folder.exists() and not folder.is_dir(): raise FileExistsError(f"{folder} is a file; name a folder")
-    if not folder.exists() or not any(folder.iterdir()): return "new"
+    if overwrite or not folder.exists() or not any(folder.iterdir()): return "new"
     other, done = last_told(folder / "config.json", whole=True), last_told(folder / "metrics.jsonl").get("complete")
     differs = [k for k in {**config, **other} if config.get(k) != other.get(k)]
-    if overwrite and (differs or done): return "new"
     if not (folder / "config.json").exists(): raise FileExistsError(f"{folder} holds other files and no run; name an empty or new folder, or allow overwriting")
     if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs)}); name another folder, or allow overwriting")
     return "done" if done else "unfinished"

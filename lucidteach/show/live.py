@@ -130,8 +130,10 @@ class Live:
     def show(self):
         "Bring the screen up to date."
         if callable(self.images) and self.mode == "notebook": self.images = self.images()
-        if self.mode == "notebook": show_notebook(self)
-        elif self.mode != "quiet": show_text(self)
+        try:
+            if self.mode == "notebook": show_notebook(self)
+            elif self.mode != "quiet": show_text(self)
+        except BrokenPipeError: self.mode = "quiet"          # nobody reads any more, and the work goes on
 
 # %% ../../nbs/6_show/61_live.ipynb #61-042
 def _update(self, step, images=None, **numbers):

@@ -206,9 +206,10 @@ def _edit(s, recipe, strategy, meta):
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
 def _fingerprint(views, start, recipe, strategy, kw) -> str:
     "What a checkpoint must have in common with the run that takes it up"
-    own = {} if isinstance(start, torch.nn.Module) else vars(start)           # a module may come with other numbers: those of the checkpoint replace them
+    module = isinstance(start, torch.nn.Module)
+    own = {} if module else vars(start)           # a module may come with other numbers: those of the checkpoint replace them
     h = hashlib.sha256(b''.join(v.detach().cpu().contiguous().numpy().tobytes() for v in (views.images, views.camera.viewmats, views.camera.Ks, *own.values())))
-    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(kw), numbers=h.hexdigest()), sort_keys=True)
+    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(kw), module=repr((type(start).__name__, getattr(start, 'settings', None))) if module else None, numbers=h.hexdigest()), sort_keys=True)
 
 def save_fit(s: Fit, path, fingerprint: str = ''):
     "Write a state; atomic."
@@ -302,6 +303,7 @@ def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto',
     "Run `fit` to its end with a progress display -> the scene; `mode` as in `Live`, other arguments as `fit`."
     s, *rest = _opened(views, start, recipe, strategy, checkpoint, save_every, kw)
     with Live(recipe.steps, 'fit', mode=mode) as live:
+        live.update(s.step)
         for s in _loop(s, *rest): live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
     return s.scene
 

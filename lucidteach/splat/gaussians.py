@@ -173,6 +173,7 @@ def _from_points(cls, points, rgb=.5, *, opacity: float = .1, scale: float = Non
     "Round Gaussians at points [N,3] with colours [N,3], [3] or one grey; sized by their neighbours unless `scale` is given (3DGS, LucidDreamer)."
     points = torch.as_tensor(points, dtype=torch.float32)
     if points.ndim != 2 or points.shape[1] != 3: raise ValueError(f"points of shape {list(points.shape)}, wanted [N, 3]")
+    if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
     s2 = knn_dist2(points, k).clamp_min(1e-7) if scale is None else torch.full((len(points),), float(scale)**2)
     quats = torch.tensor([1., 0, 0, 0]).repeat(len(points), 1)
     sh0 = rgb_to_sh(torch.as_tensor(rgb, dtype=torch.float32)).expand(len(points), 3)
