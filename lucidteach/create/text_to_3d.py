@@ -711,7 +711,7 @@ class CtrlC:
         if self.heard: raise KeyboardInterrupt
         self.heard = True
         with contextlib.suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
-            print("\nCtrl-C: the step at hand is ended and everything saved. Once more stops at once, at the last checkpoint.", file=sys.stderr, flush=True)
+            print("\nCtrl-C: the step at hand is ended first; once more stops at once.", file=sys.stderr, flush=True)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-056
 def run(prior, result: Creation, live, folder, ctrl_c: CtrlC):
@@ -724,7 +724,8 @@ def run(prior, result: Creation, live, folder, ctrl_c: CtrlC):
         if folder is not None and time.monotonic() - saved >= c.save_seconds: result.checkpoint(folder); saved = time.monotonic()
         if ctrl_c.heard: break
     result.interrupted = ctrl_c.heard and not result.complete
-    if result.interrupted and not state.stopped: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; the same call goes on from there, unless it overwrites.")
+    onward = "the same call goes on from there, unless it overwrites" if folder is not None else "without a folder (out=...) nothing can go on from there"
+    if result.interrupted and not state.stopped: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; {onward}.")
     if state.stopped and folder is not None: result.checkpoint(folder)
     good = folder is not None and state.step and (folder/"state.safetensors").exists()
     if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if good else ""))
