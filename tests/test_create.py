@@ -216,6 +216,10 @@ def test_what_cannot_work_is_said_by_name_before_anything(tmp_path):
     for f in t3.fields(t3.Config):
         for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if "guidance" not in f.name or f.name == "lambda_guidance" else ())):
             with pytest.raises(ValueError, match=f.name): t3.create("a red mug", out=tmp_path/"run", **{f.name: v})
+    from lucidteach.distill.compare import Settings, compare
+    for f in t3.fields(Settings):
+        for v in (float("nan"), object(), (1, (2, 3)), 3 if f.name == "negative" else "x"):
+            with pytest.raises(ValueError, match=f.name): compare("a red mug", **{f.name: v})
     with pytest.raises(ValueError, match="another size"): t3.create("a red mug", prior=prior(), preset="toy", mode="quiet", out=tmp_path/"run", **{**SMALL, "size": 15})
     assert not (tmp_path/"run").exists()
 

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['START', 'esc', 'CSS', 'HEADS', 'EXPLAIN', 'fineness', 'colourfulness', 'in_words', 'difference', 'targets', 'spread',
            'tile', 'arm_html', 'number', 'table_html', 'targets_html', 'prompt_html', 'report_html', 'head_text',
-           'save_report', 'folder_name', 'run_compare']
+           'save_report', 'run_compare']
 
 # %% ../../nbs/6_show/64_report.ipynb #64-003
-import html, json, math, re
+import html, json, math
 from pathlib import Path
 
 # %% ../../nbs/6_show/64_report.ipynb #64-004
 import torch
 from ..distill.sds import METHODS
-from ..distill.compare import Comparison, claim, evenly, execute, fill, prepare, write_atomic
+from ..distill.compare import Comparison, claim, evenly, execute, fill, folder_name, prepare, write_atomic
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
@@ -172,10 +172,6 @@ def save_report(result: Comparison, folder, prior=None, overwrite: bool = False)
     return result.save(folder, overwrite=True) / "report.html"
 
 # %% ../../nbs/6_show/64_report.ipynb #64-038
-def folder_name(prompt: str) -> str:
-    "A prompt as a name for a folder."
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "prompt"
-
 def run_compare(args) -> int:
     """`lucidteach compare`: args has prompt, methods, steps, seed, guidance, out, device, prior, overwrite; None means the default.
 
