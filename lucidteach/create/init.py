@@ -150,6 +150,7 @@ def read_mesh(
     m.points = m.points @ rotation_matrix(q).float()       # back from the file's axes: the transpose from the left
     return m
 
+# %% ../../nbs/4_create/41_init.ipynb #s41-c09b
 def usable(m: Mesh) -> Mesh:
     "The mesh if something can begin with it. `ValueError` says why not."
     p, c, t = m.points, m.colours, m.triangles

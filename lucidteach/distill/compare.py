@@ -368,6 +368,7 @@ def peak_memory(device="cpu") -> float:
     if resource is None: return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-081b
 def probe(prior, result: Comparison, arm) -> tuple:
     "(network calls, seconds) of one step of an arm, at the mean of the times that will be drawn; the second of two steps is timed."
     s, T = result.settings, len(prior.schedule.alphas_cumprod)
@@ -495,6 +496,7 @@ def write_atomic(path, data):
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     os.replace(temporary, path)
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-108b
 def claim(folder, config: dict, overwrite: bool = False) -> str:
     "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else, unless `overwrite`."
     folder = Path(folder)

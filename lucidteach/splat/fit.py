@@ -164,6 +164,7 @@ class Fit:
     def __len__(self): return len(self.params['means']) if self.module is None else sum(v.numel() for v in self.params.values())
     def __repr__(self): return f"Fit(step {self.step}, {len(self)} {'parameters' if self.module else 'Gaussians'}, loss {self.loss:.4f}, {self.psnr:.1f} dB)"
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-027b
 def begin(start, recipe: Recipe, extent: float, strategy=None) -> Fit:
     "The state before the first step, from Gaussians or a module that can be rendered."
     if isinstance(start, Gaussians):
@@ -186,6 +187,7 @@ def fit_step(s: Fit, views: Posed, recipe: Recipe, strategy=None, **kw):
     s.refinement = _edit(s, recipe, strategy, out.meta)
     s.loss, s.psnr, s.step = loss.item(), -10*math.log10(max((out.rgb.detach() - truth).square().mean().item(), 1e-10)), s.step + 1
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-028b
 def _set_rates(s, recipe):
     "The learning rates that fall"
     if s.module is None: s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step); return
@@ -262,6 +264,7 @@ def fit(
     RuntimeError when all Gaussians are pruned."""
     return _loop(*_opened(views, start, recipe, strategy, checkpoint, save_every, kw))
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-037b
 def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple:
     "What `_loop` takes: the state, from the checkpoint if it is there, and everything else, looked at"
     module = start if isinstance(start, torch.nn.Module) else None
@@ -375,6 +378,7 @@ def load_transforms(
     V = torch.linalg.inv(torch.stack(c2w) @ torch.diag(torch.tensor([1., -1, -1, 1])).double())
     return _posed(pictures, V, torch.stack(Ks), [f['file_path'] for f in frames])
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-069b
 def _frame(folder, f, i, background, size):
     "(picture, K of its full size, camera to world) of one frame"
     try: name, M = f['file_path'], torch.tensor(f['transform_matrix'], dtype=torch.float64)
@@ -471,6 +475,7 @@ def read_colmap(folder) -> tuple:
         except (IndexError, struct.error) as e: raise ValueError(f"{f.name}: a line or record is too short ({e})") from None
     return tuple(out)
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-081b
 def load_colmap(
     folder,                        # holds the pictures and sparse/0, sparse or the model itself
     images: str = 'images',        # folder of the pictures; 'images_4' for those that are smaller by four

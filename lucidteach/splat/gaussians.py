@@ -388,6 +388,7 @@ def _by_coefficient(sh):
     "What gaussforge 0.6 must be given so that a compressed PLY holds each colour's harmonics together, as all readers take them, its own too"
     return torch.cat([sh[:, :1], sh[:, 1:].mT.reshape(sh[:, 1:].shape)], 1)
 
+# %% ../../nbs/3_splat/32_gaussians.ipynb #s32-082b
 def _write(path: Path, data: bytes):
     "Atomically: a temporary file beside it, then rename"
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix='.' + path.name[:40])
