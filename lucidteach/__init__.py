@@ -1,7 +1,7 @@
 "A laboratory for score distillation where the truth is known"
 __version__ = "0.1.0"
 
-import importlib, os, sys
+import importlib, os, sys, types
 
 if "OMP_WAIT_POLICY" not in os.environ:   # idle threads of torch and numba must not take each other's cores,
     torch_spins = "torch" in sys.modules  # which torch's own do if it was loaded before: the rasterizer warns
@@ -20,6 +20,12 @@ _names = {
     "create": None, "show": None,   # the packages themselves, which can be called
     "stepper": "show.explorers",
 }
+
+class _Callable(types.ModuleType):   # importing a module of the package puts the package itself where `lucidteach.create` the function would be
+    def __call__(self, *args, **kw): return self._function(*args, **kw)
+    _function = property(lambda self: getattr(importlib.import_module(f"{self.__name__}.{self._home}"), self.__name__.rpartition(".")[2]))
+    __doc__ = property(lambda self: self._function.__doc__)
+    __signature__ = property(lambda self: importlib.import_module("inspect").signature(self._function))
 
 def __getattr__(name):
     if name not in _names: raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")

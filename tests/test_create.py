@@ -238,7 +238,8 @@ def test_every_method(method):
 
 @pytest.mark.parametrize("first", ["lt.create", "import lucidteach.create.text_to_3d"])
 def test_create_is_a_function_and_a_package(first):
-    code = f"import lucidteach as lt; {first}; import lucidteach.create.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m"
+    code = f"import lucidteach as lt; {first}; import lucidteach.create.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m; " \
+           "import inspect; assert inspect.getdoc(lt.create) == inspect.getdoc(m.create) and inspect.signature(lt.create) == inspect.signature(m.create)   # what `lt.create?` shows"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 def test_paper_preset_from_a_folder(tmp_path):

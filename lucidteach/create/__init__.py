@@ -1,9 +1,5 @@
-"The package is callable: importing any of its modules puts the package itself where `lucidteach.create` the function would be"
-import sys, types
+import sys
+from .. import _Callable
 
-class _Package(types.ModuleType):
-    def __call__(self, *args, **kw):
-        from .text_to_3d import create
-        return create(*args, **kw)
-
-sys.modules[__name__].__class__ = _Package
+_home = "text_to_3d"   # of the function that the package is when it is called
+sys.modules[__name__].__class__ = _Callable

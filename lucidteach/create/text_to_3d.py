@@ -764,10 +764,11 @@ def cost_text(cost: dict, c: Config, scene) -> str:
 def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, **settings):
     """Make a 3D object of a prompt -> Creation; of a list of prompts -> list of Creation, by one prior.
 
-    preset: "toy" or "paper" (None: toy for the toy prior, else paper); `settings`: fields of Config. prior: "toy", a diffusers folder, a hub id, or an object.
+    method: a name in `lucidteach.METHODS`. preset: "toy" or "paper" (None: toy for the toy prior, else paper); `settings`: fields of `text_to_3d.Config`. prior: "toy", a diffusers folder, a hub id, or an object.
     out: folder (of several prompts: of one folder each); the same call goes on with an unfinished run, and another run there is a FileExistsError unless `overwrite`.
     scene: Gaussians, a file of them, or a radiance field (a module with `.render(camera, background)`) to begin with; it is copied.
-    Ctrl-C ends the run with what is there, and of several prompts the list. Wrong values raise before any work."""
+    device: "auto", "cpu", "cuda", "mps". mode: see show.live. Ctrl-C ends the run with what is there, and of several prompts the list.
+    Wrong names and prompts are a ValueError, settings that do not exist a TypeError, before any work."""
     prior = str(prior) if isinstance(prior, Path) else prior
     prompts, c, name = _prepare(prompt, method, preset, prior, settings)
     outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_name(p) for p in prompts]

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, NamedTuple, get_args, get_origin
 try: import resource
 except ImportError: resource = None  # Windows has none
 
@@ -124,12 +124,18 @@ CANVASES = {"pixels": Pixels, "latents": Latents, "implicit": Implicit}
 EDITING = ("dds", "pds")  # methods that need a picture to start from
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-t01
-Count    = Annotated[int,   "a whole number, 1 or more",  lambda v: v >= 1]
-Whole    = Annotated[int,   "a whole number, 0 or more",  lambda v: 0 <= v < 2**63]
-Finite   = Annotated[float, "a finite number",            math.isfinite]
-Amount   = Annotated[float, "a number, 0 or more",        lambda v: v >= 0]
-Positive = Annotated[float, "a number above 0",           lambda v: 0 < v < math.inf]
-Share    = Annotated[float, "a share within 0..1",        lambda v: 0 <= v <= 1]
+class Range(NamedTuple):
+    "What values a setting may have: in words, and as a test"
+    words: str
+    holds: callable
+    def __repr__(self): return self.words
+
+Count    = Annotated[int,   Range("a whole number, 1 or more", lambda v: v >= 1)]
+Whole    = Annotated[int,   Range("a whole number, 0 or more", lambda v: 0 <= v < 2**63)]
+Finite   = Annotated[float, Range("a finite number",           math.isfinite)]
+Amount   = Annotated[float, Range("a number, 0 or more",       lambda v: v >= 0)]
+Positive = Annotated[float, Range("a number above 0",          lambda v: 0 < v < math.inf)]
+Share    = Annotated[float, Range("a share within 0..1",       lambda v: 0 <= v <= 1)]
 Rates    = tuple[Positive, Positive]                      # from ... to
 
 def checked(name: str, v, kind):
@@ -139,8 +145,8 @@ def checked(name: str, v, kind):
         kinds = get_args(kind)
         if not (isinstance(v, (tuple, list)) or isinstance(v, np.ndarray) and v.ndim == 1) or len(v) != len(kinds): raise ValueError(f"{name} is a tuple of {len(kinds)}, got {v!r}")
         return tuple(checked(f"{name}[{i}]", o, k) for i, (o, k) in enumerate(zip(v, kinds)))
-    type_, words, holds = get_args(kind) if get_origin(kind) is Annotated else (kind, f"of type {getattr(kind, '__name__', kind)}", lambda v: True)
-    if not (isinstance(v, (int, float) if type_ is float else type_) and holds(v)): raise ValueError(f"{name} must be {words}, got {v!r}")
+    type_, range_ = get_args(kind) if get_origin(kind) is Annotated else (kind, Range(f"of type {getattr(kind, '__name__', kind)}", lambda v: True))
+    if not (isinstance(v, (int, float) if type_ is float else type_) and range_.holds(v)): raise ValueError(f"{name} must be {range_.words}, got {v!r}")
     return v
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-031

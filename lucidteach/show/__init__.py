@@ -1,9 +1,5 @@
-"The package is callable, as `lucidteach.create` is: `lucidteach.show(gaussians)` is `lucidteach.show.viewer.show`"
-import sys, types
+import sys
+from .. import _Callable
 
-class _Package(types.ModuleType):
-    def __call__(self, *args, **kw):
-        from .viewer import show
-        return show(*args, **kw)
-
-sys.modules[__name__].__class__ = _Package
+_home = "viewer"   # of the function that the package is when it is called
+sys.modules[__name__].__class__ = _Callable
