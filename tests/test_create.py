@@ -242,6 +242,17 @@ def test_create_is_a_function_and_a_package(first):
            "import inspect; assert inspect.getdoc(lt.create) == inspect.getdoc(m.create) and inspect.signature(lt.create) == inspect.signature(m.create)   # what `lt.create?` shows"
     subprocess.run([sys.executable, "-c", code], check=True)
 
+def test_a_loaded_prior_is_known_by_its_name(tmp_path):
+    from lucidteach.distill.compare import compare
+    from lucidteach.prior.latent import LatentPrior, load_prior
+    toy = load_prior("toy", device="cpu")
+    for f in (compare, t3.create):                                  # as with prior="toy": the toy prior spells an unknown word, and draws nonsense
+        with pytest.raises(ValueError, match="unknown word 'zebra'"): f("a red zebra", prior=toy)
+    toy.pipe.save_pretrained(tmp_path/"other")
+    for other in (load_prior(tmp_path/"other", device="cpu"), LatentPrior(toy.pipe, "cpu", name="mine")): assert t3._prepare("a red zebra", "ism", None, other, {})[1:] == (t3.config("toy"), other.name)
+    toy.image_size = 512
+    assert t3._prepare("a red mug", "ism", None, toy, {})[1] == t3.config("paper")
+
 def test_paper_preset_from_a_folder(tmp_path):
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from lucidteach.prior.latent import load_prior

@@ -25,7 +25,7 @@ from torch import Tensor
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from .init import initial_gaussians
-from ..distill.compare import Amount, Count, Finite, Positive, Rates, Share, Whole, check_names, check_prompts, checked, claim, folder_name, opened, peak_memory, write_atomic
+from ..distill.compare import Amount, Count, Finite, Positive, Rates, Share, Whole, check_names, check_prompts, checked, claim, folder_name, opened, peak_memory, prior_name, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
@@ -764,7 +764,7 @@ def cost_text(cost: dict, c: Config, scene) -> str:
 def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, **settings):
     """Make a 3D object of a prompt -> Creation; of a list of prompts -> list of Creation, by one prior.
 
-    method: a name in `lucidteach.METHODS`. preset: "toy" or "paper" (None: toy for the toy prior, else paper); `settings`: fields of `text_to_3d.Config`. prior: "toy", a diffusers folder, a hub id, or an object.
+    method: a name in `lucidteach.METHODS`. preset: "toy" or "paper" (None: toy for the toy prior and objects of at most 128 px, else paper); `settings`: fields of `text_to_3d.Config`. prior: "toy", a diffusers folder, a hub id, or an object.
     out: folder (of several prompts: of one folder each); the same call goes on with an unfinished run, and another run there is a FileExistsError unless `overwrite`.
     scene: Gaussians, a file of them, or a radiance field (a module with `.render(camera, background)`) to begin with; it is copied.
     device: "auto", "cpu", "cuda", "mps". mode: see show.live. Ctrl-C ends the run with what is there, and of several prompts the list.
@@ -786,13 +786,14 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057b
 def _prepare(prompt, method, preset, prior, settings):
-    toy = isinstance(prior, str) and prior == "toy"
     if not isinstance(method, str): raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
     if not isinstance(prior, (str, Path)) and not hasattr(prior, "eps"): raise ValueError(f"prior must be 'toy', a folder, a hub id, or an object with .eps, got {prior!r}")
     check_names(method, METHODS, "method")
     if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
-    prompts, _ = check_prompts(prompt, toy)
-    return prompts, config(preset or ("toy" if toy or not isinstance(prior, str) else "paper"), **settings), prior if isinstance(prior, str) else type(prior).__name__
+    name = prior_name(prior)
+    prompts, _ = check_prompts(prompt, toy=name == "toy")
+    small = name == "toy" if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
+    return prompts, config(preset or ("toy" if small else "paper"), **settings), name
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-058
 def _scene(c: Config, prompt: str, scene, device):

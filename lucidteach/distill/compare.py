@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'COLOURS', 'foreground',
            'grow', 'radial_power', 'sharpness_ratio', 'chroma', 'saturation_ratio', 'clutter', 'start_image', 'Pixels',
-           'Latents', 'Implicit', 'checked', 'Settings', 'averaged', 'gradient', 'not_finite', 'optimise', 'Record',
-           'as_bytes', 'record', 'Table', 'Comparison', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw',
-           'picture', 'mean_time', 'peak_memory', 'probe', 'estimate', 'run', 'keep', 'check_names', 'check_prompts',
-           'compare', 'execute', 'prepare', 'opened', 'cost_text', 'write_atomic', 'claim', 'folder_name', 'last_told',
-           'Seeds', 'check_seeds', 'execute_seeds']
+           'Latents', 'Implicit', 'Range', 'checked', 'Settings', 'averaged', 'gradient', 'not_finite', 'optimise',
+           'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill', 'measure', 'evenly', 'panels', 'figure',
+           'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate', 'run', 'keep', 'check_names',
+           'check_prompts', 'prior_name', 'compare', 'execute', 'prepare', 'opened', 'cost_text', 'write_atomic',
+           'claim', 'folder_name', 'last_told', 'Seeds', 'check_seeds', 'execute_seeds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, html, io, json, math, os, re, sys, time
@@ -437,6 +437,10 @@ def check_prompts(prompts, toy: bool) -> tuple:
         if toy: raise
         return prompts, False
 
+def prior_name(prior) -> str:
+    "What a run calls its prior: the name it is, or was loaded by, or that of its kind."
+    return str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100
 def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, **settings):
     """Optimise canvases for one or several prompts by several methods from the same start with the same times and noise.
@@ -465,8 +469,9 @@ def prepare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     if unknown: raise TypeError(f"compare has no option {sorted(unknown)[0]!r}; besides its own there are {', '.join(Settings.__dataclass_fields__)}")
     settings, methods, canvases = Settings(**settings), check_names(methods, METHODS, "method"), check_names(canvases, CANVASES, "canvas")
     if editing := [m for m in methods if m in EDITING]: raise ValueError(f"{editing[0]} is an editing loss: it changes a given picture, and compare begins from grey")
-    prompts, known = check_prompts(prompt, toy=isinstance(prior, str) and prior == "toy")
-    name, truth = prior if isinstance(prior, str) else type(prior).__name__, (nearest_truth if known else None) if truth == "world" else truth
+    name = prior_name(prior)
+    prompts, known = check_prompts(prompt, toy=name == "toy")
+    truth = (nearest_truth if known else None) if truth == "world" else truth
     return Comparison(prompts, methods, canvases, settings, name, truth=truth), lambda: opened(prior, prompts, device)
 
 def opened(prior, prompts=(), device="auto"):

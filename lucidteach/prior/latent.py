@@ -126,12 +126,12 @@ class LatentPrior:
     """A diffusers pipeline, Stable Diffusion or XL, as a prior.
 
     `pipe`: the pipeline, for all else that diffusers offers; `schedule`: abar_t in float64; `latent_shape`: (C,h,w); `image_size`: pixels;
-    `prediction_type`; `calls`: network evaluations so far, in samples. ValueError for what cannot be a prior (see `why_not`).
+    `prediction_type`; `calls`: network evaluations so far, in samples; `name`: what it was loaded from. ValueError for what cannot be a prior (see `why_not`).
     A pipeline that offloads keeps its own device and dtype."""
-    def __init__(self, pipe, device="auto", dtype=None):
+    def __init__(self, pipe, device="auto", dtype=None, name=None):
         sched = pipe.scheduler.config
         if reason := why_not({"scheduler": [0, type(pipe.scheduler).__name__]}, pipe.unet.config, sched): raise ValueError(reason)
-        self.pipe, self.calls = pipe, 0
+        self.pipe, self.calls, self.name = pipe, 0, name or pipe.name_or_path or type(pipe).__name__
         self.device, self.dtype = _place(pipe, device, dtype)
         self.schedule, self.prediction_type = Schedule.from_diffusers(pipe.scheduler), sched.prediction_type
         if self.prediction_type not in KINDS: raise ValueError(f"unknown prediction type {self.prediction_type!r}; known: {', '.join(KINDS)}")
@@ -404,4 +404,4 @@ def load_prior(
         pipe = _load_file(name, dtype, config, **kwargs) if single else _load_folder(name, dtype, **kwargs)
         add_lora(_predicting(pipe, prediction_type), loras)
     pipe.set_progress_bar_config(disable=True)
-    return LatentPrior(pipe, device, dtype)
+    return LatentPrior(pipe, device, dtype, " with LoRA ".join([str(name), *(f"{source} x {strength:g}" for source, strength in loras.items())]))
