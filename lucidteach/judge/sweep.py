@@ -159,7 +159,7 @@ def results(out) -> list:
     return rows
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-027
-STAGES = ("rate", "guidance", "test", "seeds", "calls")
+STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen")
 RATES, GUIDANCE = (.03, .1, .3, 1.), (1., 3., 7.5, 20., 100.)
 
 def mean_by(rows, key: str, value: str) -> dict:
@@ -181,6 +181,8 @@ def plan(stage: str, rows=(), arms=tuple(ARMS), steps: int = 150, seeds=(1,)) ->
     if stage == "guidance": return [Job(stage, a, g, rate[a], steps) for a in arms for g in GUIDANCE]
     if stage == "test": return [Job(stage, a, lr=rate[a], steps=steps) for a in arms]
     if stage == "seeds": return [Job(stage, a, lr=rate[a], steps=steps, seed=s) for s in seeds for a in arms]
+    if stage == "unchosen":
+        return [Job(stage, a, lr=lr, steps=steps) for a in arms for lr in RATES if lr != rate[a]] + [Job(stage, a, 3., rate[a], steps) for a in arms if ARMS[a].reference != "null"]
     if stage != "calls": raise ValueError(f"unknown stage {stage!r}; there are {', '.join(STAGES)}")
     calls = mean_by([r for r in rows if r["stage"] == "test"], "arm", "calls")
     if "ism" not in calls: raise ValueError("the stage 'calls' spends what ISM spent: run the stage 'test' first")
