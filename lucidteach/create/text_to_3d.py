@@ -80,7 +80,7 @@ class LossConfig:
     lambda_guidance: Amount = .1                     # factor of the distillation gradient
     delta_t: tuple[Count, Count] = (100, 50)         # ISM: last interval, from ... to; 25, 50 or 80 at the end by object
     delta_s: Count = 200                             # ISM: stride of the inversion
-    start_noise: bool = True                         # ISM: noise the render to timestep 0 first
+    start_noise: bool = True                         # ISM: noise the render to timestep 1 first
     offset_noise: Amount = .1                        # ISM: and every channel as a whole
     inverse: str = ""                                # ISM: prompt of the inversion
     inverse_guidance: Finite = 1.                    # ISM: and its guidance

@@ -57,9 +57,9 @@ class Trajectory:
         self.times.append(t); self.xs.append(x); self.eps.append(eps); self.calls += calls
 
 def time_grid(t, stride, start=None):
-    "Times from `start` (None: clean data) up to `t` in strides: [start, stride, 2 stride, ..., t]"
+    "Times from `start` (None: clean data, at 0) up to `t` in strides: [start, start + stride, start + 2 stride, ..., t]"
     if stride < 1: raise ValueError(f"stride must be at least 1 timestep; got {stride}.")
-    return [start] if t is None or t == start else [start, *range(stride, t, stride), t]
+    return [start] if t is None or t == start else [start, *range((start or 0) + stride, t, stride), t]
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-invert
 @torch.no_grad()
@@ -67,7 +67,7 @@ def ddim_invert(prior, x, cond, t, stride, guidance=1., negative=None, start=Non
     """Carry data `x` [B,C,h,w] up the DDIM flow to time `t`; returns the Trajectory.
 
     `cond` "" is null inversion (ISM), a prompt with `guidance` 1 conditional inversion, with -7.5 the negative-guidance inversion of SDI
-    (arXiv 2405.15891). `t`: int, None, or LongTensor [B]. `start`: time of `x` (None: clean; 0: already at index 0).
+    (arXiv 2405.15891). `t`: int, None, or LongTensor [B]. `start`: time of `x` (None: clean; 1: already noised to timestep 1).
     Costs ceil(t/stride) evaluations a sample at guidance 1, else twice that. ValueError for a stride below 1."""
     cond, path = as_cond(prior, cond, len(x)), Trajectory([start], [x], [])
     if isinstance(t, Tensor): return _invert_each(prior, path, cond, t, stride, guidance, negative, start)
@@ -80,8 +80,8 @@ def _invert_each(prior, path, cond, t, stride, guidance, negative, start):
     "Every sample has its own end time; only those still on their way are evaluated"
     time_grid(1, stride)                                    # a stride below 1 is refused here too
     neg = None if negative is None else as_cond(prior, negative, len(t))
-    for k in range(0, int(t.max()), stride):
-        on, s, u = t > k, k or start, t.clamp(max=k+stride)
+    for k in range(first := start or 0, int(t.max()), stride):
+        on, s, u = t > k, start if k == first else k, t.clamp(max=k+stride)
         eps, x = torch.zeros_like(path.x), path.x.clone()
         eps[on], calls = predict(prior, x[on], s, cond[on.cpu()], guidance, None if neg is None else neg[on.cpu()])
         x[on] = ddim_step(prior, x[on], eps[on], s, u[on])

@@ -49,12 +49,12 @@ def ism(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     """Interval score matching (LucidDreamer, arXiv 2311.11284, eq. 17): grad = w (eps_pred(x_t) - eps(x_s, s, null)), x_s and x_t by DDIM inversion of x.
 
     `delta_t`: last interval, an int or (start, end) annealed by `progress` over `warmup`; `delta_s`: stride from clean data to s.
-    `start_noise`: noise x to timestep 0 first, as the official code does. `negative`: replaces null as the base of guidance at t (not in the inversion).
+    `start_noise`: noise x to timestep 1 first, as the official code does. `negative`: replaces null as the base of guidance at t (not in the inversion).
     `inverse`, `inverse_guidance`: prompt and guidance of the inversion. `target`: "interval", "full" or "none". `reuse=False`: evaluate eps(x_s) twice.
     Costs ceil(s/delta_s) + 1 + 2 evaluations a sample. ValueError for an unknown target or a step size out of range."""
     if target not in TARGETS: raise ValueError(f"target must be one of {', '.join(TARGETS)}; got {target!r}.")
-    inverse, first = as_cond(prior, inverse, len(x)), 0 if start_noise else None
-    x_0 = prior.schedule.add_noise(x, start_draw(x, generator, noise, offset_noise), 0) if start_noise else x
+    inverse, first = as_cond(prior, inverse, len(x)), 1 if start_noise else None
+    x_0 = prior.schedule.add_noise(x, start_draw(x, generator, noise, offset_noise), first) if start_noise else x
     s = below(t, interval(delta_t, progress, warmup), first)
     path = ddim_invert(prior, x_0, inverse, s, delta_s, inverse_guidance, start=first)
     eps_s, calls = predict(prior, path.x, s, inverse, inverse_guidance)
