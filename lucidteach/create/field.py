@@ -60,7 +60,7 @@ class Field(nn.Module):
         for k in ('extent', 'radius', 'peak', 'floor', 'samples'): setattr(self, k, self.settings[k])
         g = torch.Generator().manual_seed(seed)
         self.grids = nn.ParameterList(nn.Parameter(.01*torch.randn(1, channels, r, r, r, generator=g)) for r in resolutions)
-        self.first, self.last = nn.Linear(channels*len(resolutions), hidden), nn.Linear(hidden, 4)
+        with torch.random.fork_rng([]): self.first, self.last = nn.Linear(channels*len(resolutions), hidden), nn.Linear(hidden, 4)     # torch's own draws are not ours
         with torch.no_grad():
             self.first.weight.copy_(torch.randn(self.first.weight.shape, generator=g)*(2/self.first.in_features)**.5); self.first.bias.zero_()
             self.last.weight.zero_(); self.last.bias.zero_()

@@ -635,7 +635,7 @@ def load_points(folder=TOY_POINTS) -> PointNet:
     c = json.loads((folder/'config.json').read_text())
     ours = dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
     if c.get('kind') != 'PointNet' or {k: c[k] for k in ours} != ours: raise ValueError(f"{folder} holds no PointNet of this world's objects, colours and patterns")
-    net = PointNet(**c['net'])
+    with torch.random.fork_rng([]): net = PointNet(**c['net'])
     try: net.load_state_dict({k: v.float() for k, v in load_file(folder/'model.safetensors').items()})
     except Exception as e: raise ValueError(f"{folder/'model.safetensors'} holds no weights for its config.json ({type(e).__name__}: {str(e)[:200]})") from None
     return net.eval()

@@ -59,6 +59,7 @@ class Trajectory:
 def time_grid(t, stride, start=None):
     "Times from `start` (None: clean data, at 0) up to `t` in strides: [start, start + stride, start + 2 stride, ..., t]"
     if stride < 1: raise ValueError(f"stride must be at least 1 timestep; got {stride}.")
+    if None not in (t, start) and t < start: raise ValueError(f"x is at {start} already and goes up from there; got t = {t}.")
     return [start] if t is None or t == start else [start, *range((start or 0) + stride, t, stride), t]
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-invert
@@ -78,10 +79,11 @@ def ddim_invert(prior, x, cond, t, stride, guidance=1., negative=None, start=Non
 
 def _invert_each(prior, path, cond, t, stride, guidance, negative, start):
     "Every sample has its own end time; only those still on their way are evaluated"
-    time_grid(1, stride)                                    # a stride below 1 is refused here too
+    time_grid(1, stride)                                    # what is refused there is refused here too
     neg = None if negative is None else as_cond(prior, negative, len(t))
-    for k in range(first := start or 0, int(t.max()), stride):
-        on, s, u = t > k, start if k == first else k, t.clamp(max=k+stride)
+    for k in range(first := start or 0, int(t.max()) or start is None, stride):
+        s = start if k == first else k
+        on, u = t >= 0 if s is None else t > k, t.clamp(max=k+stride)
         eps, x = torch.zeros_like(path.x), path.x.clone()
         eps[on], calls = predict(prior, x[on], s, cond[on.cpu()], guidance, None if neg is None else neg[on.cpu()])
         x[on] = ddim_step(prior, x[on], eps[on], s, u[on])

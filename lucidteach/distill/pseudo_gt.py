@@ -43,12 +43,12 @@ def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_
     check_x(x)
     if method not in METHODS: raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}.")
     if n < 1: raise ValueError(f"n must be at least 1; got {n}.")
-    cond, fixed = as_cond(prior, cond, len(x)), draw_noise(x, generator)
+    cond, fixed, seeds = as_cond(prior, cond, len(x)), draw_noise(x, generator), torch.randint(2**62, (n,), generator=generator).tolist()   # whatever else a method draws
     rows, calls = [], 0
-    for _ in range(n):
+    for seed in seeds[:1]*n if same_noise else seeds:
         noise, x_i = draw_noise(x, generator), x + jitter*draw_noise(x, generator)
         dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
-        step = METHODS[method](prior, shifted(prior, x_i, dy, dx), cond, t, noise=fixed if same_noise else noise, **options)
+        step = METHODS[method](prior, shifted(prior, x_i, dy, dx), cond, t, noise=fixed if same_noise else noise, generator=torch.Generator().manual_seed(seed), **options)
         if step.x0_target is None: raise ValueError(f"method {method!r} is not of the linear form and has no pseudo-ground-truth.")
         rows.append((shifted(prior, step.x0_target, -dy, -dx), shifted(prior, step.x0_hat, -dy, -dx), x_i))
         calls += step.calls

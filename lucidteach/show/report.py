@@ -13,8 +13,8 @@ from pathlib import Path
 
 # %% ../../nbs/6_show/64_report.ipynb #64-004
 import torch
-from ..distill.sds import METHODS
-from ..distill.compare import Comparison, claim, evenly, execute, fill, folder_name, prepare, write_atomic
+from ..distill.sds import METHODS, init_state
+from ..distill.compare import LEFT, Comparison, begin, claim, evenly, execute, fill, folder_name, held, prepare, write_atomic
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
@@ -54,12 +54,12 @@ def difference(rows: list, canvas: str) -> str:
 START = {"ism": dict(start_noise=True)}  # how a deterministic method takes a noise
 
 def targets(prior, image, prompt: str, method: str, settings, t: int, n: int = 6) -> torch.Tensor:
-    "The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W]."
-    draw = torch.Generator().manual_seed(settings.seed)
+    "The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W]; one that remembers, at its first step."
+    draw, other = (torch.Generator().manual_seed(settings.seed + k) for k in (0, 1))
     z = prior.encode(image[None].to(getattr(prior, "device", "cpu")))
     own = {**settings.options.get(method, {}), **START.get(method, {})}
-    steps = [METHODS[method](prior, z, prompt, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
-                             noise=torch.randn(z.shape, generator=draw), **own) for _ in range(n)]
+    steps = [METHODS[method](prior, z, prompt, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight, generator=other,
+                             state=init_state(method, prior, z, generator=other) or None, noise=torch.randn(z.shape, generator=draw), **own) for _ in range(n)]
     return torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1)
 
 def spread(images) -> float:
@@ -167,15 +167,15 @@ def head_text(settings) -> str:
 
 def save_report(result: Comparison, folder, prior=None, overwrite: bool = False) -> Path:
     "Write the result's files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
-    folder = Path(folder); claim(folder, result.config(), overwrite); folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "report.html", report_html(result, prior))
-    return result.save(folder, overwrite=True) / "report.html"
+    report = result.save(folder, overwrite) / "report.html"
+    write_atomic(report, report_html(result, prior))
+    return report
 
 # %% ../../nbs/6_show/64_report.ipynb #64-038
 def run_compare(args) -> int:
     """`lucidteach compare`: args has prompt, methods, steps, seed, guidance, out, device, prior, overwrite; None means the default.
 
-    Prints the cost, the progress, and at last the report's path. 0 when done, 130 when interrupted; wrong input raises `ValueError` or `FileExistsError`."""
+    Prints the cost, the progress, and at last the report's path. 0 when done, 130 when interrupted, 1 when an arm stopped itself; wrong input raises `ValueError` or `FileExistsError`."""
     given = {k: getattr(args, k, None) for k in ("steps", "seed", "guidance")}
     given = {k: v for k, v in given.items() if v is not None}
     methods = [m.strip() for m in args.methods.split(",") if m.strip()]
@@ -184,8 +184,9 @@ def run_compare(args) -> int:
     found = claim(out, result.config(), args.overwrite)
     if found == "done": print(f"this run is done already; --overwrite repeats it\n{out / 'report.html'}"); return 0
     if found == "unfinished": print(f"{out} holds the same run, unfinished: starting it again")
-    prior = load(); out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "config.json", json.dumps(result.config(), indent=1))
-    execute(result, prior)
-    print(result.table()); print(save_report(result, out, prior, overwrite=True))
-    return 130 if result.interrupted else 0
+    prior = load()
+    with held(out):
+        begin(out, result.config(), *LEFT)
+        report = save_report(execute(result, prior), out, prior)
+    print(result.table(), report, sep="\n")
+    return 130 if result.interrupted else int(not result.complete)

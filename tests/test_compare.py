@@ -1,0 +1,121 @@
+"The 2D laboratory under faults: interrupted, killed, crowded, misused; what is on disk is what was run"
+import json, multiprocessing, os, signal, subprocess, sys, time
+from types import SimpleNamespace
+import numpy as np, pytest, torch
+from lucidteach.distill import compare as C
+from lucidteach.distill.pseudo_gt import pseudo_gt
+from lucidteach.distill.sds import METHODS
+from lucidteach.prior.exact import GaussianPrior
+from lucidteach.show import report
+
+def prior(mean=.5): return GaussianPrior(torch.full((3, 32, 32), mean), .3)
+def go(methods="sds", prompt="x", **kw): return C.compare(prompt, methods, **dict(prior=prior(), canvases="latents", truth=None, mode="quiet", steps=4, every=1) | kw)
+def truth(image, prompt): return SimpleNamespace(image=image*0 + .5, psnr=10.)
+
+def test_a_repeated_comparison_begins_clean(tmp_path):
+    go().save(tmp_path)
+    report.save_report(go(), tmp_path, prior())
+    with pytest.raises(FileExistsError, match="seed"): go(seed=1).save(tmp_path)
+    C.begin(tmp_path, go(seed=1).config(), *C.LEFT)                     # what `--overwrite` does before the run, which may be killed then
+    assert [f.name for f in tmp_path.iterdir()] == ["config.json"] and C.claim(tmp_path, go(seed=1).config()) == "unfinished"
+
+def test_killed_after_overwrite(tmp_path):
+    run = [sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--out", str(tmp_path/"o")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*run, "--steps", "2"], check=True, env=env, stdout=subprocess.DEVNULL)
+    p = subprocess.Popen([*run, "--steps", "2000", "--overwrite"], env=env, stdout=subprocess.DEVNULL)
+    while json.loads((tmp_path/"o"/"config.json").read_text())["steps"] == 2: time.sleep(.01)
+    p.kill(); p.wait()
+    assert not (tmp_path/"o"/"metrics.jsonl").exists() and not (tmp_path/"o"/"report.html").exists()
+
+def test_priors_of_one_kind_are_told_apart(tmp_path):
+    go().save(tmp_path)
+    with pytest.raises(FileExistsError, match="prior"): go(prior=prior(.2)).save(tmp_path)
+    assert go().config() == go().config()
+
+def interrupting(when):
+    "A function that raises KeyboardInterrupt at its call number `when`"
+    count = iter(range(10**6))
+    def f(image, prompt):
+        if next(count) == when: raise KeyboardInterrupt
+        return truth(image, prompt)
+    return f
+
+@pytest.mark.parametrize("when", range(3))
+def test_ctrl_c_in_the_search_for_truths(tmp_path, when):
+    r = go(["sds", "ism", "csd"], truth=interrupting(when))
+    report.save_report(r, tmp_path, prior())
+    rows = [v for v in map(json.loads, (tmp_path/"metrics.jsonl").read_text().splitlines()) if v["kind"] == "result"]
+    assert r.interrupted and [v["psnr"] for v in rows] == [10.]*when + [None]*(3 - when) and len({tuple(v) for v in rows}) == 1
+    assert (tmp_path/"comparison.png").exists() and "search for the nearest truths" in (tmp_path/"report.html").read_text()
+
+class Stopping(GaussianPrior):
+    "Raises KeyboardInterrupt at the network call number `at`"
+    at = 10**6
+    def eps(self, *a, **kw):
+        self.at -= 1
+        if self.at == 0: raise KeyboardInterrupt
+        return super().eps(*a, **kw)
+
+@pytest.mark.parametrize("at", [1, 5, 6])                    # in the estimate; in the first step of the first and of the second method
+def test_ctrl_c_before_anything_is_there(tmp_path, at):
+    p = Stopping(torch.zeros(3, 32, 32), .3); p.at = at
+    r = go(["sds", "csd"], prior=p)
+    assert r.interrupted and not r.complete and r.notes
+    report.save_report(r, tmp_path, prior())
+    assert C.claim(tmp_path, r.config()) == "unfinished" and "nterrupted" in (tmp_path/"report.html").read_text()
+
+def test_ctrl_c_keeps_the_seeds_that_are_done(tmp_path):
+    count = Stopping(torch.zeros(3, 32, 32), .3); count.at = 10**6
+    go(prior=count, seeds=(0,)); one = 10**6 - count.at
+    p = Stopping(torch.zeros(3, 32, 32), .3); p.at = one + 1                 # in the estimate of the second seed
+    r = go(prior=p, seeds=(0, 1, 2))
+    assert r.interrupted and [c.complete for c in r] == [True, False]
+    r.save(tmp_path); r.show()
+    assert json.loads((tmp_path/"seeds.json").read_text())["complete"] is False
+
+def test_a_run_that_stopped_itself_is_not_complete(tmp_path):
+    class Broken(GaussianPrior):
+        def eps(self, x, t, c): return super().eps(x, t, c)*(float("nan") if x.abs().max() > 0 and self.calls_left() else 1.)
+        left = 4
+        def calls_left(self): self.left -= 1; return self.left < 0
+    r = go(prior=Broken(torch.zeros(3, 32, 32), .3))
+    r.save(tmp_path)
+    assert r.records["sds", "latents"][-1].step < 4 and C.claim(tmp_path, r.config()) == "unfinished"
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in C.EDITING and m not in ("hifa", "gcs", "bridge")])
+def test_every_method_has_its_strip_of_targets(method):
+    once = lambda: (torch.manual_seed(torch.seed()), report.targets(prior(), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)), "x", method, C.Settings(options={}), 500, 3))[1]
+    assert torch.equal(once(), once())                      # nothing is drawn from torch's own generator
+
+@pytest.mark.parametrize("method, options", [("sdi", {}), ("dsd", {}), ("ism", dict(start_noise=True, offset_noise=.1))])
+def test_targets_share_all_draws(method, options):
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    def once(seed, **kw): torch.manual_seed(seed); return pseudo_gt(prior(), x, "x", 500, method=method, n=3, generator=torch.Generator().manual_seed(0), **options, **kw).targets
+    assert torch.equal(once(1), once(2)) and once(1).var(0).max() > 0
+    assert once(1, same_noise=True).var(0).max() == 0
+
+@pytest.mark.parametrize("kw, says", [
+    (dict(prompt=["x", "x"]), "given twice"), (dict(steps=True), "steps"), (dict(seeds=(True,)), "seeds"), (dict(prior=5), "an object with .eps"),
+    (dict(options={"ism": {"guidance": 5}}), "guidance"), (dict(options={"ims": {}}), "ism"), (dict(prompt="a red mug", truth="world", prior=GaussianPrior(torch.zeros(3, 16, 16), .3)), "truth=None")])
+def test_wrong_input_is_said_before_any_work(kw, says):
+    with pytest.raises(ValueError, match=says): go(**kw)
+
+def test_a_truth_may_have_no_baselines(): assert go(truth=truth).table()[0]["psnr"] == 10.
+def test_a_prompt_without_an_object_has_no_truth(): assert C.prepare("blurry", prior="toy")[0].truth is None
+
+def writes(path): [C.write_atomic(path, f"{os.getpid()}"*100) for _ in range(500)]
+def test_two_processes_may_write_one_file(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool: pool.map(writes, [tmp_path/"race.txt"]*2)
+    assert [f.name for f in tmp_path.iterdir()] == ["race.txt"]
+
+def test_a_folder_is_for_one_process(tmp_path):
+    with C.held(tmp_path):
+        p = subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--steps", "1", "--out", str(tmp_path)], capture_output=True, text=True)
+    assert p.returncode == 2 and "another process" in p.stderr
+    with C.held(tmp_path): pass
+
+def test_a_closed_pipe_does_not_lose_the_report(tmp_path):
+    full = open("/dev/full", "w") if os.path.exists("/dev/full") else pytest.skip("no /dev/full here")
+    subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--steps", "2", "--out", str(tmp_path/"o")], stdout=full, stderr=subprocess.DEVNULL)
+    assert (tmp_path/"o"/"report.html").exists() and C.last_told(tmp_path/"o"/"metrics.jsonl")["complete"]
