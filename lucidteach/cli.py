@@ -46,7 +46,7 @@ def add_sweep(sub):
     p = sub.add_parser("sweep", help="the study: where the noise comes from and what is subtracted, all else equal",
                        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.")
     p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
-    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, rungs (default: %(default)s)")
+    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs (default: %(default)s)")
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
@@ -77,8 +77,8 @@ def doctor(args):
 
 def compare(args):
     "The main job; its report's path is the last line printed"
-    if args.text and args.prompt and args.text != args.prompt: raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
-    args.prompt = args.prompt or args.text or "a red mug"
+    if None not in (args.text, args.prompt) and args.text != args.prompt: raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
+    args.prompt = next(p for p in (args.prompt, args.text, "a red mug") if p is not None)
     from .show.report import run_compare
     return run_compare(args)
 
@@ -105,7 +105,7 @@ def main(argv=None):
         print(f"lucidteach {args.command}: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept", file=sys.stderr)
+        print("\nstopped", file=sys.stderr)
         return 130
 
 if __name__ == "__main__": sys.exit(main())

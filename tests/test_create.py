@@ -183,6 +183,46 @@ def test_overwrite_begins_anew(tmp_path):
     assert go(seed=1).complete and json.loads((tmp_path/"config.json").read_text())["seed"] == 1
     assert go(scene=Field(resolutions=(8,), samples=4)).complete and not (tmp_path/"object.ply").exists()
 
+class Counting(torch.nn.Module):
+    "A field with a buffer that every picture changes and that every picture shows"
+    def __init__(self):
+        from lucidteach.create.field import Field
+        super().__init__(); self.field = Field(resolutions=(8,), samples=4); self.register_buffer("seen", torch.zeros(()))
+    def render(self, camera, background=None):
+        if torch.is_grad_enabled(): self.seen += 1
+        r = self.field.render(camera, background=background)
+        return (r[0]*(1 - .01*torch.sin(self.seen)), *r[1:])
+
+def test_a_scene_of_ones_own_goes_on_with_its_buffers(tmp_path):
+    class Stopping(ImageSetPrior):
+        left = 10**6
+        def eps(self, *a):
+            self.left -= 1
+            if self.left == 0: signal.raise_signal(signal.SIGINT)
+            return super().eps(*a)
+    def go(out, at=10**6):
+        p = Stopping(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), ["a red mug"]*3, std=.3)
+        p.left = at
+        return t3.create("a red mug", "sds", prior=p, preset="toy", out=tmp_path/out, mode="quiet", scene=Counting(), **{**SMALL, "steps": 8}), 10**6 - p.left
+    whole, calls = go("whole")
+    part, _ = go("part", calls*3//4)
+    assert part.interrupted and 0 < part.state.step < 8
+    again, _ = go("part")
+    assert again.complete and all(torch.equal(a, b) for a, b in zip(whole.state.scene.module.state_dict().values(), again.state.scene.module.state_dict().values()))
+
+def test_a_turntable_is_of_a_kind_that_can_be_written(tmp_path):
+    r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 1})
+    with pytest.raises(ValueError, match="t.gif"): r.turntable(tmp_path/"t.gif", n=2, size=16)
+    r.turntable(tmp_path/"t.WEBP", n=2, size=16)
+    assert [f.name for f in tmp_path.iterdir()] == ["t.WEBP"]
+
+def test_nothing_is_drawn_from_torchs_own_generator():
+    from lucidteach.create.field import Field
+    from lucidteach.create.init import load_points, points_from_text
+    load_points.cache_clear(); torch.manual_seed(0); want = torch.rand(3); torch.manual_seed(0)
+    Field(resolutions=(8,), samples=4); points_from_text("a red mug", n=8, steps=1)
+    assert torch.equal(torch.rand(3), want)
+
 @pytest.mark.parametrize("method", ["vsd", "asd"])
 def test_methods_that_train_a_second_network(method):
     "The timed prior of a run asks the second network as the bare prior does"

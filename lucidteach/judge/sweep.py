@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'STAGES', 'RATES', 'GUIDANCE', 'Arm', 'Job', 'settings_of', 'judged', 'against_truth', 'true_render',
-           'true_renders', 'strip_of', 'images_of', 'run_job', 'save_job', 'sweep', 'score_all', 'results', 'mean_by',
-           'chosen_rate', 'plan', 'paired', 'ideal_prior', 'rungs', 'save_rungs', 'spread', 'diversity', 'cost_of',
-           'scores', 'run_sweep', 'verdict']
+           'true_renders', 'strip_of', 'images_of', 'run_job', 'save_job', 'sweep', 'heads', 'check_prior', 'score_all',
+           'results', 'mean_by', 'chosen_rate', 'plan', 'paired', 'ideal_prior', 'rungs', 'save_rungs', 'spread',
+           'diversity', 'cost_of', 'scores', 'run_sweep', 'verdict']
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-003
 import io, json, time
@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from ..prior import world
 from ..prior.exact import ImageSetPrior
 from ..distill.inversion import ddim_sample
-from ..distill.compare import Settings, Table, as_bytes, clutter, mean_time, optimise, saturation_ratio, sharpness_ratio, write_atomic
-from .metrics import DEV_PROMPTS, TEST_PROMPTS, holm, load_judge, paired_bootstrap, wilcoxon
+from ..distill.compare import Settings, Table, as_bytes, clutter, mean_time, optimise, prior_name, saturation_ratio, sharpness_ratio, write_atomic
+from .metrics import DEV_PROMPTS, TEST_PROMPTS, finite, holm, load_judge, paired_bootstrap, wilcoxon
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-006
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def true_renders(prompts, seed: int = 0, size: int = 64) -> torch.Tensor:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-021
 def strip_of(images) -> bytes:
-    "Images [B,3,H,W] in [0,1] side by side, as PNG"
+    "Square images [B,3,H,H] in [0,1] side by side, as PNG"
     f = io.BytesIO(); Image.fromarray(as_bytes(images).permute(2, 0, 3, 1).flatten(1, 2).numpy()).save(f, "png")
     return f.getvalue()
 
 def images_of(path) -> torch.Tensor:
-    "The inverse of strip_of: float [B,3,H,W] in [0,1]"
+    "The inverse of strip_of: float [B,3,H,H] in [0,1]"
     a = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).float()/255
     return torch.stack(a.split(len(a), 1)).movedim(-1, 1)
 
@@ -129,7 +129,7 @@ def _pass(out: Path, jobs, prior, prompts, mode):
             with FileLock(out/f".{job.name}.lock", timeout=0):
                 if (out/f"{job.name}.json").exists(): continue
                 with Live(job.steps, f"{k} of {len(jobs)}: {job.name}", mode=mode) as live: images, cost = run_job(prior, job, prompts, live)
-                save_job(out, job.name, images, asdict(job) | cost)
+                save_job(out, job.name, images, asdict(job) | cost | dict(prior=prior_name(prior)))
         except Timeout: pass
 
 def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
@@ -140,13 +140,21 @@ def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
         if any(not (out/f"{j.name}.json").exists() for j in todo): time.sleep(1)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-023
+def heads(out) -> list:
+    "(path, what it says) of every job that is done in the folder; other JSON files are not ours"
+    found = ((p, json.loads(p.read_text())) for p in sorted(Path(out).glob("*.json")))
+    return [(p, h) for p, h in found if isinstance(h, dict) and "stage" in h]
+
+def check_prior(out, prior):
+    "FileExistsError where the folder holds the results of another prior"
+    if others := {h.get("prior", "toy") for _, h in heads(out)} - {prior_name(prior)}: raise FileExistsError(f"{out} holds results of the prior {others.pop()!r}; name another folder for {prior_name(prior)!r}")
+
 def score_all(out, score, mode: str = "auto"):
     "Score the pictures in `out` that have no scores yet: `score(images, prompts, stage)` -> a dict per picture"
     from lucidteach.show.live import Live
-    todo = [p for p in sorted(Path(out).glob("*.json")) if not p.with_suffix(".scores").exists()]
+    todo = [(p, h) for p, h in heads(out) if not p.with_suffix(".scores").exists()]
     with Live(max(len(todo), 1), "scores", mode=mode if todo else "quiet") as live:
-        for k, path in enumerate(todo, 1):
-            head = json.loads(path.read_text())
+        for k, (path, head) in enumerate(todo, 1):
             write_atomic(path.with_suffix(".scores"), json.dumps(score(images_of(path.with_suffix(".png")), head["prompts"], head["stage"])))
             live.update(k)
 
@@ -192,7 +200,10 @@ def plan(stage: str, rows=(), arms=tuple(ARMS), steps: int = 150, seeds=(1,)) ->
 def paired(rows, metric: str = "category_b", base: str = "sds") -> Table:
     "Every arm against `base`, prompt by prompt (seeds averaged): mean, difference with its 95 % interval, Holm-corrected p of Wilcoxon's test"
     of = {a: mean_by([r for r in rows if r["arm"] == a], "prompt", metric) for a in dict.fromkeys(r["arm"] for r in rows)}
+    if base not in of: raise ValueError(f"no result of {base!r}, which the others are measured against; there are {', '.join(of)}")
     of = {base: of.pop(base)} | of
+    for arm in of:
+        if odd := set(of[arm]) ^ set(of[base]): raise ValueError(f"{arm} and {base} have not the same prompts: {sorted(odd)[0]!r} is only in one of them")
     lines = []
     for arm, got in of.items():
         d = np.array([got[p] - of[base][p] for p in of[base]])
@@ -216,7 +227,7 @@ def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dic
 def save_rungs(out, prior, prompts, job: Job):
     "The rungs as files like those of jobs, in the stage `rungs`"
     if (Path(out)/"rungs-truth.json").exists(): return
-    for name, images in rungs(prior, prompts, job).items(): save_job(out, f"rungs-{name}", images, asdict(job) | dict(stage="rungs", arm=name, prompts=list(prompts)))
+    for name, images in rungs(prior, prompts, job).items(): save_job(out, f"rungs-{name}", images, asdict(job) | dict(stage="rungs", arm=name, prompts=list(prompts), prior=prior_name(prior)))
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-036
 def spread(images) -> float:
@@ -225,20 +236,22 @@ def spread(images) -> float:
 
 def diversity(out, arm: str) -> float:
     "Mean `spread` over the prompts between an arm's pictures in the stages test and seeds"
-    paths = sorted(p for p in Path(out).glob("*.json") if (h := json.loads(p.read_text()))["stage"] in ("test", "seeds") and h["arm"] == arm)
+    paths = [p for p, h in heads(out) if h["stage"] in ("test", "seeds") and h["arm"] == arm]
     return float(np.mean([spread(s) for s in torch.stack([images_of(p.with_suffix(".png")) for p in paths], 1)]))
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-039
-def cost_of(prior, jobs) -> dict:
-    "What these jobs will cost, from two steps of each arm: network calls and seconds"
-    T, per_step = len(prior.schedule.alphas_cumprod), {}
+def cost_of(prior, jobs, score=None) -> dict:
+    "What these jobs will cost, from two steps of each arm and `score` for one picture: network calls and seconds"
+    T, per_step, look = len(prior.schedule.alphas_cumprod), {}, 0.
     for job in jobs:
         if job.arm in per_step: continue
         s = settings_of(job); m = mean_time(s, T)/T
         first, last = optimise(prior, job.prompts, ARMS[job.arm].method, job.canvas, replace(s, steps=2, t_range=(m, m + 2/T), t_start=m + 2/T))
         per_step[job.arm] = last.calls/2/len(job.prompts), (last.seconds - first.seconds)/len(job.prompts)
+    if score and jobs:
+        began = time.perf_counter(); score(last.canvas.image()[:1].float().clamp(0, 1), jobs[-1].prompts[:1], jobs[-1].stage); look = time.perf_counter() - began
     total = np.sum([np.multiply(per_step[j.arm], j.steps*len(j.prompts)) for j in jobs], 0)
-    return dict(jobs=len(jobs), calls=round(total[0]), seconds=float(total[1]))
+    return dict(jobs=len(jobs), calls=round(total[0]), seconds=float(total[1]) + look*sum(len(j.prompts) for j in jobs))
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-041
 def scores(judges):
@@ -257,21 +270,22 @@ def run_sweep(args) -> int:
     for s in stages:
         if s not in (*STAGES, "rungs"): raise ValueError(f"unknown stage {s!r}; there are {', '.join(STAGES)} and rungs")
     prior, score = load_prior(args.prior, device=args.device), scores({k: load_judge(k) for k in "ab"})
+    check_prior(args.out, prior)
+    ours = lambda: [r for r in results(args.out) if (r["canvas"], r["steps"]) == (args.canvas, args.steps)]     # a rate is chosen on its own canvas, for its own length
     for stage in stages:
         if stage == "rungs": save_rungs(args.out, prior, TEST_PROMPTS, Job("test", "sds", steps=args.steps))
         else:
-            same = [r for r in results(args.out) if r["canvas"] == args.canvas]                     # a rate is chosen on its own canvas
-            jobs = [replace(j, canvas=args.canvas) for j in plan(stage, same, steps=args.steps)]
+            jobs = [replace(j, canvas=args.canvas) for j in plan(stage, ours(), steps=args.steps)]
             todo = [j for j in jobs if not (Path(args.out)/f"{j.name}.json").exists()]
-            if todo: print("{}: {jobs} jobs, {calls:,} network calls, about {time}".format(stage, **(c := cost_of(prior, todo)), time=clock_text(c["seconds"])))
+            if todo: print("{}: {jobs} jobs, {calls:,} network calls, about {time}".format(stage, **(c := cost_of(prior, todo, score)), time=clock_text(c["seconds"])))
             sweep(args.out, jobs, prior)
         score_all(args.out, score)
-    if test := [r for r in results(args.out) if r["stage"] in ("test", "seeds") and r["canvas"] == args.canvas]: print(paired(test))
+    if test := [r for r in ours() if r["stage"] in ("test", "seeds")]: print(paired(test))
     return 0
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-060
 def verdict(differences) -> dict:
     "Mean and 95 % bootstrap interval of paired differences (positive as claimed), and what they say of the claim"
-    d = np.asarray(differences, float); d = d[np.isfinite(d)]
+    d = finite(differences)
     low, high = paired_bootstrap(d)
     return dict(measured=f"{d.mean():+.2f} [{low:+.2f}, {high:+.2f}]", verdict="holds" if low > 0 else "opposite" if high < 0 else "not shown")
