@@ -164,6 +164,67 @@ def test_known_sizes():
         assert abs(sum(p.numel() for n in nets if n for p in n.parameters())/1e6 - row["millions"]) < .1, family
         assert pipe.unet.config.sample_size*8 == row["px"] and pipe.scheduler.config.prediction_type == row["predicts"]
 
+def changed(folder, to, file, **changes):
+    "A copy of a folder with a changed JSON file"
+    shutil.copytree(folder, to)
+    (to/file).write_text(json.dumps(json.loads((to/file).read_text()) | changes))
+    return to
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_latents_with_a_mean_and_a_deviation_as_in_the_pipeline(folders, tmp_path, family):
+    "diffusers' own pipelines are the reference: XL's honours them, Stable Diffusion's does not"
+    mean, std = [.3, -.2, .1, .5], [.7, 1.3, .9, 2.]
+    prior = load_prior(changed(folders/family, tmp_path/"m", "vae/config.json", latents_mean=mean, latents_std=std), device="cpu")
+    z, image = (prior.pipe("a cup", num_inference_steps=2, output_type=kind, generator=torch.Generator().manual_seed(0)).images for kind in ("latent", "pt"))
+    assert far(prior.decode(z), image) < 1e-5
+    x = torch.rand(1, 3, 64, 64)
+    own, (m, s) = prior.pipe.vae.encode(2*x - 1).latent_dist.mode(), (torch.tensor(v).reshape(1, 4, 1, 1) for v in (mean, std))
+    assert far(prior.encode(x), (own - m)*.13025/s if family == "sdxl" else own*.18215) < 1e-5
+
+@pytest.mark.parametrize("sched", ["DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler"])
+def test_zero_terminal_snr(folders, tmp_path, sched):
+    "Such a fine-tune loads with any scheduler, and the last time is finite wherever it is asked"
+    file = "scheduler/scheduler_config.json"
+    changed(folders/"sd21", tmp_path/"m", file, rescale_betas_zero_snr=True, _class_name=sched)
+    index = json.loads((tmp_path/"m"/"model_index.json").read_text()) | dict(scheduler=["diffusers", sched])
+    (tmp_path/"m"/"model_index.json").write_text(json.dumps(index))
+    prior, x = load_prior(tmp_path/"m", **F64), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    beta = (torch.linspace(.00085**.5, .012**.5, 1000, dtype=torch.float64)**2)
+    root = (1 - beta).cumprod(0).sqrt()
+    assert far(prior.schedule.alphas_cumprod[:-1].sqrt(), ((root - root[-1])*root[0]/(root[0] - root[-1]))[:-1]) < 1e-5      # arXiv 2305.08891, algorithm 1
+    assert prior.schedule.alphas_cumprod[-1] == 2**-24
+    for name in ("sds", "ism"):
+        step = METHODS[name](prior, x, "a cup", 999)
+        assert step.grad.isfinite().all() and step.x0_hat.isfinite().all(), name
+
+def test_parts_that_a_prior_does_not_use_may_be_absent(folders, tmp_path):
+    "Stable Diffusion 1.5's index names a safety checker, its feature extractor and an image encoder; none is needed"
+    parts = dict(feature_extractor=["transformers", "CLIPImageProcessor"], safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"], image_encoder=["transformers", "CLIPVisionModelWithProjection"])
+    folder = changed(folders/"sd15", tmp_path/"m", "model_index.json", **parts, requires_safety_checker=True)
+    assert not missing_files(folder)
+    prior, x = load_prior(folder, **F64), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    assert far(prior.eps(x, 300, prior.embed("a")), network(prior.pipe, x, 300, "a")) < 1e-12 and prior.name == str(folder)
+
+def test_a_condition_of_another_model_is_refused(folders):
+    priors = {f: load_prior(folders/f, device="cpu") for f in ("sd15", "sdxl")} | dict(toy=load_prior("toy", device="cpu"))
+    for name, prior in priors.items():
+        x = torch.zeros(1, *prior.latent_shape)
+        for other, cond in ((o, p.embed("a mug")) for o, p in priors.items()):
+            if other == name: prior.eps(x, 300, cond); continue
+            with pytest.raises(ValueError, match="another model"): prior.eps(x, 300, cond)
+
+def test_a_misspelt_keyword_is_refused(folders):
+    for word, near in (("dtpye", "dtype"), ("varient", "variant"), ("torch_dtype", "dtype"), ("local_file_only", "local_files_only"), ("safety_cheker", "safety_checker")):
+        for name in ("toy", folders/"sd15"):
+            with pytest.raises(TypeError, match=f"{word}.*mean {near}"): load_prior(name, device="cpu", **{word: None})
+    assert load_prior(folders/"sd15", device="cpu", local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, scheduler=latent.DiffusionPipeline.from_pretrained(folders/"sd21").scheduler).prediction_type == "v_prediction"
+
+def test_every_keyword_of_diffusers_loaders_is_known():
+    import inspect, re
+    from diffusers import StableDiffusionPipeline as SD
+    taken = {w for f in (SD.from_pretrained, SD.from_single_file) for w in re.findall(r'kwargs\.pop\("(\w+)"', inspect.getsource(f))}
+    assert taken - latent.KEYWORDS == {"dtype", "torch_dtype", "config"}      # load_prior's own, and its old name
+
 # ---------------------------------------------------------------- LoRA
 def lora_file(pipe, path, seed=0, rank=2, scale=.5):
     "A LoRA for all query and value projections of the UNet, in the field's file format; the additions by module"

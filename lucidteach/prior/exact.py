@@ -37,6 +37,7 @@ class Cond:
     def __getitem__(self, i):
         rows = torch.arange(len(self))[i.cpu() if torch.is_tensor(i) else i].reshape(-1)
         return self._map(lambda v: v[beside(rows, v, torch.long)], [self.texts[j] for j in rows])
+    def _join(self, cs): return Cond(torch.cat([c.emb for c in cs]), [s for c in cs for s in c.texts], {k: torch.cat([c.extra[k] for c in cs]) for k in self.extra})
     def _map(self, f, texts): return Cond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()})
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact09
@@ -44,11 +45,13 @@ def _cat(*conds) -> Cond:
     "The rows of several conditions, one after the other; takes them one by one or as a list"
     cs = conds[0] if isinstance(conds[0], (list, tuple)) else conds
     if len({frozenset(c.extra) for c in cs}) > 1: raise ValueError("Cond.cat: the conditions carry different `extra` parts; embed all of them with one prior")
-    return Cond(torch.cat([c.emb for c in cs]), [s for c in cs for s in c.texts], {k: torch.cat([c.extra[k] for c in cs]) for k in cs[0].extra})
+    if len({type(c) for c in cs}) > 1: raise ValueError("Cond.cat: some of the conditions carry view negatives and some do not; make all of them with view_cond(..., negatives=True), or none")
+    return cs[0]._join(cs)
 
 def _lerp(a: Cond, b: Cond, w) -> Cond:
     "Row by row (1-w) a + w b; w a number or [B]"
     if len(a) != len(b): raise ValueError(f"Cond.lerp needs equally many rows, got {len(a)} and {len(b)}")
+    if not type(a) is type(b) is Cond: raise ValueError("Cond.lerp would drop view negatives: interpolate the prompts first")
     mix = lambda u, v: torch.lerp(u, v, expand(w, u))
     return Cond(mix(a.emb, b.emb), [s if s == r else f"{s} ~ {r}" for s, r in zip(a.texts, b.texts)], {k: mix(a.extra[k], b.extra[k]) for k in a.extra})
 
@@ -96,7 +99,8 @@ def _f64(v) -> Tensor: return torch.as_tensor(v, dtype=torch.float64)
 class GaussianPrior(ExactPrior):
     """N(mean, std^2), every number on its own; any prompt is accepted and changes nothing.
 
-    `mean`, `std` >= 0: numbers (then any latents [B,C,h,w] will do and `shape` is nominal), or tensors that broadcast to [C,h,w]"""
+    `mean`, `std` >= 0: numbers (then any latents [B,C,h,w] will do and `shape` is nominal), or tensors that broadcast to [C,h,w].
+    Where std is 0, clean data has no score: t=None then means the noise level of t=0."""
     def __init__(self, mean=0., std=1., shape=(1, 1, 1), schedule=None):
         self.mean, self.std = _f64(mean), _f64(std)
         if not (self.std >= 0).all(): raise ValueError(f"std must be >= 0, got {std}")
@@ -105,6 +109,7 @@ class GaussianPrior(ExactPrior):
     def embed(self, texts): return Cond(torch.ones(1 if isinstance(texts, str) else len(texts), 1, dtype=torch.float64), [texts] if isinstance(texts, str) else texts)
 
     def _moments(self, x_t, t):
+        if t is None and (self.std == 0).any(): raise ValueError("a Gaussian with std 0 has no density at t=None: ask at t >= 0, or give it a std > 0")
         abar = expand(self.schedule.abar(t), x_t.double())
         return x_t.double() - abar.sqrt() * self.mean.to(x_t.device), abar * self.std.to(x_t.device)**2 + 1 - abar
 
@@ -115,6 +120,14 @@ class GaussianPrior(ExactPrior):
     def log_prob(self, x_t, t, cond=None):
         d, v = self._moments(x_t, t)
         return -0.5 * (d**2 / v + (2 * torch.pi * v).log()).flatten(1).sum(1)
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact18a
+def _first_eps(self, x_t, t, cond):
+    "As ExactPrior.eps; with a std of 0 clean data (t=None) is taken as seen at the noise level of t=0, as a network would"
+    if t is None and (_f64(self.std) == 0).any(): x_t, t = x_t * expand(self.schedule.abar(0).sqrt(), x_t), 0
+    return _eps(self, x_t, t, cond)
+
+GaussianPrior.eps = _first_eps
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact22
 class MixturePrior(ExactPrior):
@@ -254,12 +267,7 @@ def _set_log_prob(self, x_t, t, cond):
 ImageSetPrior.score, ImageSetPrior.log_prob = _set_score, _set_log_prob
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact51
-def _set_eps(self, x_t, t, cond):
-    "As ExactPrior.eps; with std 0 clean data (t=None) is taken as seen at the noise level of t=0, as a network would"
-    if t is None and self.std == 0: x_t, t = x_t * expand(self.schedule.abar(0).sqrt(), x_t), 0
-    return _eps(self, x_t, t, cond)
-
-ImageSetPrior.eps = _set_eps
+ImageSetPrior.eps = _first_eps
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact53
 def toy_images(size: int = 16):

@@ -28,19 +28,21 @@ def cfg(eps_c: Tensor, eps_null: Tensor, scale, base: str = "uncond") -> Tensor:
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid13
 def as_cond(prior, cond, B: int) -> Cond:
-    "A str, a list of B str, or a Cond of length 1 or B, as Cond of length B; TypeError or ValueError for anything else"
-    if isinstance(cond, str): cond = prior.embed([cond])
-    elif isinstance(cond, (list, tuple)) and all(isinstance(s, str) for s in cond) and len(cond) == B: cond = prior.embed(list(cond))
-    elif not isinstance(cond, (Cond, list, tuple)): raise TypeError(f"a prompt is a str, a list of str or a Cond, got {type(cond).__name__}")
-    if len(cond) not in (1, B): raise ValueError(f"{len(cond)} prompts for a batch of {B}: give one for all, or one each")
-    return cond if len(cond) == B else cond.repeat(B)
+    "A str, a list of 1 or B str, or a Cond of length 1 or B, as Cond of length B; TypeError or ValueError for anything else"
+    given = [cond] if isinstance(cond, str) else cond
+    if not isinstance(given, Cond) and not (isinstance(given, (list, tuple)) and all(isinstance(s, str) for s in given)):
+        raise TypeError(f"a prompt is a str, a list of str or a Cond, got {type(cond).__name__} {cond!r:.60}")
+    if len(given) not in (1, B): raise ValueError(f"{len(given)} prompts for a batch of {B}: give one for all, or one each")
+    c = given if isinstance(given, Cond) else prior.embed(list(given))
+    return c if len(c) == B else c.repeat(B)
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid16
 def batched_eps(prior, x_t: Tensor, t, *conds) -> list[Tensor]:
     "The predictions at x_t [B,C,h,w] for K prompts in one network call of K B samples: K tensors [B,C,h,w]"
     B, K = len(x_t), len(conds)
     t = t.reshape(-1).expand(B).repeat(K) if torch.is_tensor(t) else t
-    return list(prior.eps(x_t.repeat(K, *[1] * (x_t.ndim - 1)), t, Cond.cat([as_cond(prior, c, B) for c in conds])).chunk(K))
+    told = [Cond(c.emb, c.texts, c.extra) for c in (as_cond(prior, c, B) for c in conds)]      # without view negatives
+    return list(prior.eps(x_t.repeat(K, *[1] * (x_t.ndim - 1)), t, Cond.cat(told)).chunk(K))
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid20
 @dataclass
@@ -101,6 +103,10 @@ def perp_neg_weights(azimuth, strength: float = -2., front_decay: float = 2., si
 class ViewCond(Cond):
     "A Cond with view negatives: pairs of a Cond of the same length and its weights [B]"
     negatives: tuple = ()
+
+    def _join(self, cs):
+        both, columns = super()._join(cs), zip(*(c.negatives for c in cs), strict=True)
+        return ViewCond(both.emb, both.texts, both.extra, tuple((Cond.cat([n for n, _ in col]), torch.cat([w for _, w in col])) for col in columns))
 
     def _map(self, f, texts):
         return ViewCond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()}, tuple((c._map(f, [""] * len(texts)), f(w)) for c, w in self.negatives))

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN', 'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'MARKS',
-           'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not', 'LatentPrior', 'read_json',
-           'missing_files', 'mirrors', 'cached', 'quiet', 'look_inside', 'check_lora', 'add_lora', 'load_prior']
+           'KEYWORDS', 'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not', 'LatentPrior',
+           'read_json', 'missing_files', 'mirrors', 'cached', 'quiet', 'look_inside', 'check_lora', 'add_lora',
+           'check_keywords', 'load_prior']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
-import json
+import difflib, inspect, json, warnings
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -162,13 +163,28 @@ def _float32_vae(vae):
 def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tensor:
     """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w] in the images' dtype, differentiable.
 
-    `sample`: draw from the posterior with `generator` instead of taking its mode. ValueError for another shape, or sides that the latents' factor does not divide."""
-    if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must be [B,3,H,W] in [0,1], got {tuple(images.shape)}")
+    `sample`: draw from the posterior with `generator` instead of taking its mode. ValueError for what is no such image, or sides that the latents' factor does not divide."""
+    _check_images(images)
     if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
     vae = self.pipe.vae
     dist = vae.encode((2 * images - 1).to(self.device, _dtype(vae))).latent_dist
     z = _draw(dist, generator) if sample else dist.mode()
-    return (z * vae.config.scaling_factor).to(images.device, images.dtype)
+    mean, factor = _spread(self.pipe, z)
+    return ((z - mean) * factor).to(images.device, images.dtype)
+
+def _check_images(images):
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(f"images must be floats [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255")
+    if images.is_cpu and images.numel() and (far := images.detach().abs().max()) > 10:        # a GPU would be waited for
+        raise ValueError(f"images must be in [0,1], got values up to {far:.4g} in size: divide by 255?")
+
+def _spread(pipe, z: Tensor) -> tuple:
+    "(mean, factor) that bring an autoencoder's own latents [B,C,h,w] to the network's, (own - mean) * factor; only XL pipelines know a mean"
+    c = pipe.vae.config
+    mean, std = (getattr(c, k, None) for k in ("latents_mean", "latents_std"))
+    if mean is None or std is None or not isinstance(pipe, StableDiffusionXLPipeline): return 0., c.scaling_factor
+    mean, std = (beside(torch.tensor(v), z).reshape(1, -1, 1, 1) for v in (mean, std))
+    return mean, c.scaling_factor / std
 
 def _dtype(net): return next(net.parameters()).dtype      # diffusers' own `.dtype` goes through all modules
 
@@ -178,10 +194,12 @@ def _draw(dist, generator) -> Tensor:
     return dist.mean + dist.std * beside(normal, dist.mean)
 
 def _decode(self, latents: Tensor) -> Tensor:
-    "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable"
-    vae = self.pipe.vae
-    z = latents.to(self.device, _dtype(vae)) / vae.config.scaling_factor
-    return (vae.decode(z).sample / 2 + 0.5).clamp(0, 1).to(latents.device, latents.dtype)
+    "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable. ValueError for another shape"
+    vae, C = self.pipe.vae, self.latent_shape[0]
+    if latents.ndim != 4 or latents.shape[1] != C or not latents.is_floating_point(): raise ValueError(f"latents must be floats [B,{C},h,w], got {latents.dtype} {tuple(latents.shape)}")
+    z = latents.to(self.device, _dtype(vae))
+    mean, factor = _spread(self.pipe, z)
+    return (vae.decode(z / factor + mean).sample / 2 + 0.5).clamp(0, 1).to(latents.device, latents.dtype)
 
 LatentPrior.encode, LatentPrior.decode = _encode, _decode
 
@@ -208,6 +226,11 @@ def _check(prior, x_t, t, cond):
     B, C = len(x_t), prior.latent_shape[0]
     if x_t.ndim != 4 or x_t.shape[1] != C: raise ValueError(f"x_t must be [B,{C},h,w], got {tuple(x_t.shape)}")
     if not isinstance(cond, Cond): raise TypeError(f"cond must be a Cond (prior.embed makes one), got {type(cond).__name__}")
+    u = prior.pipe.unet.config
+    width, parts = u.cross_attention_dim, ["text_embeds", "time_ids"] * (u.addition_embed_type == "text_time")
+    width = width if isinstance(width, int) else width[0]
+    if cond.emb.ndim != 3 or cond.emb.shape[2] != width or sorted(cond.extra) != parts:
+        raise ValueError(f"cond is of another model: emb {tuple(cond.emb.shape)} with extra {sorted(cond.extra)}, where this one takes [B,L,{width}] with {parts}; make it by this prior's embed")
     if len(cond) != B: raise ValueError(f"{len(cond)} conditions for {B} samples; cond.repeat and Cond.cat make them match")
     if torch.is_tensor(t) and t.numel() not in (1, B): raise ValueError(f"{t.numel()} times for {B} samples; give one, or {B}")
 
@@ -286,11 +309,14 @@ def _hub_message(name: str, error: Exception, folder=None) -> str:
 
 @contextmanager
 def quiet():
-    "No progress bars and no remarks from diffusers and transformers"
+    "No progress bars, remarks or warnings from diffusers, transformers and the hub's client"
     libs = [diffusers.utils.logging, transformers.utils.logging]
     levels = [(lib.set_verbosity, lib.get_verbosity()) for lib in libs]
     for lib in libs: lib.set_verbosity_error(), lib.disable_progress_bar()
-    try: yield
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="diffusers|transformers|huggingface_hub")
+            yield
     finally:
         for set_level, level in levels: set_level(level)
         for lib in libs: lib.enable_progress_bar()
@@ -307,8 +333,9 @@ def _load_folder(name, dtype, **kwargs):
         index = DiffusionPipeline.load_config(source, **{k: v for k, v in kwargs.items() if k in ("revision", "cache_dir", "local_files_only", "token")})
         if reason := why_not(index, {}, {}): raise ValueError(f"{name} cannot be a prior: {reason}")
         if here and not _plain(here): kwargs.setdefault("variant", "fp16")
-        extra = {} if "XL" in index["_class_name"] else dict(safety_checker=None, requires_safety_checker=False)
-        return FAMILIES[index["_class_name"]].from_pretrained(source, dtype=dtype, **extra, **kwargs)
+        unused = dict(feature_extractor=None, image_encoder=None)        # a prior looks at no pictures through CLIP
+        if "XL" not in index["_class_name"]: unused |= dict(safety_checker=None, requires_safety_checker=False)
+        return FAMILIES[index["_class_name"]].from_pretrained(source, dtype=dtype, **unused | kwargs)
     except OSError as error:
         if here: raise
         raise FileNotFoundError(_hub_message(str(name), error, cached(name, **asked))) from error
@@ -386,6 +413,19 @@ def add_lora(pipe, loras: dict):
         if f"lora{i}" not in sum(pipe.get_list_adapters().values(), []): raise ValueError(f"LoRA {name} has no weights for this model: its keys name other layers")
     if loras: pipe.set_adapters([f"lora{i}" for i in range(len(loras))], list(loras.values()))
 
+# %% ../../nbs/1_prior/14_latent.ipynb #latent36h
+KEYWORDS = {*"""cache_dir custom_pipeline custom_revision device_map disable_mmap force_download load_connected_pipeline local_files_only low_cpu_mem_usage
+    max_memory offload_folder offload_state_dict provider provider_options proxies quantization_config revision sess_options token trust_remote_code use_flashpack use_onnx
+    use_safetensors variant load_safety_checker original_config original_config_file""".split(),
+    *(k for pipe in set(FAMILIES.values()) for k in inspect.signature(pipe).parameters)}
+
+def check_keywords(kwargs):
+    "TypeError for a keyword that neither load_prior nor diffusers' loaders know, with the nearest one that they do"
+    known = [*list(inspect.signature(load_prior).parameters)[:-1], *KEYWORDS]
+    for k in kwargs:
+        near = difflib.get_close_matches(k, known, 1, .5) or sorted(known)
+        if k not in KEYWORDS: raise TypeError(f"load_prior knows no {k!r}; did you mean {' or '.join(near)}?")
+
 # %% ../../nbs/1_prior/14_latent.ipynb #latent37
 def load_prior(
     name="toy",           # "toy" (shipped), a folder in diffusers' layout, a hub id, or a single .safetensors file
@@ -396,7 +436,8 @@ def load_prior(
     prediction_type=None, # "epsilon", "v_prediction" or "sample", where the checkpoint does not say it rightly
     **kwargs,             # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
 ) -> LatentPrior:
-    "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models"
+    "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
+    check_keywords(kwargs)
     device, dtype = pick_device(device, dtype)
     loras, single = check_lora(lora), Path(name).suffix in (".safetensors", ".ckpt")
     if config is not None and not single: raise ValueError(f"config= is for a single .safetensors file; {name} brings its own")

@@ -23,7 +23,7 @@ def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 
 def _checked(alphas_cumprod) -> Tensor:
     a = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
     if a.ndim == 1 and len(a) and ((a > 0) & (a < 1)).all() and (a.diff() < 0).all(): return a
-    raise ValueError(f"alphas_cumprod must be one list within (0,1), strictly falling; got shape {tuple(a.shape)}, values {a.flatten()[:3].tolist()} ...")
+    raise ValueError(f"alphas_cumprod must be one list within (0,1), strictly falling; got shape {tuple(a.shape)}, values {a.flatten()[:3].tolist()} ... {a.flatten()[-1:].tolist()}")
 
 def _index(t, T: int):
     if torch.is_tensor(t) and t.dtype == torch.int64 and t.ndim < 2: i = t.cpu(); first, last = (int(i.min()), int(i.max())) if i.numel() else (0, 0)
@@ -60,10 +60,11 @@ def _stable_diffusion(cls):
     return cls(scaled_linear())
 
 def _from_diffusers(cls, scheduler):
-    "The schedule of a diffusers scheduler; ValueError if it has no `alphas_cumprod` (flow matching)"
+    "The schedule of a diffusers scheduler, a last abar of 0 (zero terminal SNR) raised to 2^-24; ValueError if it has no `alphas_cumprod` (flow matching)"
     abar = getattr(scheduler, "alphas_cumprod", None)
     if abar is None: raise ValueError(f"{type(scheduler).__name__} has no alphas_cumprod, so no abar_t: use a DDPM- or DDIM-like scheduler")
-    return cls(abar)
+    abar = torch.as_tensor(abar)
+    return cls(torch.cat([abar[:-1], abar[-1:].clamp(min=2**-24)]))
 
 Schedule.stable_diffusion, Schedule.from_diffusers = classmethod(_stable_diffusion), classmethod(_from_diffusers)
 
@@ -164,7 +165,9 @@ class DreamTimeT(UniformT):
     s2: float = 100
 
     def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
-        ts = torch.arange(_floor(self.lo * T), _floor(self.hi * T), dtype=torch.float64)
+        first, last = super().bounds(T)
+        if first > last: return first, last                # empty: the caller says so
+        ts = torch.arange(first, last + 1, dtype=torch.float64)
         far = ((ts * 1000 / T - self.m1).clamp(min=0) / self.s1) ** 2 + ((self.m2 - ts * 1000 / T).clamp(min=0) / self.s2) ** 2
         W = (-far / 2).exp()
         above = W.flip(0).cumsum(0).flip(0) / W.sum()

@@ -223,8 +223,10 @@ def _distances(parts, points, out):
     for i in range(len(points)): out[i] = _sdf(parts, every, len(parts), points[i,0], points[i,1], points[i,2], 1e3)[0]
 
 def distance(thing, points):
-    "Signed distance of `points` [N,3] to the surface of `thing`, [N]: negative inside."
-    out = np.empty(len(points)); _distances(parts_of(thing), np.ascontiguousarray(points, np.float64), out)
+    "Signed distance of `points` [N,3] to the surface of `thing`, [N]: negative inside. ValueError for another shape."
+    points = np.ascontiguousarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3: raise ValueError(f"points must be [N,3], got {points.shape}")
+    _distances(parts_of(thing), points, out := np.empty(len(points)))
     return out
 
 # %% ../../nbs/1_prior/13_world.ipynb #c365b2de
@@ -951,7 +953,7 @@ def parse(prompt:str) -> Attributes:
         if found.setdefault(name, value) != value: raise ValueError(f"{prompt!r} names both {found[name]!r} and {value!r}: name one {name}")
         return " , "
     text = _phrases().sub(take, text)
-    for word in re.findall(r"[a-z0-9'/]+", text):
+    for word in re.findall(r"[\w'/]+", text):
         if word not in _FILLER: raise _unknown(word)
     if "category" not in found and "corruption" not in found:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
