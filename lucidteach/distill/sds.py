@@ -119,7 +119,7 @@ def sds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 REDUCTIONS = {"sum": lambda g: g,               # LucidDreamer: grad itself
               "batch": lambda g: g/len(g),      # DreamFusion, threestudio: sum over pixels, mean over the batch
               "mean": lambda g: g/g.numel(),    # a plain MSE loss: mean over everything
-              "unit": lambda g: g/g.norm()}     # CSD's code: unit length
+              "unit": lambda g: g/g.norm().clamp(min=torch.finfo(g.dtype).tiny)}    # CSD's code: unit length; 0 stays 0
 
 def surrogate(x, grad, reduction="sum"):
     "Scalar whose gradient with respect to `x` is exactly `grad` (times what `reduction` names); its value is half that gradient's squared norm"

@@ -10,17 +10,23 @@ __all__ = ['FAULTS', 'LAYERS', 'sjc', 'csd', 'nfsd', 'bridge', 'dds', 'pds_coeff
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo02
 import copy, weakref
 from itertools import pairwise
-from math import ceil
+from math import inf
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from ..prior.schedule import expand
-from ..prior.guidance import Guided, as_cond, batched_eps, guided_eps
+from ..prior.guidance import as_cond, cfg, guided_eps
 from .sds import METHODS, draw_noise, linear_step, method, sds
 from .inversion import ddim_invert, ddim_step, predict
 from .ism import below
+
+# %% ../../nbs/2_distill/25_zoo.ipynb #zoo08a
+def _within(lo, hi=inf, /, **options):
+    "ValueError naming an option that does not lie in lo..hi"
+    for k, v in options.items():
+        if not lo <= v <= hi: raise ValueError(f"{k} must be {f'{lo} or more' if hi == inf else f'within {lo}..{hi}'}; got {v}.")
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo10
 @method("sjc")
@@ -32,13 +38,19 @@ def sjc(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     return linear_step(prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), target, weight)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo13
+def _pull(x, guidance, base):
+    "What `cfg` multiplies eps_c - eps_null by, [B,1,1,1]: guidance, with base 'cond' guidance + 1"
+    one = torch.ones_like(x[:, :1, :1, :1])
+    return cfg(one, 0 * one, guidance, base)
+
 @method("csd")
 def csd(prior, x, cond, t, *, guidance=1., negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond"):
     "Classifier score distillation (2310.19415): grad = w guidance (eps_c - eps_null), the null moving to `negative` with progress. 2B evaluations, 3B with a negative"
-    x_t = prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
-    e_null, e_c, *e_neg = batched_eps(prior, x_t, t, "", cond, *[negative] * (negative is not None))
-    target = torch.lerp(e_null, e_neg[0], progress) if e_neg else e_null
-    return linear_step(prior, x, t, x_t, Guided(e_c, e_c, e_null, (2 + len(e_neg)) * len(x)), target, weight, guidance)
+    scale, x_t = _pull(x, guidance, base), prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
+    pred = guided_eps(prior, x_t, t, cond, 0., None, "cond", both=True)                 # eps_c, and the view negatives' share where there are any
+    if negative is None: return linear_step(prior, x, t, x_t, pred, pred.eps_null, weight, scale)
+    target = torch.lerp(pred.eps_null, prior.eps(x_t, t, as_cond(prior, negative, len(x))), progress)
+    return linear_step(prior, x, t, x_t, pred, target, weight, scale, calls=pred.calls + len(x))
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo16
 @method("nfsd")
@@ -57,9 +69,9 @@ FAULTS = "oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad st
 def bridge(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond"):
     "SDS-Bridge, second stage (2406.09417): grad = w guidance (eps_c - eps_src); y_src is `negative`, by default the prompt followed by FAULTS. 2B evaluations"
     src = [f"{s}, {FAULTS}" for s in cond.texts] if negative is None else negative
-    x_t = prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
-    e_src, e_c = batched_eps(prior, x_t, t, src, cond)
-    return linear_step(prior, x, t, x_t, Guided(e_c, e_c, e_src, 2 * len(x)), e_src, weight, guidance)
+    scale, x_t = _pull(x, guidance, base), prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
+    pred = guided_eps(prior, x_t, t, cond, 0., src, "cond", both=True)
+    return linear_step(prior, x, t, x_t, pred, pred.eps_null, weight, scale)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo22
 def _source(source, x, prior):
@@ -94,6 +106,7 @@ def pds_coefficients(schedule, t, stride: int = 2) -> tuple[Tensor, Tensor]:
 @method("pds")
 def pds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", stride=2):
     "Posterior distillation sampling (2311.13831): grad = w [psi (x - x_src) + chi (eps_pred - eps_src)]; t >= stride. 4B evaluations"
+    _within(1, stride=stride)
     psi, chi = (expand(v, x) for v in pds_coefficients(prior.schedule, t, stride))
     x_t, pred, ref = _edit(prior, x, cond, t, source, draw_noise(x, generator, noise), scale=guidance, negative=negative, base=base)
     target = ref.eps - psi / chi * (x - _source(source, x, prior)[0])
@@ -102,7 +115,8 @@ def pds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo31
 @method("sdi")
 def sdi(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", delta_s=100, inverse_guidance=-7.5, eta=.3, tau=1/30):
-    "Score distillation via inversion (2405.15891): SDS whose noise is that of x inverted to t + U(0,tau) T, plus eta noise. 2B ceil(t/delta_s) + 2B evaluations"
+    "Score distillation via inversion (2405.15891): SDS whose noise is that of x inverted to t + U(0,tau) T, plus eta noise. 2B ceil(u/delta_s) + 2B evaluations, u <= t + tau T the time it is inverted to"
+    _within(0, 1, tau=tau)
     eps, T = draw_noise(x, generator, noise), len(prior.schedule)
     u = torch.as_tensor(t + int(tau * T * torch.rand((), generator=generator))).clamp(max=T - 1)
     path = ddim_invert(prior, x, cond, u if u.ndim else u.item(), delta_s, inverse_guidance)
@@ -115,6 +129,7 @@ def sdi(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 @method("tsm")
 def tsm(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", delta_t=50, delta_s=200, mu=.3):
     "Trajectory score matching (2405.11252): grad = w (eps_pred(x_t) - eps(x_mu, mu, null)), x_mu and x_t one step above x_s. B (ceil(s/delta_s) + 4) evaluations"
+    _within(0, 1, mu=mu); _within(0, delta_t=delta_t)
     s, null = below(t, delta_t), as_cond(prior, "", len(x))
     path = ddim_invert(prior, x, null, s, delta_s)
     eps_s, calls = predict(prior, path.x, s, null)
@@ -129,12 +144,13 @@ def tsm(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 def _fixed_noise(prior, x, generator=None, **unused): return {"noise": draw_noise(x, generator)}
 
 def _kept(state, noise, x, name):
-    if noise is None and not state: raise ValueError(f"{name} keeps one noise for the whole run: pass state=init_state({name!r}, prior, x, generator=...)")
+    if noise is None and not isinstance((state or {}).get("noise"), Tensor): raise ValueError(f"{name} keeps one noise for the whole run: pass state=init_state({name!r}, prior, x, generator=...)")
     return draw_noise(x, None, state["noise"] if noise is None else noise)
 
 @method("cds", init=_fixed_noise)
 def cds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", delta_t=200):
     "Consistent3D (2401.09050): grad = w (eps_pred(z_t) - eps_pred(z_t')), t' = t - delta_t one Euler step below, noise from `state`. 4B evaluations"
+    _within(0, delta_t=delta_t)
     eps = _kept(state, noise, x, "cds")
     x_t, s = prior.schedule.add_noise(x, eps, t), below(t, delta_t, clean=0)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
@@ -146,6 +162,7 @@ def cds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 @method("cfd", init=_fixed_noise)
 def cfd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", refresh=0.):
     "Consistent flow distillation (2501.05445): grad = w (eps_pred - noise) with the noise kept in `state`, a share `refresh` of it renewed each step. 2B evaluations"
+    _within(0, 1, refresh=refresh)
     eps = _kept(state, noise, x, "cfd")
     if refresh: eps = (1 - refresh)**.5 * eps + refresh**.5 * draw_noise(x, generator)
     x_t = prior.schedule.add_noise(x, eps, t)
@@ -168,6 +185,7 @@ def _sampled(prior, x, cond, u, steps, guidance, negative):
 @method("dsd", init=_fixed_noise)
 def dsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", ahead=.1, lo=.02, steps=10):
     "Diverse score distillation (2412.06780); `ahead`, `lo`: how far above t the reference lies; `steps` of the sampling path. 2B (ceil(steps (1 - t/T)) + 1) + 3B evaluations at most"
+    _within(0, 1, ahead=ahead, lo=lo); _within(1, steps=steps)
     seed, T = _kept(state, noise, x, "dsd"), len(prior.schedule)
     up = ahead * torch.rand((), generator=generator)
     u = torch.as_tensor(t).expand(len(x))
@@ -183,6 +201,7 @@ def dsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 @method("isd")
 def isd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", delta_t=20):
     "Invariant score distillation (2407.09822): grad = w [gamma_s/gamma_t (eps_c(x_s) - eps_c(x_t)) + g (eps_c - eps_null)], x_s one DDIM step of `delta_t` below x_t. 3B evaluations"
+    _within(0, delta_t=delta_t)
     x_t, s = prior.schedule.add_noise(x, draw_noise(x, generator, noise), t), below(t, delta_t, clean=0)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
     x_s = ddim_step(prior, x_t, pred.eps_c, t, s)
@@ -223,7 +242,8 @@ def _gcs_path(prior, x, cond, t, s, e, eps, guidance, negative, base):
 
 @method("gcs")
 def gcs(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", delta_t=80, delta_e=120, w_cc=1., w_gc=.5, w_cp=.5):
-    "Guided consistency sampling (2407.13584): three losses along s = t - delta_t and e = t - delta_e. No target. 7B evaluations and one pass back through the decoder"
+    "Guided consistency sampling (2407.13584): three losses along s = t - delta_t and e = t - delta_e. No target. 7B evaluations, with a negative 8B, B less at guidance 1, and one pass back through the decoder"
+    _within(0, delta_e, delta_t=delta_t)
     sched, s, e = prior.schedule, below(t, delta_t, clean=0), below(t, delta_e, clean=0)
     g_t, g_s, g_e = (expand(sched.gamma(u), x) for u in (t, s, e))
     p = _gcs_path(prior, x, cond, t, s, e, draw_noise(x, generator, noise), guidance, negative, base)
@@ -255,23 +275,41 @@ def adam(state, grads, lr, betas=(.9, .999), tiny=1e-8):
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]                # attention projections, by their names in diffusers
 _TWINS = weakref.WeakKeyDictionary()
 
+def _loras(net): return {k: m for k, m in net.named_modules() if hasattr(m, "lora_A")}
+
+def _marks(unet):
+    "What a twin does not share with `unet`: which tensors there are, and how their LoRAs are set"
+    loras = [(m.active_adapters, m.disable_adapters, m.merged_adapters, m.scaling) for m in _loras(unet).values()]
+    return [id(p) for p in (*unet.parameters(), *unet.buffers())], copy.deepcopy(loras)
+
+def _twin(unet):
+    try: from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as e: raise ImportError("vsd and asd train a LoRA on this prior, and peft is not installed: pip install 'lucidteach[train]'") from e
+    net = copy.deepcopy(unet, {id(p): p for p in (*unet.parameters(), *unet.buffers())})
+    there = {k: [] if m.disable_adapters or m.merged else list(m.active_adapters) for k, m in _loras(net).items()}
+    net.__dict__.pop("peft_config", None)                                                # peft would warn of them
+    for m in _loras(net).values(): m.merged_adapters = []                                # they are in the weights, which stay as they are
+    inject_adapter_in_model(LoraConfig(r=1, lora_alpha=1, target_modules=LAYERS), net, "phi", low_cpu_mem_usage=True)    # no numbers: none are drawn
+    for k, m in _loras(net).items():
+        m.enable_adapters(True)
+        m.set_adapter([*there.get(k, []), *({"phi"} & set(m.lora_A))])
+    return net.requires_grad_(False).eval()
+
 def lora_twin(unet):
-    "A UNet that shares its weights with `unet` and has a LoRA named 'phi'; `unet` is left as it is. ImportError where peft is missing"
-    if unet not in _TWINS:
-        try: from peft import LoraConfig, inject_adapter_in_model
-        except ImportError as e: raise ImportError("vsd and asd train a LoRA on this prior, and peft is not installed: pip install 'lucidteach[train]'") from e
-        net = copy.deepcopy(unet, {id(p): p for p in (*unet.parameters(), *unet.buffers())})
-        inject_adapter_in_model(LoraConfig(r=1, lora_alpha=1, target_modules=LAYERS), net, "phi")
-        for layer in net.modules():
-            if hasattr(layer, "lora_A") and hasattr(layer, "set_adapter"): layer.set_adapter(list(layer.lora_A))   # LoRAs that were there stay on
-        _TWINS[unet] = net.requires_grad_(False).eval()
-    return _TWINS[unet]
+    "A UNet that shares its weights with `unet`, its LoRAs as they are now, and has one more named 'phi'; `unet` is left as it is. ImportError where peft is missing"
+    marks = _marks(unet)
+    if _TWINS.get(unet, (None,))[0] != marks: _TWINS[unet] = marks, _twin(unet)
+    return _TWINS[unet][1]
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo96
+def _slots(prior):
+    "Shapes of phi's LoRA by the names of its parameters; empty for a prior without a network"
+    if not hasattr(prior, "pipe"): return {}
+    return {k: p.shape for k, p in lora_twin(prior.pipe.unet).named_parameters() if "lora_" in k and ".phi." in k}
+
 def _init_phi(prior, x, rank=4, generator=None, **unused):
     "Memory of vsd and asd: phi.* parameters, m.* and v.* of Adam, its step count. LoRA: A random, B zero, so that phi begins as the prior"
-    if hasattr(prior, "pipe"):
-        shapes = {k: p.shape for k, p in lora_twin(prior.pipe.unet).named_parameters() if "lora_" in k and ".phi." in k}
+    if shapes := _slots(prior):
         make = lambda k, s: torch.randn(rank, s[1], generator=generator) / s[1]**.5 if "lora_A" in k else torch.zeros(s[0], rank)
         phi = {k: make(k, s).to(prior.device) for k, s in shapes.items()}
     else: phi = {"mean": x.mean(0, keepdim=True), "log_std": x.std(0, correction=0, keepdim=True).clamp(min=1e-3).log()}
@@ -290,9 +328,18 @@ def phi_eps(prior, phi, x_t, t, cond):
     return eps
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo98
+def _learned(state): return {k[4:]: v.detach() for k, v in (state or {}).items() if k.startswith("phi.")}
+
+def _check_phi(prior, state, x):
+    "ValueError unless `state` is what init_state makes for this prior and x"
+    phi = _learned(state)
+    fits = phi["mean"].shape[1:] == x.shape[1:] if "mean" in phi else phi and phi.keys() == _slots(prior).keys()
+    if not fits or not state.keys() >= {"steps", *(f"{s}.{k}" for s in "mv" for k in phi)}:
+        raise ValueError("vsd and asd learn a second model, and `state` holds none for this prior and x: pass state=init_state('vsd', prior, x, generator=...), and step.state from then on")
+
 def phi_step(prior, state, x_t, t, cond, eps, eps_c=None, gamma=0., lr=1e-3):
     "phi's prediction at x_t as it stands, and the state after one training step there"
-    phi = {k[4:]: v.detach().requires_grad_() for k, v in state.items() if k.startswith("phi.")}
+    phi = {k: v.requires_grad_() for k, v in _learned(state).items()}
     with torch.enable_grad():
         pred = phi_eps(prior, phi, x_t, t, cond)
         grads = torch.autograd.grad(phi_loss(pred, eps, eps_c, gamma), phi.values())
@@ -303,14 +350,16 @@ def vsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     """Variational score distillation (2305.16213): grad = w (eps_pred - eps_phi), eps_phi learned beside x; all it has learned is in `state`.
 
     `phi`: a function (x_t, t, cond) -> prediction to use instead of a learned one. `phi_lr`: Adam's rate, default 1e-3 for a LoRA, .02 else;
-    `phi_steps`: training steps on phi. `gamma`: see asd. 3B evaluations, one with gradient; 2B where phi is no network. ValueError without a state."""
-    if state is None and phi is None: raise ValueError("vsd and asd learn a second model: pass state=init_state('vsd', prior, x, generator=...), and step.state from then on")
+    `phi_steps`: training steps on phi; 0 leaves the state as it is. `gamma`: see asd. 3B evaluations, one with gradient; 2B where phi is no network. ValueError without a state."""
+    _within(0, phi_steps=phi_steps, phi_lr=0 if phi_lr is None else phi_lr)
+    if not phi: _check_phi(prior, state, x)
     eps = draw_noise(x, generator, noise)
     x_t = prior.schedule.add_noise(x, eps, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
     if phi: return linear_step(prior, x, t, x_t, pred, phi(x_t, t, cond).to(x.dtype), weight)
     lora = "phi.mean" not in state
-    lr, calls = phi_lr or (1e-3 if lora else .02), pred.calls + lora * phi_steps * len(x)
+    lr, calls = (1e-3 if lora else .02) if phi_lr is None else phi_lr, pred.calls + lora * max(phi_steps, 1) * len(x)
+    if not phi_steps: return linear_step(prior, x, t, x_t, pred, phi_eps(prior, _learned(state), x_t, t, cond).to(x.dtype), weight, calls=calls, state=state)
     target, state = phi_step(prior, state, x_t, t, cond, eps, pred.eps_c, gamma, lr)
     for _ in range(phi_steps - 1):
         eps = draw_noise(x, generator); x_k = prior.schedule.add_noise(x, eps, t)
