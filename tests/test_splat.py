@@ -147,6 +147,94 @@ def test_nan_is_named(name):
     args[name] = args[name].clone(); args[name].view(-1)[-1] = float('nan')
     with pytest.raises(ValueError, match=f'{name} holds nan.*row {len(args[name]) - 1} of'): rasterization(**args, width=8, height=8, sh_degree=3)
 
+# ---- what the caller may do
+
+def small(**kw):
+    p, (V, K) = scene(5, ['plain']*6), cameras(24, 20)
+    return dict(zip(('means', 'quats', 'scales', 'opacities', 'colors', 'viewmats', 'Ks'), (*p[:4], p[4][:, 0].abs(), V, K)), width=24, height=20) | kw
+
+@pytest.mark.parametrize('change', [lambda x: x.mul_(3), lambda x: x.clamp_(max=.1), lambda x: x.data.zero_(), lambda x: x.detach().numpy().fill(7)], ids=['mul', 'clamp', 'data', 'numpy'])
+def test_a_render_may_be_changed_in_place(change):
+    "The gradient is that of torch's own blending, of which autograd keeps everything"
+    def grads(backend, dtype):
+        d = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in small().items()}
+        leaves = [d[k].requires_grad_() for k in ('means', 'opacities')]
+        image = rasterization(**d, backend=backend)[0]
+        loss = (image*torch.linspace(0, 1, image.numel(), dtype=dtype).view_as(image)).sum()
+        if backend == 'numba': change(image.detach())
+        return torch.autograd.grad(loss, leaves)
+    for a, b in zip(grads('numba', torch.float32), grads('torch', torch.float64)): assert (a - b).abs().max() < 1e-4*b.abs().max()
+
+def test_blending_over_a_background_in_place():
+    "The line of gsplat-style code: colors += background (1 - alphas)"
+    grads = []
+    for inside in (True, False):
+        d = small(); d['opacities'].requires_grad_(); d['means'].requires_grad_()
+        image, alpha, _ = rasterization(**d, backgrounds=torch.full((1, 3), .7) if inside else None)
+        if not inside: image += .7*(1 - alpha)
+        image.square().sum().backward(); grads.append((d['opacities'].grad, d['means'].grad))
+    for a, b in zip(*grads): assert (a - b).abs().max() < 1e-4*b.abs().max()
+
+def test_second_derivatives_are_refused():
+    d = small(); d['opacities'] = (z := torch.full((6,), .3, requires_grad=True)).sigmoid()
+    g, = torch.autograd.grad(rasterization(**d)[0].square().sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='torch'"): torch.autograd.grad(g.square().sum(), z)
+
+@pytest.mark.parametrize('mode', ['classic', 'antialiased'])
+def test_intrinsics_by_finite_differences(mode):
+    "fx, fy, cx, cy, with one Gaussian so far out that its slope is clamped"
+    d = small(rasterize_mode=mode, render_mode='RGB+D'); d['means'][0] = torch.tensor([2.6, 1.9, -.8]); d['scales'][0] = 1.2
+    d64 = {k: v.double() if torch.is_tensor(v) else v for k, v in d.items()}
+    weight = torch.randn(1, 20, 24, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = weight*~doubtful([d64[k] for k in ('means', 'quats', 'scales', 'opacities')], d64['viewmats'], d64['Ks'], 24, 20, mode == 'antialiased')[..., None]
+    K = d['Ks'].requires_grad_(); (rasterization(**d)[0]*weight.float()).sum().backward()
+    loss = lambda K: (rasterization(**d64 | dict(Ks=K))[0]*weight).sum()
+    for i, j in ((0, 0), (0, 2), (1, 1), (1, 2)):
+        e = torch.zeros_like(d64['Ks']); e[0, i, j] = 1e-6
+        assert abs((loss(d64['Ks'] + e) - loss(d64['Ks'] - e))/2e-6 - K.grad[0, i, j]) < 1e-3*K.grad.abs().max(), (i, j)
+
+@pytest.mark.parametrize('backend, dtype', [('numba', torch.float32), ('torch', torch.float64)])
+def test_gradients_beside_the_camera(backend, dtype):
+    "A Gaussian in the plane of the camera, or in its eye, changes no gradient"
+    def grads(places):
+        d = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in small(backend=backend).items()}
+        for i, at in enumerate(places): d['means'][i] = torch.tensor(at, dtype=dtype); d['opacities'][i] = d['opacities'][i] if places[i][2] == -3 else 0
+        leaves = [d[k].requires_grad_() for k in ('means', 'quats', 'scales', 'colors', 'viewmats', 'Ks')]
+        return torch.autograd.grad(rasterization(**d, rasterize_mode='antialiased')[0].square().sum(), leaves)
+    beside, away = grads([(0., 0., -3.), (1., .5, -3.)]), grads([(0., 0., -9.), (1., .5, -9.)])
+    for a, b in zip(beside, away): assert torch.equal(a, b)
+
+def test_view_matrices_that_are_no_rotations():
+    "2R | 2t sees the same colours from the same place, as gsplat's torch.inverse says; one without an inverse is refused"
+    p, (V, K) = scene(5, ['plain']*6), cameras(24, 20)
+    half = V.clone(); half[:, :3] *= 2
+    for dtype in (torch.float32, torch.float64):
+        draw = lambda V: rasterization(*(t.to(dtype) for t in (*p, V, K)), 24, 20, sh_degree=3)[0]
+        assert (draw(V) - draw(half)).abs().max() < 1e-5
+        with pytest.raises(ValueError, match='viewmats, row .0.*no inverse'): draw(V*0)
+
+@pytest.mark.parametrize('wrong, says', [(dict(viewmats=torch.eye(4)), r'viewmats has shape \[4, 4\].*\[1, ...\]'), (dict(Ks=torch.eye(3)), 'Ks has shape'), (dict(quats=None), 'quats is None'),
+    (dict(scales=None), 'scales is None'), (dict(colors=np.zeros((6, 3))), 'colors is of type ndarray'), (dict(means=None), 'means is None'), (dict(opacities=torch.ones(())), 'opacities has shape'),
+    (dict(means=torch.zeros(6, 3).bfloat16()), 'means is bfloat16'), (dict(viewmats=torch.zeros(0, 4, 4), Ks=torch.zeros(0, 3, 3)), 'no camera'), (dict(width=40.), 'whole numbers'),
+    (dict(eps2d=float('nan')), 'eps2d=nan'), (dict(eps2d=-1.), 'eps2d=-1'), (dict(radius_clip=float('nan')), 'radius_clip=nan'), (dict(far_plane=float('nan')), 'far_plane=nan'),
+    (dict(Ks=torch.tensor([[[0., 0, 12], [0, 24, 10], [0, 0, 1]]])), r'Ks, row \[0\]: a focal length'), (dict(Ks=torch.tensor([[[24., 0, 12], [0, -24, 10], [0, 0, 1]]])), 'focal length')], ids=str)
+def test_bad_input_is_a_valueerror(wrong, says):
+    with pytest.raises(ValueError, match=says): rasterization(**small(**wrong))
+
+def test_a_forked_process_is_told():
+    "GNU OpenMP would end it without a word"
+    if sys.platform != 'linux': pytest.skip('fork')
+    code = """import lucidteach, os; from lucidteach import Camera, Gaussians; import numba
+g, c = Gaussians.ball(9), Camera.orbit(0, 0, 2, size=8, fov_deg=40); g.render(c)
+if numba.threading_layer() != 'omp': print('spawn'); raise SystemExit
+if (pid := os.fork()) == 0:
+    try: g.render(c)
+    except RuntimeError as e: print(e, flush=True)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])"""
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True).stdout
+    assert 'spawn' in out and out.split()[-1] in ('0', 'spawn'), out
+
 # ---- files
 
 def ply(degree=3, n=6, **kw): return to_ply(Gaussians.primitive('torus', n, sh_degree=degree), **kw)
