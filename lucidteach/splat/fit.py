@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from ..show.live import Live
-from .camera import Camera
+from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density
 
@@ -60,7 +60,7 @@ class Posed:
         if not (self.images.min() >= 0 and self.images.max() <= 1): raise ValueError(f"images hold values {self.images.min():.3g} to {self.images.max():.3g}: want [0, 1]; divide bytes by 255")
     def __len__(self): return len(self.camera)
     def __getitem__(self, i):
-        i = slice(i, i + 1 or None) if isinstance(i, int) else i
+        i = _rows(i, len(self))
         return Posed(self.images[i], self.camera[i], None if self.names is None else list(np.array(self.names)[i]), self.points, self.colors)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-012
