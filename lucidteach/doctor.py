@@ -44,13 +44,15 @@ def gsplat(kind):
     if not shutil.which("nvcc"): yield "note", "gsplat", "CUDA device found but no nvcc to build its kernels: install the CUDA toolkit of torch's version"; return
     yield "ok", "gsplat", f"{version('gsplat')}, CUDA device and nvcc found: kernels are built at the first call"
 
+def _plus_one(x): return x + 1
+
 def numba():
-    "A kernel is compiled and called, because that is what the world's renderer needs"
+    "A kernel is compiled, kept and called, because that is what the renderers need"
     if not version("numba"): return
     import numba as nb
     start = time.perf_counter()
-    try: right = nb.njit(lambda x: x + 1)(1) == 2
-    except Exception as e: yield "fail", "numba", f"cannot compile: {type(e).__name__}: {e}"; return
+    try: right = nb.njit(cache=True)(_plus_one)(1) == 2
+    except Exception as e: yield "fail", "numba", f"cannot compile: {type(e).__name__}: {e}" + "; set NUMBA_CACHE_DIR to a folder that can be written"*("cache" in str(e)); return
     yield "ok" if right else "fail", "numba", f"compiles ({time.perf_counter() - start:.1f} s), {nb.get_num_threads()} threads"
 
 def weights():
@@ -72,7 +74,9 @@ def readable(file):
 
 def disk():
     "Free space here, and where downloaded models would lie"
-    cache = Path(os.environ.get("HF_HOME", Path.home()/".cache"/"huggingface"))
+    try: from huggingface_hub.constants import HF_HUB_CACHE as cache      # its own answer to HF_HOME, HF_HUB_CACHE and the rest
+    except ImportError: cache = "~/.cache/huggingface/hub"
+    cache = Path(cache).expanduser()
     free = shutil.disk_usage(".").free/1e9
     yield "ok" if free > 1 else "note", "disk", f"{free:.0f} GB free here"
     yield "ok", "model cache", f"{cache}: {size(cache)/1e9:.1f} GB" if cache.is_dir() else f"{cache}: empty; the toy prior needs no download"

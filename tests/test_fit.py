@@ -146,7 +146,49 @@ def test_cap_holds(views):
     for s in fit(views, Gaussians.ball(100, radius=.8), Recipe(steps=60), MCMC(cap_max=150, refine_start_iter=2, refine_every=3)): assert len(s.params['means']) <= 150
     assert len(s.params['means']) == 150
 
+def test_cap_of_a_larger_start(views):
+    "Nothing is taken away from a start that has more"
+    for s in fit(views, Gaussians.ball(200, radius=.8), Recipe(steps=20), Density(refine_start_iter=2, refine_every=3, grow_grad2d=1e-7, prune_opa=1e-9, cap=60)): pass
+    assert len(s) == 200
+
+def test_resets_need_an_opacity(views):
+    with pytest.raises(ValueError, match='prune_opa = 0.*reset=False'): Density(prune_opa=0)
+    for s in fit(views, Gaussians.ball(50, radius=.8), Recipe(steps=8), Density(prune_opa=0., reset=False, grow_grad2d=1., prune_scale3d=9., refine_start_iter=2, refine_every=2, reset_every=4)): pass
+    assert len(s) == 50
+
+def test_mcmc_shakes_to_the_end(views, monkeypatch):
+    "After refine_stop_iter nothing is moved or added, but the noise goes on, as in gsplat's MCMCStrategy"
+    from lucidteach.splat import strategy
+    shaken, real = [], strategy.add_noise
+    monkeypatch.setattr(strategy, 'add_noise', lambda *a: (shaken.append(1), real(*a)))
+    for s in fit(views, Gaussians.ball(50, radius=.8), Recipe(steps=12), MCMC(cap_max=500, refine_start_iter=1, refine_every=2, refine_stop_iter=5)): n = len(s) if s.step == 5 else n if s.step > 5 else 0
+    assert len(shaken) == 12 and len(s) == n > 50
+
+def test_gsplat_strategy_unpacked(views):
+    "gsplat's DefaultStrategy decides the same from packed and unpacked renders"
+    strategy = pytest.importorskip('gsplat.strategy'); ends = []
+    for packed in (True, False):
+        for s in fit(views, Gaussians.ball(60, radius=.8), Recipe(steps=9), strategy.DefaultStrategy(refine_start_iter=2, refine_every=50, verbose=False), packed=packed): pass
+        ends.append(s.counts['grad2d'])
+    assert ends[0].max() > 0 and (ends[0] - ends[1]).abs().max() < 1e-4*ends[0].max()
+
+def test_cameras_in_one_place(views):
+    "Turning on the spot: the positions learn at the scale of the Gaussians, and without them that is said"
+    cam = Camera.look_at([0., 0, 1], [[1., 0, 1], [0, 1, 1], [-1, 1, 1.2]], size=16, fov_deg=60)
+    here = Posed(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), cam)
+    start = Gaussians.from_points(torch.tensor([0., 0, 1]) + 2*torch.nn.functional.normalize(torch.randn(80, 3, generator=torch.Generator().manual_seed(0)), dim=1), scale=.2)
+    for s in fit(here, start, Recipe(steps=3), None): pass
+    assert abs(s.extent - 2) < 1e-4 and (s.params['means'] - start.means).abs().max() > 1e-4
+    with pytest.raises(ValueError, match='all stand at.*pass `start`'): fit(here)
+
 # loss and schedule
+
+def test_ssim_after_inference_mode():
+    x = torch.rand(1, 3, 37, 41, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(): a = ssim(x, x*.5)
+    b = ssim(y := (x*.5).requires_grad_(), x); b.backward()
+    assert abs(a - b) < 1e-6 and y.grad.isfinite().all()
+
 
 def test_ssim_by_loops():
     "Window by window, in numpy"
@@ -229,6 +271,14 @@ def test_colmap_broken(tmp_path, views):
     with pytest.raises(ValueError, match='image_undistorter'): load_colmap(tmp_path)
     with pytest.raises(ValueError, match='no COLMAP model'): load_colmap(tmp_path/'images')
 
+def test_colmap_text_broken(tmp_path, views):
+    m = colmap_bin(tmp_path, views); load_colmap(tmp_path)
+    for f in m.iterdir(): f.unlink()
+    (m/'images.txt').write_text('1 1 0 0 0 0 0 0 1 000.png\n\n')
+    for camera, points, says in (('1 PINHOLE 0 0 40 40 16 16', '', '0 x 0 pixels'), ('1 PINHOLE 32 32 -40 40 16 16', '', 'must be positive'), ('1 PINHOLE 32 32 40 40 16 16', '1 .1 .2 .3 9 9', 'points3D.txt.*too short')):
+        (m/'cameras.txt').write_text(camera + '\n'); (m/'points3D.txt').write_text('7 .1 .2 .3 9 9 9 .5\n' + points + '\n')
+        with pytest.raises(ValueError, match=says): load_colmap(tmp_path)
+
 def test_colmap_smaller_pictures(tmp_path, views):
     "Pictures at half size beside intrinsics of the full size, as in images_2"
     colmap_bin(tmp_path, views)
@@ -258,11 +308,30 @@ def test_transforms_transparency_and_own_intrinsics(tmp_path, views):
 EYE = np.eye(4).tolist()
 @pytest.mark.parametrize('change, says', [(dict(frames=[]), 'no frames'), (dict(k1=.1), 'distortion'), (dict(camera_angle_x='wide'), 'camera_angle_x'),
     (dict(frames=[dict(file_path='train/r_0')]), 'transform_matrix'), (dict(frames=[dict(file_path='../../x', transform_matrix=EYE)]), 'outside'),
-    (dict(frames=[dict(file_path='train/none', transform_matrix=EYE)]), 'no picture'), (dict(frames=[dict(file_path='train/r_0', transform_matrix=[[1, 2]])]), r'\[4, 4\]')])
+    (dict(frames=[dict(file_path='train/none', transform_matrix=EYE)]), 'no picture'), (dict(frames=[dict(file_path='train/r_0', transform_matrix=[[1, 2]])]), r'\[4, 4\]'),
+    (dict(camera_model='OPENCV_FISHEYE'), 'no pinhole'), (dict(is_fisheye=True), 'no pinhole'), (dict(fl_x=-5.), 'positive pixels'), (dict(camera_angle_x=80.), 'radians'), (dict(camera_angle_x=0), 'radians'),
+    (dict(fl_x=30., w=0), 'positive pixels'), (dict(frames=[dict(file_path='train/r_0', transform_matrix=np.zeros((4, 4)).tolist())]), 'singular')])
 def test_transforms_broken(tmp_path, views, change, says):
     d = blender(tmp_path, views) | change
     (tmp_path/'transforms_train.json').write_text(json.dumps(d))
     with pytest.raises(ValueError, match=says): load_transforms(tmp_path)
+
+def test_transforms_two_angles_and_deep_pictures(tmp_path, views):
+    "camera_angle_y is the vertical field of view; 16-bit grey is divided by 65535"
+    blender(tmp_path, views, camera_angle_y=.6)
+    for i in range(6): Image.fromarray(np.full((32, 32), 30000, np.uint16)).save(tmp_path/'train'/f'r_{i}.png')
+    back = load_transforms(tmp_path)
+    assert abs(math.tan(.3)*float(back.camera.Ks[0, 1, 1]) - 16) < 1e-4 and back.camera.Ks[0, 0, 0] == views.camera.Ks[0, 0, 0]
+    assert (back.images - 30000/65535).abs().max() < 1/255
+
+def test_splits_of_one_transforms_json(tmp_path, views):
+    d = blender(tmp_path, views); (tmp_path/'transforms_train.json').rename(tmp_path/'transforms.json')
+    assert len(load_transforms(tmp_path)) == 6
+    for split in ('test', 'nonsense'):
+        with pytest.raises(ValueError, match=f"tells no {split}_filenames.*split='train'"): load_transforms(tmp_path, split)
+    (tmp_path/'transforms.json').write_text(json.dumps(d | dict(test_filenames=['./train/r_2', './train/r_4'], val_filenames=[])))
+    assert load_transforms(tmp_path, 'test').names == ['./train/r_2', './train/r_4']
+    with pytest.raises(ValueError, match="no frames of the split 'val'"): load_transforms(tmp_path, 'val')
 
 def test_transforms_mixed_sizes_and_no_json(tmp_path, views):
     blender(tmp_path, views); Image.new('RGB', (30, 32)).save(tmp_path/'train'/'r_1.png')

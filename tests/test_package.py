@@ -58,6 +58,20 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
 
+@pytest.mark.parametrize('env', [dict(HF_HOME='~/hf'), dict(HF_HUB_CACHE='/tmp/elsewhere'), dict(XDG_CACHE_HOME='/tmp/xdg')], ids=lambda e: next(iter(e)))
+def test_doctor_names_the_model_cache(env, tmp_path):
+    "Where huggingface_hub itself looks"
+    env = {k: v for k, v in os.environ.items() if k not in ('HF_HOME', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'XDG_CACHE_HOME')} | dict(HOME=str(tmp_path)) | env
+    cache = run(sys.executable, '-c', 'from huggingface_hub import scan_cache_dir, constants\nprint(constants.HF_HUB_CACHE)', env=env).stdout.strip()
+    found = run(sys.executable, '-c', 'from lucidteach.doctor import disk\nfor f in disk(): print(*f)', env=env).stdout
+    assert cache and '~' not in cache and f'model cache {cache}: ' in found, (cache, found)
+
+def test_doctor_misses_the_kernels_cache():
+    "Where numba finds no folder for compiled kernels, every command would end; the doctor says so and what helps"
+    code = 'import numba.core.caching as c; c.CacheImpl._locator_classes = []\nfrom lucidteach import doctor\nfor f in doctor.numba(): print(*f)'
+    out = run(sys.executable, '-c', code).stdout
+    assert out.startswith('fail numba cannot compile') and 'NUMBA_CACHE_DIR' in out, out
+
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     to = tmp_path_factory.mktemp('wheel')

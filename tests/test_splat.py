@@ -1,10 +1,11 @@
 "Splatting: the fast kernels against the float64 reference on scenes nobody would draw by hand, and files nobody should trust"
 import lucidteach     # before torch
-import math, os, struct, subprocess, sys
+import io, json, math, os, random, struct, subprocess, sys, zipfile
 import numpy as np, pytest, torch
+from PIL import Image
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from lucidteach.splat.camera import Camera, LucidCameras
-from lucidteach.splat.gaussians import Gaussians, covariance, from_ply, to_ply
+from lucidteach.splat.gaussians import Gaussians, covariance, from_ply, knn_dist2, rotation_matrix, to_ply
 from lucidteach.splat.rasterize import ALPHA_MAX, ALPHA_MIN, T_MIN, conic, project, rasterization, render
 
 torch.set_num_threads(1)
@@ -147,6 +148,94 @@ def test_nan_is_named(name):
     args[name] = args[name].clone(); args[name].view(-1)[-1] = float('nan')
     with pytest.raises(ValueError, match=f'{name} holds nan.*row {len(args[name]) - 1} of'): rasterization(**args, width=8, height=8, sh_degree=3)
 
+# ---- what the caller may do
+
+def small(**kw):
+    p, (V, K) = scene(5, ['plain']*6), cameras(24, 20)
+    return dict(zip(('means', 'quats', 'scales', 'opacities', 'colors', 'viewmats', 'Ks'), (*p[:4], p[4][:, 0].abs(), V, K)), width=24, height=20) | kw
+
+@pytest.mark.parametrize('change', [lambda x: x.mul_(3), lambda x: x.clamp_(max=.1), lambda x: x.data.zero_(), lambda x: x.detach().numpy().fill(7)], ids=['mul', 'clamp', 'data', 'numpy'])
+def test_a_render_may_be_changed_in_place(change):
+    "The gradient is that of torch's own blending, of which autograd keeps everything"
+    def grads(backend, dtype):
+        d = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in small().items()}
+        leaves = [d[k].requires_grad_() for k in ('means', 'opacities')]
+        image = rasterization(**d, backend=backend)[0]
+        loss = (image*torch.linspace(0, 1, image.numel(), dtype=dtype).view_as(image)).sum()
+        if backend == 'numba': change(image.detach())
+        return torch.autograd.grad(loss, leaves)
+    for a, b in zip(grads('numba', torch.float32), grads('torch', torch.float64)): assert (a - b).abs().max() < 1e-4*b.abs().max()
+
+def test_blending_over_a_background_in_place():
+    "The line of gsplat-style code: colors += background (1 - alphas)"
+    grads = []
+    for inside in (True, False):
+        d = small(); d['opacities'].requires_grad_(); d['means'].requires_grad_()
+        image, alpha, _ = rasterization(**d, backgrounds=torch.full((1, 3), .7) if inside else None)
+        if not inside: image += .7*(1 - alpha)
+        image.square().sum().backward(); grads.append((d['opacities'].grad, d['means'].grad))
+    for a, b in zip(*grads): assert (a - b).abs().max() < 1e-4*b.abs().max()
+
+def test_second_derivatives_are_refused():
+    d = small(); d['opacities'] = (z := torch.full((6,), .3, requires_grad=True)).sigmoid()
+    g, = torch.autograd.grad(rasterization(**d)[0].square().sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='torch'"): torch.autograd.grad(g.square().sum(), z)
+
+@pytest.mark.parametrize('mode', ['classic', 'antialiased'])
+def test_intrinsics_by_finite_differences(mode):
+    "fx, fy, cx, cy, with one Gaussian so far out that its slope is clamped"
+    d = small(rasterize_mode=mode, render_mode='RGB+D'); d['means'][0] = torch.tensor([2.6, 1.9, -.8]); d['scales'][0] = 1.2
+    d64 = {k: v.double() if torch.is_tensor(v) else v for k, v in d.items()}
+    weight = torch.randn(1, 20, 24, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = weight*~doubtful([d64[k] for k in ('means', 'quats', 'scales', 'opacities')], d64['viewmats'], d64['Ks'], 24, 20, mode == 'antialiased')[..., None]
+    K = d['Ks'].requires_grad_(); (rasterization(**d)[0]*weight.float()).sum().backward()
+    loss = lambda K: (rasterization(**d64 | dict(Ks=K))[0]*weight).sum()
+    for i, j in ((0, 0), (0, 2), (1, 1), (1, 2)):
+        e = torch.zeros_like(d64['Ks']); e[0, i, j] = 1e-6
+        assert abs((loss(d64['Ks'] + e) - loss(d64['Ks'] - e))/2e-6 - K.grad[0, i, j]) < 1e-3*K.grad.abs().max(), (i, j)
+
+@pytest.mark.parametrize('backend, dtype', [('numba', torch.float32), ('torch', torch.float64)])
+def test_gradients_beside_the_camera(backend, dtype):
+    "A Gaussian in the plane of the camera, or in its eye, changes no gradient"
+    def grads(places):
+        d = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in small(backend=backend).items()}
+        for i, at in enumerate(places): d['means'][i] = torch.tensor(at, dtype=dtype); d['opacities'][i] = d['opacities'][i] if places[i][2] == -3 else 0
+        leaves = [d[k].requires_grad_() for k in ('means', 'quats', 'scales', 'colors', 'viewmats', 'Ks')]
+        return torch.autograd.grad(rasterization(**d, rasterize_mode='antialiased')[0].square().sum(), leaves)
+    beside, away = grads([(0., 0., -3.), (1., .5, -3.)]), grads([(0., 0., -9.), (1., .5, -9.)])
+    for a, b in zip(beside, away): assert torch.equal(a, b)
+
+def test_view_matrices_that_are_no_rotations():
+    "2R | 2t sees the same colours from the same place, as gsplat's torch.inverse says; one without an inverse is refused"
+    p, (V, K) = scene(5, ['plain']*6), cameras(24, 20)
+    half = V.clone(); half[:, :3] *= 2
+    for dtype in (torch.float32, torch.float64):
+        draw = lambda V: rasterization(*(t.to(dtype) for t in (*p, V, K)), 24, 20, sh_degree=3)[0]
+        assert (draw(V) - draw(half)).abs().max() < 1e-5
+        with pytest.raises(ValueError, match='viewmats, row .0.*no inverse'): draw(V*0)
+
+@pytest.mark.parametrize('wrong, says', [(dict(viewmats=torch.eye(4)), r'viewmats has shape \[4, 4\].*\[1, ...\]'), (dict(Ks=torch.eye(3)), 'Ks has shape'), (dict(quats=None), 'quats is None'),
+    (dict(scales=None), 'scales is None'), (dict(colors=np.zeros((6, 3))), 'colors is of type ndarray'), (dict(means=None), 'means is None'), (dict(opacities=torch.ones(())), 'opacities has shape'),
+    (dict(means=torch.zeros(6, 3).bfloat16()), 'means is bfloat16'), (dict(viewmats=torch.zeros(0, 4, 4), Ks=torch.zeros(0, 3, 3)), 'no camera'), (dict(width=40.), 'whole numbers'),
+    (dict(eps2d=float('nan')), 'eps2d=nan'), (dict(eps2d=-1.), 'eps2d=-1'), (dict(radius_clip=float('nan')), 'radius_clip=nan'), (dict(far_plane=float('nan')), 'far_plane=nan'),
+    (dict(Ks=torch.tensor([[[0., 0, 12], [0, 24, 10], [0, 0, 1]]])), r'Ks, row \[0\]: a focal length'), (dict(Ks=torch.tensor([[[24., 0, 12], [0, -24, 10], [0, 0, 1]]])), 'focal length')], ids=str)
+def test_bad_input_is_a_valueerror(wrong, says):
+    with pytest.raises(ValueError, match=says): rasterization(**small(**wrong))
+
+def test_a_forked_process_is_told():
+    "GNU OpenMP would end it without a word"
+    if sys.platform != 'linux': pytest.skip('fork')
+    code = """import lucidteach, os; from lucidteach import Camera, Gaussians; import numba
+g, c = Gaussians.ball(9), Camera.orbit(0, 0, 2, size=8, fov_deg=40); g.render(c)
+if numba.threading_layer() != 'omp': print('spawn'); raise SystemExit
+if (pid := os.fork()) == 0:
+    try: g.render(c)
+    except RuntimeError as e: print(e, flush=True)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])"""
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True).stdout
+    assert 'spawn' in out and out.split()[-1] in ('0', 'spawn'), out
+
 # ---- files
 
 def ply(degree=3, n=6, **kw): return to_ply(Gaussians.primitive('torus', n, sh_degree=degree), **kw)
@@ -203,6 +292,77 @@ def test_cut_foreign_files(tmp_path, name):
         (tmp_path/name).write_bytes(data[:n])
         with pytest.raises(ValueError, match=name): Gaussians.load(tmp_path/name)
 
+@pytest.mark.parametrize('kind', ['splat', 'ksplat', 'spz', 'sog', 'compressed.ply'])
+def test_rotations_of_any_length_in_every_format(tmp_path, kind):
+    "Quaternions of length 1.3 and .2 come back as the rotations they are"
+    pytest.importorskip('gaussforge')
+    g = Gaussians.primitive('torus', 60, scale=.1, seed=1); q = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    g.quats = q*(torch.arange(60) % 2*1.1 + .2)[:, None]/q.norm(dim=1, keepdim=True); g.log_scales = torch.log(.1*torch.tensor([1., 2, 3])).repeat(60, 1)
+    b = Gaussians.load(g.save(tmp_path/f'a.{kind}')); i = torch.cdist(g.means, b.means).argmin(1)
+    turn = (rotation_matrix(g.quats).mT @ rotation_matrix(b.quats[i])).diagonal(dim1=1, dim2=2).sum(1)
+    assert torch.rad2deg(((turn - 1)/2).clamp(-1, 1).acos()).max() < 3
+
+def test_sog_rotations_by_its_own_format(tmp_path):
+    "Decoded from the picture by the format's description: the largest of four entries is left out"
+    pytest.importorskip('gaussforge')
+    g = Gaussians.from_points(torch.zeros(4, 3), scale=.1); g.quats = 3*torch.tensor([[.6, .5, -.4, .48], [.1, .9, .3, -.3], [.2, -.1, .8, .5], [.3, .1, .2, .92]])
+    z = zipfile.ZipFile(g.save(tmp_path/'a.sog')); quats = json.loads(z.read('meta.json'))['quats']['files'][0]
+    rows, found = np.asarray(Image.open(io.BytesIO(z.read(quats))).convert('RGBA')).reshape(-1, 4)[:4].astype(float), []
+    for *abc, kind in rows:
+        three = list((np.array(abc)/255 - .5)*math.sqrt(2)); three.insert(int(kind) - 252, math.sqrt(max(0, 1 - sum(v*v for v in three)))); found.append(three)
+    agree = (torch.nn.functional.normalize(g.quats, dim=1) @ torch.tensor(found).float().T).abs().amax(1)
+    assert (agree > .999).all(), agree
+
+@pytest.mark.parametrize('field, value, says', [('means', math.nan, "row 1, column 'x' holds nan"), ('logits', math.inf, "row 1, column 'opacity' holds inf"), ('log_scales', -math.inf, "row 1, column 'scale_0' holds -inf"), ('quats', 0., 'row 1 has a zero quaternion')])
+def test_save_refuses_what_load_refuses(tmp_path, field, value, says):
+    path = Gaussians.ball(3).save(tmp_path/'a.ply'); old, g = path.read_bytes(), Gaussians.ball(3)
+    getattr(g, field)[1] = value
+    with pytest.raises(ValueError, match=says): g.save(path)
+    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+
+def test_spz_has_an_edge(tmp_path):
+    pytest.importorskip('gaussforge')
+    g = Gaussians.from_points([[2047., -2047, 0], [0, 0, 0]], scale=.1)
+    assert (Gaussians.load(g.save(tmp_path/'a.spz')).means - g.means).abs().max() < 1e-3
+    g.means[1, 2] = -2100.
+    with pytest.raises(ValueError, match=r'Gaussian 1 lies at .*-2100.*save as .ply'): g.save(tmp_path/'b.spz')
+    assert not (tmp_path/'b.spz').exists()
+
+def test_the_umask_is_kept(tmp_path):
+    old = os.umask(0o077)
+    try: assert Gaussians.ball(3).save(tmp_path/'a.ply').stat().st_mode & 0o777 == 0o600
+    finally: os.umask(old)
+    assert os.umask(old) == old
+
+@pytest.mark.parametrize('kw', [dict(scale=0.), dict(scale=-1.), dict(scale=math.nan), dict(k=0)], ids=str)
+def test_points_want_a_size(kw):
+    with pytest.raises(ValueError, match='a positive size'): Gaussians.from_points(torch.rand(5, 3), **kw)
+
+LOAD = """import sys, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+from lucidteach.splat.gaussians import Gaussians
+for p in sys.argv[1:]:
+    try: Gaussians.load(p); print('@', p, 'scene', flush=True)
+    except ValueError: print('@', p, 'ValueError', flush=True)"""
+
+@pytest.mark.parametrize('kind', ['ksplat', 'sog', 'compressed.ply', 'spz', 'splat'])
+def test_corrupt_foreign_files_never_end_the_process(tmp_path, kind):
+    "The headers' numbers are the dangerous ones: each byte of theirs, a few anywhere, and the counts that were found to crash gaussforge"
+    pytest.importorskip('gaussforge')
+    g = Gaussians.primitive('torus', 500, sh_degree=3); g.sh.normal_(generator=torch.Generator().manual_seed(0))
+    data, r, files = g.save(tmp_path/f'a.{kind}').read_bytes(), random.Random(0), []
+    places = [*range(48), *(range(4096, 4144) if kind == 'ksplat' else ()), *(r.randrange(len(data)) for _ in range(100))]
+    broken = [data[:k] + bytes([data[k] ^ r.randrange(1, 256)]) + data[k + 1:] for k in places]
+    if kind == 'ksplat': broken += [data[:k] + struct.pack('<I', v) + data[k + 4:] for k in (4, 16, 20, 4096, 4100, 4104, 4108, 4128, 4132, 4136) for v in (501, 2**31 - 1, 2**32 - 1)]
+    if kind == 'sog':
+        z = zipfile.ZipFile(io.BytesIO(data)); parts = {k: z.read(k) for k in z.namelist()}; meta = json.loads(parts['meta.json'])
+        for change in (dict(count=10**7), dict(count=-1), dict(count='many'), dict(scales=meta['scales'] | dict(codebook=[0.])), dict(shN=meta['shN'] | dict(count=10**6)), dict(quats=dict(files=[])), dict(means=None)):
+            with zipfile.ZipFile(out := io.BytesIO(), 'w') as z:
+                for k, v in (parts | {'meta.json': json.dumps(meta | change)}).items(): z.writestr(k, v)
+            broken.append(out.getvalue())
+    for i, b in enumerate(broken): files.append(tmp_path/f'{i}.{kind}'); files[-1].write_bytes(b)
+    out = subprocess.run([sys.executable, '-c', LOAD, *files], capture_output=True, text=True)
+    assert out.returncode == 0 and out.stdout.count('@ ') == len(files), (out.returncode, out.stdout[-200:], out.stderr[-400:])
+
 # ---- cameras
 
 @settings(max_examples=50, **quiet)
@@ -217,6 +377,42 @@ def test_orbit_sees_its_target_in_the_middle(az, el, r, fov):
 def test_random_cameras_repeat():
     a, b = (LucidCameras(size=8).draw(600, generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(a.camera.viewmats, b.camera.viewmats) and torch.equal(a.camera.Ks, b.camera.Ks)
+
+def test_loops_over_cameras_and_scenes_end():
+    cam, g = Camera.orbit([0., 30, 60], 10, 2, size=8, fov_deg=40), Gaussians.ball(4)
+    assert [c.viewmats[0].tolist() for c in cam] == cam.viewmats.tolist() and [x.means[0].tolist() for x in g] == g.means.tolist()
+    for i in (1, np.int64(1), torch.tensor(1), -2): assert torch.equal(cam[i].viewmats, cam.viewmats[1:2])
+    for i in (3, -4):
+        with pytest.raises(IndexError, match='there are 3'): cam[i]
+    views = LucidCameras(size=8).draw(0, n=3)
+    assert [float(v.azimuth[0]) for v in views] == views.azimuth.tolist()
+
+@pytest.mark.parametrize('M', [torch.zeros(4, 4), torch.diag(torch.tensor([-1., 1, 1, 1])), torch.diag(torch.tensor([1., 2, 1, 1]))], ids=['zero', 'mirrored', 'stretched'])
+def test_a_camera_is_a_rotation(M):
+    with pytest.raises(ValueError, match='singular, skewed or mirrored'): Camera.from_opengl(M, fov_deg=40)
+    with pytest.raises(ValueError, match='want a rotation'): Camera(M[None], torch.eye(3)[None], 8, 8)
+
+def test_a_scaled_pose_gives_the_same_picture():
+    "Pixels of points by the inverse of the scaled matrix itself"
+    c, g = Camera.orbit(30, 20, 3, size=24, fov_deg=40), Gaussians.ball(20)
+    M = c.opengl()[0].double(); M[:3, :3] *= 2.5
+    s = Camera.from_opengl(M, size=24, fov_deg=40)
+    assert (s.centers - c.centers).abs().max() < 1e-5 and (g.render(s).rgb - g.render(c).rgb).abs().max() < 1e-4
+    x = torch.cat([g.means, torch.ones(20, 1)], 1).double() @ torch.linalg.inv(M @ torch.diag(torch.tensor([1., -1, -1, 1])).double()).T
+    y = torch.cat([g.means, torch.ones(20, 1)], 1) @ s.viewmats[0].T
+    assert (x[:, :2]/x[:, 2:3] - y[:, :2]/y[:, 2:3]).abs().max() < 1e-5
+
+def test_neighbours_on_a_wall():
+    "By all distances; and a wall x = const takes no longer than the same points on z = const"
+    import time
+    p = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)); p[:, 0] = 3
+    d = torch.cdist(p.double(), p.double()).square(); slow = d.sort(1).values[:, 1:4].mean(1)
+    assert (knn_dist2(p) - slow).abs().max() < 1e-9
+    def seconds(axis): q = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(1)); q[:, axis] = 3; q[0, axis] = 1e6; t = time.process_time(); knn_dist2(q); return time.process_time() - t
+    assert seconds(0) < 5*seconds(2) + .1
+
+@pytest.mark.parametrize('n', [2, 3, 5, 100])
+def test_a_torus_has_as_many_as_asked(n): assert all(len(Gaussians.primitive('torus', n, seed=s)) == n for s in range(30))
 
 @pytest.mark.parametrize("first, spins", [("torch", True), ("lucidteach", False)])
 def test_threads_are_left_as_they_were(first, spins):

@@ -57,6 +57,14 @@ def as_tensor(image): return torch.tensor(np.asarray(image.convert("RGB"))).perm
 def psnr(a, b): return -10*(a - b).square().mean().clamp_min(1e-12).log10().item()
 def shots(tmp_path): return Path(os.environ.get("BROWSER_SHOTS", tmp_path))
 
+@pytest.mark.parametrize("k", [1e-6, 1e-3, 1e5])
+def test_a_small_or_large_scene_is_the_same_picture(opened, k):
+    "In the poster and in the browser, though the eye is nearer than the near plane"
+    g = scene(1); h = Gaussians(g.means*k, g.log_scales + math.log(k), g.quats, g.logits, g.sh)
+    a, b = (as_tensor(poster(x, aim(x), SIZE)) for x in (g, h))
+    assert a.std() > .1 and psnr(a, b) > 50
+    assert psnr(drawn(opened(viewer_html(h, view=aim(h)))), a) > 40
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_draws_what_the_rasterizer_draws(opened, degree):
     g = scene(degree)

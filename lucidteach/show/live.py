@@ -46,11 +46,11 @@ def clock_text(seconds):
     return f"{h}:{m:02d}:{s:02d}" if h else f"{m}:{s:02d}"
 
 # %% ../../nbs/6_show/61_live.ipynb #61-020
-def eta(step, total, elapsed, first=0.):
-    "Seconds left, from `elapsed` seconds for `step` steps of which the first took `first`; None before there is anything to go by."
-    if step < 1 or (step == 1 and total > 1 and not elapsed): return None
-    if step == 1: return elapsed * (total - 1)
-    return (elapsed - first) / (step - 1) * (total - step)
+def eta(step, total, elapsed, first=0., begun=1):
+    "Seconds left at `step` after `elapsed` seconds, when the first report came after `first`, of step `begun`; None before there is anything to go by."
+    if step < 1 or (step == begun < total and not (step == 1 and elapsed)): return None
+    if step == begun: return elapsed * (total - step)
+    return (elapsed - first) / (step - begun) * (total - step)
 
 # %% ../../nbs/6_show/61_live.ipynb #61-025
 MODES = ("notebook", "terminal", "lines", "quiet")
@@ -68,7 +68,7 @@ def number_text(v):
 
 def state_text(live):
     "Everything but the pictures, in one line."
-    left = eta(live.step, live.total, live.elapsed, live.first)
+    left = eta(live.step, live.total, live.elapsed, live.first, live.begun)
     parts = [f"{live.step}/{live.total}", clock_text(live.elapsed)]
     if live.status == "running": parts += [f"{clock_text(left)} left"] if left is not None else []
     else: parts += [live.status]
@@ -122,7 +122,7 @@ class Live:
         if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
         self.total, self.title, self.every, self.height, self.file, self.clock = int(total), title, every, height, file, clock
         self.mode = where(file) if mode == "auto" else mode
-        self.step, self.first, self.numbers, self.images, self.note, self.status = 0, 0., {}, {}, "", "running"
+        self.step, self.begun, self.first, self.numbers, self.images, self.note, self.status = 0, 0, 0., {}, {}, "", "running"
         self.start = self.shown = clock(); self.elapsed, self.handle, self.printed, self.said = 0., None, -1, ""
 
     def __enter__(self): self.show(); return self
@@ -141,7 +141,7 @@ def _update(self, step, images=None, **numbers):
     that returns one and is called only when the screen is refreshed."""
     if images is not None: self.images = images
     now = self.clock(); self.elapsed = now - self.start
-    if self.step == 0: self.first = self.elapsed / max(step, 1)
+    if self.step == 0: self.begun, self.first = step, self.elapsed           # a run that was taken up begins late
     self.step = step; self.numbers.update(numbers)
     if now - self.shown >= self.every: self.shown = now; self.show()
 

@@ -8,7 +8,7 @@ __all__ = ['RULE', 'KEYS', 'STYLE', 'START', 'View', 'aim', 'poster', 'pack', 't
 
 # %% ../../nbs/6_show/62_viewer.ipynb #s62-003
 import base64, html, json, math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -43,11 +43,18 @@ def aim(g: Gaussians, azimuth: float = 30., elevation: float = 20., fov: float =
     low, high = np.quantile(p.numpy(), [.02, .98], axis=0)
     target = (low + high)/2
     size = np.quantile(np.linalg.norm(p.numpy() - target, axis=1), .98) + 2*float(g.scales.max(1).values.median())
-    return View(azimuth, elevation, float(max(size, 1e-3))/math.sin(math.atan(fill*math.tan(math.radians(fov)/2))), tuple(target.tolist()), fov)
+    return View(azimuth, elevation, float(max(size, 1e-12))/math.sin(math.atan(fill*math.tan(math.radians(fov)/2))), tuple(target.tolist()), fov)
 
 # %% ../../nbs/6_show/62_viewer.ipynb #s62-014
+def _handy(g, view):
+    "A scene seen from very near or far, and its view, at another scale: the same picture, which no near plane cuts and no half precision spoils"
+    if 1 <= view.radius <= 1000: return g, view
+    k = 3/view.radius
+    return replace(g, means=g.means*k, log_scales=g.log_scales + math.log(k)), replace(view, radius=3., target=tuple(k*v for v in view.target))
+
 def poster(g: Gaussians, view: View, size: int = 400, background=(1., 1., 1.)) -> Image.Image:
     "The scene as our rasterizer draws it, size x size pixels."
+    g, view = _handy(g, view)
     with torch.no_grad(): rgb = g.render(view.camera(size), background=background, depth=False).rgb[0]
     return Image.fromarray((rgb.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).cpu().numpy())
 
@@ -109,7 +116,7 @@ def viewer_html(
     size: int = 400,             # of that poster, pixels
 ) -> str:
     "A whole page that shows the scene, loads nothing and needs nobody. ValueError for an empty scene or numbers that are not finite."
-    view, esc = view or aim(gaussians), lambda s: html.escape(str(s))
+    (gaussians, view), esc = _handy(gaussians, view or aim(gaussians)), lambda s: html.escape(str(s))
     scene = dict(count=len(gaussians), degree=gaussians.sh_degree, view=asdict(view), background=[float(v) for v in background], data=base64.b64encode(pack(gaussians)).decode())
     still = f'<img alt="{esc(title)}" src="{png_url(poster(gaussians, view, size, background))}">' if picture else ''
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{RULE}">'

@@ -66,6 +66,16 @@ def orbit_centers(azimuth, elevation, radius) -> Tensor:
     return r[..., None]*torch.stack([el.cos()*az.sin(), el.cos()*az.cos(), el.sin()], -1)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-019
+def _rows(i, n):
+    "A whole number as a slice of one row, with IndexError beyond the last so that a loop ends; anything else as it is"
+    if getattr(i, 'ndim', 0) or not hasattr(i, '__index__'): return i
+    if not -n <= (i := int(i)) < n: raise IndexError(f"index {i}: there are {n}")
+    return slice(i % n, i % n + 1)
+
+def _rotations(R):
+    "Whether matrices [..., 3, 3] are rotations, to a thousandth"
+    return (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)).lt(1e-3) & (torch.linalg.det(R) > 0)
+
 @dataclass(frozen=True)
 class Camera:
     "A batch of B pinhole cameras, OpenCV axes, z-forward. Build one with `Camera.look_at`, `.orbit`, `.from_opengl` or `.from_world`."
@@ -78,9 +88,10 @@ class Camera:
         if v.ndim != 3 or v.shape[1:] != (4, 4) or k.shape != (len(v), 3, 3): raise ValueError(f"viewmats {list(v.shape)} and Ks {list(k.shape)}: want [B,4,4] and [B,3,3]")
         if min(self.width, self.height) < 1: raise ValueError(f"image of {self.width} x {self.height} pixels: both must be at least 1")
         if not (v.isfinite().all() and k.isfinite().all()): raise ValueError("a camera holds NaN or infinity")
+        if (bad := ~_rotations(v[:, :3, :3].detach())).any(): raise ValueError(f"camera {int(bad.nonzero()[0])} of {len(v)} is scaled, skewed or mirrored: viewmats want a rotation [R | t]; `from_opengl` takes a scale out")
 
     def __len__(self): return len(self.viewmats)
-    def __getitem__(self, i): i = slice(i, i + 1 or None) if isinstance(i, int) else i; return replace(self, viewmats=self.viewmats[i], Ks=self.Ks[i])
+    def __getitem__(self, i): i = _rows(i, len(self)); return replace(self, viewmats=self.viewmats[i], Ks=self.Ks[i])
     @property
     def fov_deg(self) -> Tensor: return torch.rad2deg(2*torch.atan(self.height/(2*self.Ks[:, 1, 1])))    # vertical [B]
     def __repr__(self): return f"Camera({len(self)} of {self.width}x{self.height}, fov {', '.join(f'{a:.1f}' for a in self.fov_deg[:4].tolist())}{'...' if len(self) > 4 else ''} deg)"
@@ -124,10 +135,17 @@ def _opengl(self) -> Tensor:
     return _viewmat_inverse(self.viewmats) @ _flip
 
 def _from_opengl(cls, c2w, *, size=64, fov_deg=None, fov_rad=None) -> Camera:
-    "Cameras from camera-to-world matrices [4,4] or [B,4,4] in OpenGL axes, as in Blender and transforms.json."
-    V = _viewmat_inverse(torch.as_tensor(c2w, dtype=torch.float64).reshape(-1, 4, 4) @ _flip.double())
+    "Cameras from camera-to-world matrices [4,4] or [B,4,4] in OpenGL axes, as in Blender and transforms.json; a scale changes no picture and is taken out."
+    V = _opengl_viewmats(torch.as_tensor(c2w, dtype=torch.float64).reshape(-1, 4, 4))
     w, h = _size(size)
     return Camera(V.float(), intrinsics(w, h, fov_deg, fov_rad).expand(len(V), 3, 3).float(), w, h)
+
+def _opengl_viewmats(c2w):
+    "ValueError for what is no rotation times a scale"
+    R, c = c2w[:, :3, :3], c2w[:, :3, 3]
+    R = R/torch.linalg.det(R).clamp_min(1e-30).pow(1/3)[:, None, None]
+    if (bad := ~_rotations(R)).any(): raise ValueError(f"camera-to-world matrix {int(bad.nonzero()[0])} of {len(R)} is singular, skewed or mirrored: it must be a rotation and a place, with one scale at most")
+    return _viewmat((R @ _flip[:3, :3].double()).mT, c)
 
 def _viewmat_inverse(V):
     R = V[:, :3, :3].mT
@@ -217,7 +235,7 @@ class Views:
     elevation: Tensor    # [B], degrees
     radius: Tensor       # [B]
     def __len__(self): return len(self.camera)
-    def __getitem__(self, i): return Views(self.camera[i], self.azimuth[i], self.elevation[i], self.radius[i])
+    def __getitem__(self, i): i = _rows(i, len(self)); return Views(self.camera[i], self.azimuth[i], self.elevation[i], self.radius[i])
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-054
 def _draw(self, step: int = 0, n: int = None, generator=None) -> Views:

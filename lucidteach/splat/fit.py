@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from ..show.live import Live
-from .camera import Camera
+from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density
 
@@ -26,9 +26,10 @@ from .strategy import MCMC, Density
 @lru_cache(maxsize=16)
 def _band(n, device, dtype):
     "[n, n]: each row the window around one pixel"
-    d = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
-    w = torch.exp(-d*d/(2*1.5**2))*(d.abs() <= 5)
-    return (w/torch.exp(-torch.arange(-5., 6).double()**2/(2*1.5**2)).sum()).to(device, dtype)
+    with torch.inference_mode(False):                        # it is kept, and training may want it later
+        d = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
+        w = torch.exp(-d*d/(2*1.5**2))*(d.abs() <= 5)
+        return (w/torch.exp(-torch.arange(-5., 6).double()**2/(2*1.5**2)).sum()).to(device, dtype)
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     "Mean structural similarity of images [..., H, W] in [0, 1], one number; 1 where they are equal."
@@ -60,7 +61,7 @@ class Posed:
         if not (self.images.min() >= 0 and self.images.max() <= 1): raise ValueError(f"images hold values {self.images.min():.3g} to {self.images.max():.3g}: want [0, 1]; divide bytes by 255")
     def __len__(self): return len(self.camera)
     def __getitem__(self, i):
-        i = slice(i, i + 1 or None) if isinstance(i, int) else i
+        i = _rows(i, len(self))
         return Posed(self.images[i], self.camera[i], None if self.names is None else list(np.array(self.names)[i]), self.points, self.colors)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-012
@@ -201,9 +202,9 @@ def _drawn(s, recipe):
 
 def _edit(s, recipe, strategy, meta):
     "Let the strategy change the set"
-    if strategy is None or not s.step < strategy.refine_stop_iter: return None
+    if strategy is None: return None
     dice = dict(generator=_dice(recipe.seed, s.step, 2)) if isinstance(strategy, (Density, MCMC)) else {}
-    return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, packed=True, **dice)
+    return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, packed=meta['gaussian_ids'] is not None, **dice)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
 def _fingerprint(views, start, recipe, strategy, kw) -> str:
@@ -272,11 +273,20 @@ def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple
     if isinstance(strategy, str): raise ValueError(f"unknown strategy {strategy!r}: give Density, MCMC, gsplat's DefaultStrategy, None or 'auto'")
     if save_every < 1: raise ValueError(f"save_every = {save_every}: at least 1")
     if checkpoint is not None and not Path(checkpoint).parent.is_dir(): raise FileNotFoundError(f"there is no folder {Path(checkpoint).parent} for the checkpoint")
-    start = Gaussians.ball(2000, radius=views.extent/4, sh_degree=0) if start is None else start
     if isinstance(start, Gaussians) and not len(start): raise ValueError("no Gaussians to begin with")
+    extent = _reach(views, start)
+    start = Gaussians.ball(2000, radius=extent/4, sh_degree=0) if start is None else start
     run = _fingerprint(views, start, recipe, strategy, kw)
-    s = load_fit(checkpoint, recipe, run, module) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, views.extent, strategy)
+    s = load_fit(checkpoint, recipe, run, module) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, extent, strategy)
     return s, views, recipe, strategy, checkpoint, save_every, run, kw
+
+def _reach(views, start):
+    "The scene's scale: the cameras' extent, or where all stand in one place, how far from there the Gaussians lie"
+    c, near = views.camera.centers, isinstance(start, Gaussians)
+    if views.extent > 1e-6*(1 + float(c.norm(dim=1).max())) or isinstance(start, torch.nn.Module): return views.extent
+    reach = float((start.means.detach().cpu() - c.mean(0)).norm(dim=1).median()) if near else 0.
+    if not reach > 0: raise ValueError(f"the cameras all stand at {c[0].tolist()}, which tells no size of the scene: pass `start`, Gaussians that lie around them")
+    return reach
 
 def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
     while s.step < recipe.steps:
@@ -338,12 +348,16 @@ def _flat_view(image):
 def _read_image(path, background, size):
     "(picture [3,H,W], its full size) from a file, opaque on a background; `size` limits the longer side"
     try:
-        with Image.open(path) as im: im = im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB'); full = im.size
+        with Image.open(path) as im: im = _bytes(im); im = im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB'); full = im.size
     except FileNotFoundError: raise ValueError(f"there is no picture {path}") from None
     except OSError as e: raise ValueError(f"{path} is no picture that can be read: {e}") from None
     if size and max(full) > size: im = im.resize([max(1, round(a*size/max(full))) for a in full], Image.LANCZOS)
     x = torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
     return (x if len(x) == 3 else x[:3]*x[3:] + torch.tensor(background)[:, None, None]*(1 - x[3:])).float(), full
+
+def _bytes(im):
+    "A grey picture of 16 bits, which PIL would clip, as one of 8; others as they are"
+    return Image.fromarray((np.asarray(im, dtype=np.float32)/257).round().clip(0, 255).astype(np.uint8)) if im.mode[0] == 'I' else im
 
 def _inside(folder, name):
     "A path below folder; names that lead elsewhere are refused"
@@ -372,27 +386,42 @@ def load_transforms(
     if not found: raise ValueError(f"{folder} holds neither transforms_{split}.json nor transforms.json")
     try: d = json.loads(found[0].read_text())
     except ValueError as e: raise ValueError(f"{found[0].name} is no JSON: {e}") from None
-    frames = d.get('frames') if isinstance(d, dict) else None
-    if not frames: raise ValueError(f"{found[0].name} has no frames")
+    frames = _of_split(d, found[0].name, split) if isinstance(d, dict) else None
+    if not frames: raise ValueError(f"{found[0].name} has no frames" + f" of the split {split!r}"*(isinstance(d, dict) and bool(d.get('frames'))))
     pictures, Ks, c2w = zip(*(_frame(folder, d | f, i, background, size) for i, f in enumerate(frames)))
-    V = torch.linalg.inv(torch.stack(c2w) @ torch.diag(torch.tensor([1., -1, -1, 1])).double())
-    return _posed(pictures, V, torch.stack(Ks), [f['file_path'] for f in frames])
+    return _posed(pictures, _opengl_viewmats(torch.stack(c2w)), torch.stack(Ks), [f['file_path'] for f in frames])
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-069b
+def _of_split(d, name, split):
+    "The frames of one split; a single transforms.json holds the training pictures, unless it names those of each split as nerfstudio's do"
+    names = d.get(f'{split}_filenames')
+    if name == 'transforms.json' and names is None and split != 'train': raise ValueError(f"{name} tells no {split}_filenames, and there is no transforms_{split}.json: only split='train' is here")
+    return d.get('frames') if names is None or name != 'transforms.json' else [f for f in d.get('frames') or [] if f.get('file_path') in names]
+
+_PINHOLES = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENCV', 'FULL_OPENCV')       # where there is no distortion
+
+def _check_lens(f, i):
+    "A pinhole with sensible numbers, or ValueError"
+    if f.get('is_fisheye') or str(f.get('camera_model', 'PINHOLE')).upper() not in (*_PINHOLES, 'PERSPECTIVE'): raise ValueError(f"frame {i}: camera_model {f.get('camera_model')!r}{', is_fisheye'*bool(f.get('is_fisheye'))} is no pinhole: undistort the pictures first")
+    if bad := [k for k in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2') if f.get(k)]: raise ValueError(f"frame {i}: lens distortion {bad} is not supported: undistort the pictures first")
+    keys = {k: f[k] for k in ('w', 'camera_angle_x', 'camera_angle_y', 'fl_x', 'fl_y', 'cx', 'cy') if k in f}
+    if bad := {k: v for k, v in keys.items() if not isinstance(v, (int, float)) or not math.isfinite(v)}: raise ValueError(f"frame {i}: not a number: {bad}")
+    if bad := {k: v for k, v in keys.items() if k[0] in 'wf' and v <= 0 or k[:3] == 'cam' and not 0 < v < math.pi}: raise ValueError(f"frame {i}: {bad}: w and focal lengths are positive pixels, angles radians between 0 and pi")
+    if not {'fl_x', 'camera_angle_x'} & set(f): raise ValueError(f"frame {i}: neither camera_angle_x nor fl_x")
+
 def _frame(folder, f, i, background, size):
     "(picture, K of its full size, camera to world) of one frame"
     try: name, M = f['file_path'], torch.tensor(f['transform_matrix'], dtype=torch.float64)
     except (KeyError, TypeError, ValueError) as e: raise ValueError(f"frame {i}: {e!r}; it needs file_path and a transform_matrix of numbers") from None
     if M.shape != (4, 4) or not M.isfinite().all(): raise ValueError(f"frame {i}: transform_matrix of shape {list(M.shape)}, wanted [4, 4] of finite numbers")
-    if bad := [k for k in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2') if f.get(k)]: raise ValueError(f"frame {i}: lens distortion {bad} is not supported: undistort the pictures first")
+    _check_lens(f, i)
     path = _inside(folder, name)
     picture = _read_image(path if path.suffix.lower() in ('.png', '.jpg', '.jpeg', '.webp') else path.with_name(path.name + '.png'), background, size)
     w, h = picture[1]
-    if bad := {k: f[k] for k in ('w', 'camera_angle_x', 'fl_x', 'fl_y', 'cx', 'cy') if k in f and not isinstance(f[k], (int, float))}: raise ValueError(f"frame {i}: not a number: {bad}")
-    if not {'fl_x', 'camera_angle_x'} & set(f): raise ValueError(f"frame {i}: neither camera_angle_x nor fl_x")
     k = w/f.get('w', w)                                             # intrinsics may be of another size
     fx = f['fl_x']*k if 'fl_x' in f else .5*w/math.tan(.5*f['camera_angle_x'])
-    return picture, torch.tensor([[fx, 0, f.get('cx', w/2/k)*k], [0, f['fl_y']*k if 'fl_y' in f else fx, f.get('cy', h/2/k)*k], [0, 0, 1.]]), M
+    fy = f['fl_y']*k if 'fl_y' in f else .5*h/math.tan(.5*f['camera_angle_y']) if 'camera_angle_y' in f else fx
+    return picture, torch.tensor([[fx, 0, f.get('cx', w/2/k)*k], [0, fy, f.get('cy', h/2/k)*k], [0, 0, 1.]]), M
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-074
 class Reader:
@@ -414,11 +443,12 @@ _COUNTS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
 
 def _pinhole(model, p):
     "K [3,3] from a COLMAP camera model and its parameters"
-    if model not in _MODELS[:5] + _MODELS[6:7]: raise ValueError(f"camera model {model!r} is not a pinhole: run COLMAP's image_undistorter first")
+    if model not in _PINHOLES: raise ValueError(f"camera model {model!r} is not a pinhole: run COLMAP's image_undistorter first")
     one = model in ('SIMPLE_PINHOLE', 'SIMPLE_RADIAL', 'RADIAL')
     if len(p) != _COUNTS[_MODELS.index(model)]: raise ValueError(f"{model} has {_COUNTS[_MODELS.index(model)]} parameters, this one {len(p)}")
     if any(p[3 if one else 4:]): raise ValueError(f"{model} with distortion {list(p[3 if one else 4:])}: run COLMAP's image_undistorter first")
     fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if one else p[:4]
+    if not (fx > 0 and fy > 0): raise ValueError(f"{model} with focal lengths {fx}, {fy}: they must be positive")
     return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1.]], dtype=torch.float64)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-079
@@ -460,7 +490,7 @@ def _images_txt(data):
     split = [l.split(maxsplit=9) for l in first if l.strip()]
     return [(a[9].strip(), int(a[8]), tuple(map(float, a[1:5])), tuple(map(float, a[5:8]))) for a in split]
 
-def _points_txt(data): return [tuple(map(float, l.split()[1:7])) for l in _lines(data) if l.strip()]
+def _points_txt(data): return [tuple(float(a[k]) for k in range(1, 7)) for a in (l.split() for l in _lines(data) if l.strip())]
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-081
 def read_colmap(folder) -> tuple:
@@ -488,6 +518,7 @@ def load_colmap(
     cameras, shots, points = read_colmap(model)
     if not shots: raise ValueError(f"{model} names no pictures")
     if lost := [c for _, c, _, _ in shots if c not in cameras]: raise ValueError(f"picture with the unknown camera {lost[0]}")
+    if flat := [k for k, c in cameras.items() if min(c[1:3]) < 1]: raise ValueError(f"camera {flat[0]} is {cameras[flat[0]][1]} x {cameras[flat[0]][2]} pixels: both must be at least 1")
     shots = sorted(shots)
     pictures = [_read_image(_inside(folder/images, s[0]), background, size) for s in shots]
     cams = [cameras[s[1]] for s in shots]

@@ -7,12 +7,14 @@ __all__ = ['PRIMITIVES', 'rotation_matrix', 'covariance', 'logit', 'sh_basis', '
            'to_ply', 'from_ply', 'sh_rotation', 'quat_multiply', 'file_format']
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-002
-import math, os, tempfile
+import io, json, math, os, struct, tempfile, zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import numba, numpy as np, torch
+from PIL import Image
 from torch import Tensor, nn
 import torch.nn.functional as F
+from .camera import _rows
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-005
 def rotation_matrix(
@@ -107,7 +109,7 @@ def _with_degree(self, degree: int) -> Gaussians:
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-031
 Gaussians.map, Gaussians.cat, Gaussians.with_degree = _map, classmethod(_cat), _with_degree
-Gaussians.__getitem__ = lambda self, i: self.map(lambda a: a[i:i+1] if isinstance(i, int) else a[i])
+Gaussians.__getitem__ = lambda self, i: self.map(lambda a: a[_rows(i, len(self))])
 Gaussians.to = lambda self, *a, **kw: self.map(lambda t: t.to(*a, **kw))
 Gaussians.detach = lambda self: self.map(lambda t: t.detach().clone())
 Gaussians.requires_grad_ = lambda self, on=True: self.map(lambda t: t.requires_grad_(on))
@@ -164,6 +166,8 @@ def knn_dist2(
     if len(points) < 2: raise ValueError(f"{len(points)} point(s) have no neighbour: give the scale yourself")
     if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
     p = points.detach().cpu().double().numpy()
+    spread = np.subtract(*np.quantile(p, [.9, .1], axis=0))
+    p = p[:, np.argsort(-spread, kind='stable')]             # sorted along the axis of largest spread: along x, a wall x = const would compare all with all
     order = np.argsort(p[:, 0], kind='stable')
     out = np.empty(len(p)); out[order] = _knn_sorted(p[order], min(k, len(p) - 1))
     return torch.from_numpy(out)
@@ -174,6 +178,7 @@ def _from_points(cls, points, rgb=.5, *, opacity: float = .1, scale: float = Non
     points = torch.as_tensor(points, dtype=torch.float32)
     if points.ndim != 2 or points.shape[1] != 3: raise ValueError(f"points of shape {list(points.shape)}, wanted [N, 3]")
     if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
+    if not (scale is None or 0 < scale < math.inf) or k < 1: raise ValueError(f"scale = {scale}, k = {k}: a positive size, or at least one neighbour to take it from")
     s2 = knn_dist2(points, k).clamp_min(1e-7) if scale is None else torch.full((len(points),), float(scale)**2)
     quats = torch.tensor([1., 0, 0, 0]).repeat(len(points), 1)
     sh0 = rgb_to_sh(torch.as_tensor(rgb, dtype=torch.float32)).expand(len(points), 3)
@@ -202,8 +207,10 @@ def _cylinder(n, g):
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-047
 def _torus(n, g, small=.35):
     "Ring of radius 1 - small; a place on the tube is as likely as its distance from the axis is large"
-    a, out = 2*math.pi*_rand(4*n, g), _rand(4*n, g)
-    a = a[out < (1 - small + small*a.cos())][:n]             # rejection, three quarters of the draws are kept
+    a = torch.zeros(0)
+    while len(a) < n:                                        # rejection, two thirds of the draws are kept
+        new, out = 2*math.pi*_rand(4*n, g), _rand(4*n, g)
+        a = torch.cat([a, new[out < (1 - small + small*new.cos())]])[:n]
     return torch.cat([(1 - small + small*a.cos())[:, None]*_ring(2*math.pi*_rand(len(a), g)), small*a.sin()[:, None]], 1)
 
 PRIMITIVES = dict(ball=_ball, sphere=_sphere, box=_box, cylinder=_cylinder, torus=_torus)   # name -> n points within [-1, 1]^3
@@ -237,12 +244,13 @@ def to_ply(
     g: Gaussians,
     normals: bool = True,  # write the three columns of zeros that INRIA's own files have
 ) -> bytes:
-    "The bytes of an INRIA PLY file."
+    "The bytes of an INRIA PLY file. ValueError for what `from_ply` refuses, by row and column."
     g, n = g.detach().to('cpu', torch.float32), len(g)
     rest = g.sh[:, 1:].mT.flatten(1)                                     # [N, 3 (K-1)], channel-major
     cols = [g.means] + [torch.zeros(n, 3)]*normals + [g.sh[:, 0], rest, g.logits[:, None], g.log_scales, g.quats]
-    table = torch.cat(cols, 1).numpy().astype('<f4')
-    return _header(_columns(rest.shape[1], normals), n) + table.tobytes()
+    table, columns = torch.cat(cols, 1).numpy().astype('<f4'), _columns(rest.shape[1], normals)
+    _check_rows(table, columns)
+    return _header(columns, n) + table.tobytes()
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-059
 _PLY_TYPES = {'char': 'i1', 'int8': 'i1', 'uchar': 'u1', 'uint8': 'u1', 'short': '<i2', 'int16': '<i2', 'ushort': '<u2', 'uint16': '<u2', 'int': '<i4', 'int32': '<i4',
@@ -360,6 +368,38 @@ def _up(up):
     if up not in _UP: raise ValueError(f"up={up!r}: choose 'z', 'y' or '-y'")
     return torch.tensor(_UP[up], dtype=torch.float64)
 
+# %% ../../nbs/3_splat/32_gaussians.ipynb #s32-080b
+def _look_ksplat(data: bytes) -> bytes:
+    "The same bytes, once the counts in its headers fit each other and the file: gaussforge trusts them"
+    if len(data) < 4096: raise ValueError(f"{len(data)} bytes, less than the header of a .ksplat: cut off?")
+    slots, total, level, at = *struct.unpack_from('<I8xIH', data, 4), 4096
+    if 4096 + 1024*slots > len(data): raise ValueError(f"the header promises {slots} sections, which {len(data)} bytes do not hold: cut off?")
+    heads = [struct.unpack_from('<4I16x2IH', data, 4096 + 1024*i) for i in range(slots)]
+    if total != sum(h[0] for h in heads): raise ValueError(f"the header promises {total} Gaussians, its sections {sum(h[0] for h in heads)}")
+    if level > 2: raise ValueError(f"compression level {level}: 0, 1 and 2 are known")
+    for n, room, each, buckets, full, part, degree in heads:
+        if n > room or degree > 3 or n and level and not (each and full + part <= buckets and n <= each*buckets): raise ValueError(f"a section of {n} Gaussians in {room} places, {full + part} of {buckets} buckets, SH degree {degree}")
+    return data
+
+def _look_sog(data: bytes) -> bytes:
+    "The same pictures in a fresh zip, once all are there, undamaged, and large enough for the Gaussians promised: gaussforge trusts meta.json"
+    try: z = zipfile.ZipFile(io.BytesIO(data)); parts = {k: z.read(k) for k in z.namelist()}; _check_sog(json.loads(parts['meta.json']), parts)
+    except (zipfile.BadZipFile, OSError, LookupError, TypeError, AttributeError, NotImplementedError) as e: raise ValueError(f"no whole .sog: {type(e).__name__}: {e}") from None
+    with zipfile.ZipFile(out := io.BytesIO(), 'w') as z:
+        for k, v in parts.items(): z.writestr(k, v)
+    return out.getvalue()
+
+def _check_sog(meta, parts):
+    kinds, n = ('means', 'quats', 'scales', 'sh0', *['shN']*('shN' in meta)), meta['count']
+    size = {(k, i): math.prod(Image.open(io.BytesIO(parts[f])).size) for k in kinds for i, f in enumerate(meta[k]['files'])}
+    wanted = {(k, i): n for k, i in (*((k, 0) for k in kinds), ('means', 1))}
+    if 'shN' in meta: wanted |= {('shN', 0): meta['shN']['count']*((meta['shN']['bands'] + 1)**2 - 1), ('shN', 1): n}
+    for k in wanted:
+        if not 0 <= wanted[k] <= size[k]: raise ValueError(f"meta.json promises {wanted[k]} values, the picture {meta[k[0]]['files'][k[1]]} has {size[k]} pixels")
+    if bad := [k for k in kinds[2:] if len(meta[k]['codebook']) != 256]: raise ValueError(f"codebooks without 256 entries: {', '.join(bad)}")
+
+_LOOK = dict(ksplat=_look_ksplat, sog=_look_sog)
+
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-081
 _FORMATS = ('compressed.ply', 'ply', 'splat', 'ksplat', 'spz', 'sog')
 
@@ -371,6 +411,7 @@ def file_format(path) -> str:
 
 def _convert(data: bytes, source: str, target: str) -> bytes:
     "Through gaussforge; it answers some broken files with an empty scene, which is an error here"
+    if source in _LOOK: data = _LOOK[source](data)
     out = data if source == target else _ask(_forge().convert(data, source, target))
     if source != 'ply' and target == 'ply' and not (out and _parse_header(_header_lines(out)[0])[0]): raise ValueError("no Gaussians found: the file is empty or broken")
     return out
@@ -380,9 +421,15 @@ def _save(self, path, *, up: str = 'z', normals: bool = True) -> Path:
     "Write to a file; the ending is the format. `up` is the file's up axis: 'z', 'y' or '-y'."
     path, kind, q = Path(path), file_format(path), _up(up)
     g = self if up == 'z' else self.rotated(q)
-    if kind == 'compressed.ply': g = replace(g, sh=_by_coefficient(g.sh))
+    if kind != 'ply': g = _for_gaussforge(g, kind)
     _write(path, _convert(to_ply(g, normals), 'ply', kind))
     return path
+
+def _for_gaussforge(g, kind):
+    "Unit quaternions, which .sog takes for granted; no centre that wraps around in .spz's 24 bits; what a compressed PLY wants"
+    if kind == 'spz' and (far := (g.means.abs() >= 2048).any(1)).any():
+        raise ValueError(f".spz holds coordinates between -2048 and 2048, Gaussian {int(far.int().argmax())} lies at {g.means[far][0].tolist()}: save as .ply, .sog, .splat or .ksplat, or make the scene smaller")
+    return replace(g, quats=F.normalize(g.quats, dim=1), sh=_by_coefficient(g.sh) if kind == 'compressed.ply' else g.sh)
 
 def _by_coefficient(sh):
     "What gaussforge 0.6 must be given so that a compressed PLY holds each colour's harmonics together, as all readers take them, its own too"
@@ -394,8 +441,13 @@ def _write(path: Path, data: bytes):
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix='.' + path.name[:40])
     try:
         with os.fdopen(fd, 'wb') as f: f.write(data)
-        os.chmod(tmp, 0o644); os.replace(tmp, path)
+        os.chmod(tmp, 0o666 & ~_umask()); os.replace(tmp, path)
     except BaseException: os.unlink(tmp); raise
+
+def _umask():
+    "Can only be read by setting it"
+    os.umask(old := os.umask(0o077))
+    return old
 
 def _load(cls, path, *, up: str = 'z') -> Gaussians:
     "Read a file; the ending is the format, `up` the up axis that the file was made with. ValueError says what is wrong with it."

@@ -24,11 +24,13 @@ def project(
     Ks: Tensor,        # intrinsics [..., C, 3, 3]
     width: int, height: int,
     eps2d: float = .3, # blur, px^2
+    near: float = None,  # what is nearer is not drawn: its slopes are taken at depth 1, so that no gradient is infinite
 ):                     # means2d [..., C, N, 2], covars2d with blur [..., C, N, 2, 2], depths [..., C, N], compensations [..., C, N]
     "EWA projection of Gaussians to image ellipses in plain torch (Zwicker 2001; 3DGS Eq. 5)."
     R, t = viewmats[..., None, :3, :3], viewmats[..., None, :3, 3]
     x, y, z = ((R @ means[..., None, :, :, None])[..., 0] + t).unbind(-1)          # [..., C, N]
     fx, fy, cx, cy = (Ks[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    depths, z = z, z if near is None else torch.where(z < near, 1, z)
     mx, my = .15*width/fx, .15*height/fy
     tx = torch.minimum(torch.maximum(x/z, -cx/fx - mx), (width - cx)/fx + mx)
     ty = torch.minimum(torch.maximum(y/z, -cy/fy - my), (height - cy)/fy + my)
@@ -38,7 +40,7 @@ def project(
     S = U @ covars[..., None, :, :, :] @ U.mT
     blurred = S + eps2d*torch.eye(2, dtype=S.dtype, device=S.device)
     rho = (_det(S)/_det(blurred)).clamp_min(1e-12).sqrt()
-    return torch.stack([fx*x/z + cx, fy*y/z + cy], -1), blurred, z, rho
+    return torch.stack([fx*x/z + cx, fy*y/z + cy], -1), blurred, depths, rho
 
 def _det(S): return S[..., 0, 0]*S[..., 1, 1] - S[..., 0, 1]*S[..., 1, 0]
 
@@ -210,12 +212,12 @@ def _project(means, cov6, opacities, logs, V, K, C, width, height, eps2d, near, 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-061
 @njit(parallel=True, **_EXACT)
 def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii, g_means2d, g_conics, g_depths, g_rho, g_means, g_cov6, g_V, pose):
-    "g_means and g_cov6 are zero before; g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself"
+    "g_means and g_cov6 are zero before; g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself, and in the last row for fx, cx, fy, cy"
     N, chunks = conics.shape[1], len(g_V)
     for chunk in prange(chunks):
         for im in range(len(V)):
             lens, first, gV = _lens(V[im], K[im], width, height), im//C*N, g_V[chunk, im]
-            V0, V1, V2 = lens[0]
+            (V0, V1, V2), _, fx, fy, _, _, _ = lens
             for n in range(u64(N*chunk//chunks), u64(N*(chunk + 1)//chunks)):
                 g = u64(first) + n
                 reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
@@ -236,8 +238,8 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 g_cov6[g, 0] += U0[0]*P[0] + U1[0]*Q[0]; g_cov6[g, 1] += U0[0]*P[1] + U1[0]*Q[1]; g_cov6[g, 2] += U0[0]*P[2] + U1[0]*Q[2]
                 g_cov6[g, 3] += U0[1]*P[1] + U1[1]*Q[1]; g_cov6[g, 4] += U0[1]*P[2] + U1[1]*Q[2]; g_cov6[g, 5] += U0[2]*P[2] + U1[2]*Q[2]
                 gu, gv = _times(S, (2*P[0], 2*P[1], 2*P[2])), _times(S, (2*Q[0], 2*Q[1], 2*Q[2]))
-                gtx = -a*_dot(gu, V2) if tx == x*iz else 0.
-                gty = -b*_dot(gv, V2) if ty == y*iz else 0.
+                hx, hy = -a*_dot(gu, V2), -b*_dot(gv, V2)
+                gtx, gty = hx if tx == x*iz else 0., hy if ty == y*iz else 0.
                 gm0, gm1 = g_means2d[im, n, 0], g_means2d[im, n, 1]
                 gx, gy = gm0*a + gtx*iz, gm1*b + gty*iz
                 gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))*iz
@@ -247,11 +249,33 @@ def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii,
                 gV[0, 0] += gx*p[0] + a*gu[0]; gV[0, 1] += gx*p[1] + a*gu[1]; gV[0, 2] += gx*p[2] + a*gu[2]; gV[0, 3] += gx
                 gV[1, 0] += gy*p[0] + b*gv[0]; gV[1, 1] += gy*p[1] + b*gv[1]; gV[1, 2] += gy*p[2] + b*gv[2]; gV[1, 3] += gy
                 gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
+                gV[3, 0] += (gm0*x*a + _dot(gu, U0) + (gtx - hx)*tx)/fx; gV[3, 1] += gm0 + (gtx - hx)/fx                 # a clamped slope moves with the lens
+                gV[3, 2] += (gm1*y*b + _dot(gv, U1) + (gty - hy)*ty)/fy; gV[3, 3] += gm1 + (gty - hy)/fy
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
 def _np(t, dtype=np.float32): return np.ascontiguousarray(t.numpy(force=True), dtype=dtype)
 def _threads(): return numba.get_num_threads()
 def _logs(opacities): return np.log(f32(255)*np.maximum(opacities, _ALPHA_MIN))     # numpy takes many at a time
+
+class _Once(torch.autograd.Function):
+    "Hands on a gradient that hangs on `inputs`, and has no derivative"
+    @staticmethod
+    def forward(ctx, g, *inputs): return g.view_as(g)
+    @staticmethod
+    def backward(ctx, _): raise RuntimeError("second derivatives do not go through the numba rasterizer: use backend='torch'")
+
+def _once(backward):
+    "A backward for plain numbers. torch's `once_differentiable` would answer torch.autograd.grad for a second derivative with 0"
+    def f(ctx, *grads):
+        with torch.no_grad(): out = backward(ctx, *grads)
+        return tuple(g if g is None else _Once.apply(g, *ctx.saved_tensors, *grads) for g in out) if torch.is_grad_enabled() else out
+    return f
+
+def _split_pose(g):
+    "Gradients of viewmats and of Ks from sums whose last row holds fx, cx, fy, cy"
+    lens = np.zeros((len(g), 3, 3), np.float32)
+    lens[:, [0, 0, 1, 1], [0, 2, 1, 2]] = g[:, 3]; g[:, 3] = 0
+    return g, lens
 
 class _Project(torch.autograd.Function):
     "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I*N, ...]"
@@ -265,22 +289,23 @@ class _Project(torch.autograd.Function):
         out = [a.reshape(I, N, *a.shape[1:]) for a in flat]
         o = _np(opacities)
         _project(m, c, o, _logs(o), V, K, C, *args, *out, _threads())
-        ctx.save_for_backward(means, quats, scales, cov6); ctx.rest = m, c, V, K, C, args[:3], out
+        ctx.save_for_backward(means, quats, scales, cov6, viewmats, Ks); ctx.rest = m, c, V, K, C, args[:3], out
         means2d, conics, depths, rho, radii = map(torch.from_numpy, flat)
         ctx.mark_non_differentiable(radii)
         return means2d, conics.float(), depths, rho, radii
 
     @staticmethod
+    @_once
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
         g_means, g_cov6, g_V = np.zeros(m.shape), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
-        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])), g_means, g_cov6, g_V, ctx.needs_input_grad[4])
-        means, quats, scales, cov6 = ctx.saved_tensors
-        pose = torch.from_numpy(g_V.sum(0)).float() if ctx.needs_input_grad[4] else None
-        if cov6 is not None: return torch.from_numpy(g_means).float(), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, None, None, None, None
+        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])), g_means, g_cov6, g_V, any(ctx.needs_input_grad[4:6]))
+        means, quats, scales, cov6, *_ = ctx.saved_tensors
+        pose, lens = map(torch.from_numpy, _split_pose(g_V.sum(0).astype(np.float32)))
+        if cov6 is not None: return torch.from_numpy(g_means).float(), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, lens, None, None, None
         gq, gs = np.zeros(quats.shape, np.float32), np.zeros(scales.shape, np.float32)
         _covariances_vjp(_np(quats), _np(scales), g_cov6, gq, gs)
-        return torch.from_numpy(g_means).float(), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, None, None, None, None
+        return torch.from_numpy(g_means).float(), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, lens, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
 from .gaussians import _SH0, _SH1, _SH2, _SH3
@@ -363,12 +388,14 @@ class _Colors(torch.autograd.Function):
         args = _np(means, np.float64), _np(centers, np.float64), _np(sh), K, C, own, radii.numpy()
         out = np.empty((*radii.shape[:2], 3), np.float32)
         _colors(*args, out, _threads())
-        ctx.args = args, out
+        ctx.args = args, out; ctx.save_for_backward(means, centers, sh)
         return torch.from_numpy(out)
 
     @staticmethod
+    @_once
     def backward(ctx, g):
         (m, cen, sh, *rest), out = ctx.args
+        ctx.saved_tensors                                  # here autograd looks whether they were changed in between
         g_means, g_sh, g_cen = np.zeros(m.shape), np.zeros(sh.shape, np.float32), np.zeros((_threads(), *cen.shape))
         _colors_vjp(m, cen, sh, *rest, out, _np(g), g_means, g_sh, g_cen)
         return torch.from_numpy(g_means).float(), torch.from_numpy(g_cen.sum(0)).float(), torch.from_numpy(g_sh), None, None, None, None
@@ -699,14 +726,16 @@ class _Blend(torch.autograd.Function):
         spans = np.empty((len(ids), 4), np.uint8)
         _paint(_np(colors), order, rec)
         _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, spans, _threads())
-        ctx.save_for_backward(means2d, conics)
+        ctx.save_for_backward(means2d, conics, opacities, colors, backgrounds)
         ctx.rest = rec, order, start, ids, used, spans, width, height, image, T_end, absgrad
-        return torch.from_numpy(image), torch.from_numpy(1 - T_end[..., None])
+        shown = image.copy() if any(ctx.needs_input_grad) else image                 # backward needs the image as it was, whatever becomes of the one handed out
+        return torch.from_numpy(shown), torch.from_numpy(1 - T_end[..., None])
 
     @staticmethod
+    @_once
     def backward(ctx, g_image, g_alpha):
         rec, order, start, ids, used, spans, width, height, image, T_end, absgrad = ctx.rest
-        means2d, conics = ctx.saved_tensors
+        means2d, conics, *_ = ctx.saved_tensors
         g, M = _np(g_image), len(conics)
         acc = torch.zeros(_threads(), len(rec), 16).numpy()
         _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
@@ -722,14 +751,14 @@ MODES = ('RGB', 'D', 'ED', 'RGB+D', 'RGB+ED')
 
 @njit(cache=True, fastmath={'contract', 'reassoc'})
 def _sane(means, quats, scales, opacities, colors, viewmats, Ks):
-    "Whether all numbers are finite, opacities in [0, 1], no quaternion is zero and no camera skewed: one quick pass over flat arrays"
+    "Whether all numbers are finite, opacities in [0, 1], no quaternion is zero, no camera skewed or without focal length: one quick pass over flat arrays"
     odd = f32(0)
     for a in (means, quats, scales, opacities, colors, viewmats, Ks):
         for i in range(len(a)): odd += a[i]*f32(0)                                   # 0, or NaN if one is not finite
     low, high, least = f32(0), f32(1), f32(1)
     for i in range(len(opacities)): low = min(low, opacities[i]); high = max(high, opacities[i])
     for i in range(0, len(quats), 4): least = min(least, quats[i]*quats[i] + quats[i + 1]*quats[i + 1] + quats[i + 2]*quats[i + 2] + quats[i + 3]*quats[i + 3])
-    for i in range(1, len(Ks), 9): odd += abs(Ks[i])
+    for i in range(0, len(Ks), 9): odd += abs(Ks[i + 1]); least = min(least, Ks[i], Ks[i + 4])
     return odd == 0 and low == 0 and high == 1 and least > 0
 
 def _all_sane(*tensors):
@@ -742,6 +771,13 @@ def _check_finite(**tensors):
         if t is None or math.isfinite(t.detach().sum()): continue                # one cheap sum; look closer only if it is odd
         bad = (~torch.isfinite(t)).nonzero()
         if len(bad): at = bad[0].tolist(); raise ValueError(f"{name} holds {t[tuple(at)].item()} at index {at} (row {at[0]} of {len(t)}); {len(bad)} values are bad")
+
+def _check_tensors(**wanted):
+    "name -> (tensor, fewest dimensions)"
+    for name, (t, n) in wanted.items():
+        if not isinstance(t, Tensor): raise ValueError(f"{name} is {'None' if t is None else 'of type ' + type(t).__name__}: wanted a tensor; torch.as_tensor makes one")
+        if t.dtype == torch.bfloat16: raise ValueError(f"{name} is bfloat16, which the rasterizer does not take: pass {name}.float()")
+        if t.ndim < n: raise ValueError(f"{name} has shape {list(t.shape)}, wanted at least {n} dimensions" + ("; one camera is [1, ...]" if n == 3 else ""))
 
 def _check_shapes(wanted: dict):
     for name, (t, *shapes) in wanted.items():
@@ -762,14 +798,16 @@ def _check_supported(options: dict):
         if not plain: raise NotImplementedError(f"{name}={value!r} is only supported by backend='gsplat' on a GPU; on the CPU leave it at {_UNSUPPORTED[name]!r}")
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-098
-def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, tile_size):
+def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, far_plane, radius_clip, eps2d, tile_size):
     "Everything that can be wrong with the input, before any work"
     batch, N, C = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3]
     if render_mode not in MODES: raise ValueError(f"render_mode={render_mode!r}: choose one of {', '.join(MODES)}")
     if rasterize_mode not in ('classic', 'antialiased'): raise ValueError(f"rasterize_mode={rasterize_mode!r}: choose 'classic' or 'antialiased'")
-    if min(width, height) < 1: raise ValueError(f"image of {width} x {height} pixels: both must be at least 1")
+    if not all(isinstance(v, (int, np.integer)) for v in (width, height)) or min(width, height) < 1: raise ValueError(f"image of {width} x {height} pixels: both must be whole numbers, at least 1")
+    if not C*math.prod(batch): raise ValueError(f"viewmats {list(viewmats.shape)} holds no camera: at least one is needed")
     if tile_size != TILE: raise ValueError(f"tile_size={tile_size}: only {TILE} is supported")
-    if not near_plane > 0: raise ValueError(f"near_plane={near_plane}: must be positive")
+    if not (near_plane > 0 and far_plane > 0): raise ValueError(f"near_plane={near_plane}, far_plane={far_plane}: both must be positive")
+    if not (0 <= eps2d < math.inf and radius_clip >= 0): raise ValueError(f"eps2d={eps2d}, radius_clip={radius_clip}: pixels, finite and not negative")
     tail = tuple(colors.shape[-2:] if sh_degree is not None else colors.shape[-1:])
     D = 3 if sh_degree is not None else tail[-1]
     if sh_degree is not None and not (sh_degree in (0, 1, 2, 3) and colors.ndim >= 3 and tail[0] >= (sh_degree + 1)**2 and tail[1] == 3):
@@ -782,6 +820,7 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     if shape and _all_sane(means, quats, scales, opacities, colors, viewmats, Ks): return
     _check_finite(viewmats=viewmats, Ks=Ks)
     if Ks[..., 0, 1].any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
+    _check_rows('Ks', (Ks[..., [0, 1], [0, 1]] <= 0).any(-1), 'a focal length is not positive')
     _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors)
     if N and not 0 <= opacities.min() <= opacities.max() <= 1: _check_rows('opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first')
     if shape and N and quats.detach().square().sum(-1).min() == 0: _check_rows('quats', (quats == 0).all(-1), 'the zero quaternion is no rotation')
@@ -800,12 +839,17 @@ def choose_backend(means: Tensor, backend: str = 'auto') -> tuple:
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-104
 _announced = []
 def _announce():
-    if _announced: return
-    _announced.append(True)
+    if _announced: _check_process(_announced[0]); return
+    _announced.append(os.getpid())
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
     if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
     ours = torch.get_num_threads(); numba.get_num_threads(); torch.set_num_threads(ours)
     if ours > 1 and torch_spins: warnings.warn("torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)", stacklevel=4)
+
+def _check_process(first):
+    "GNU OpenMP, numba's threads on Linux, ends a forked process that uses it after its parent did"
+    if os.getpid() != first and numba.threading_layer() == 'omp': raise RuntimeError("this process was forked from one that had rendered already, and its threads do not survive that: "
+        "start it with multiprocessing.get_context('spawn'), DataLoader(multiprocessing_context='spawn'), or use threads")
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-106
 def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks, C, args):
@@ -817,7 +861,7 @@ def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks,
     B = len(viewmats)//C
     S = covariance(quats, scales) if covars is None else covars
     split = lambda t, n: t.unflatten(0, (B, n))
-    means2d, S2, depths, rho = (t.flatten(0, 1) for t in project(split(means, len(means)//B), split(S, len(means)//B), split(viewmats, C), split(Ks, C), width, height, eps2d))
+    means2d, S2, depths, rho = (t.flatten(0, 1) for t in project(split(means, len(means)//B), split(S, len(means)//B), split(viewmats, C), split(Ks, C), width, height, eps2d, near))
     o = split(opacities, len(means)//B).repeat_interleave(C, 0)
     radii = screen_radii(means2d, S2, depths, o*rho if antialiased else o, width, height, near, far, clip)
     seen = (radii > 0).all(-1)[..., None]
@@ -885,12 +929,14 @@ def rasterization(
     covars: Tensor = None,           # covariances [..., N, 3, 3] instead of quats and scales
     backend: str = 'auto',           # 'auto', 'numba', 'torch', 'gsplat'
     **options,                       # gsplat's remaining arguments; on the CPU a clear error
-):                                   # renders [..., C, H, W, X], alphas [..., C, H, W, 1], meta
+):                                   # renders [..., C, H, W, X], alphas [..., C, H, W, 1], meta: gsplat's but for isect_ids, and with 'torch' for the lists of tiles
     "Render Gaussians from C cameras: gsplat 1.5.3's signature and semantics, on CPU (numba or torch) and GPU (gsplat). ValueError on bad input, NotImplementedError for what the CPU lacks."
+    shape = dict(covars=(covars, 3)) if covars is not None else dict(quats=(quats, 2), scales=(scales, 2))
+    _check_tensors(means=(means, 2), **shape, opacities=(opacities, 1), colors=(colors, 2), viewmats=(viewmats, 3), Ks=(Ks, 3))
     name, why = choose_backend(means, backend)
-    if name == 'gsplat': return _gsplat(why, **{k: v for k, v in locals().items() if k not in ('backend', 'options', 'name', 'why')}, **options)
+    if name == 'gsplat': return _gsplat(why, **{k: v for k, v in locals().items() if k not in ('backend', 'options', 'name', 'why', 'shape')}, **options)
     _check_supported(dict(sparse_grad=sparse_grad, distributed=distributed, camera_model=camera_model, **options))
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, tile_size)
+    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, far_plane, radius_clip, eps2d, tile_size)
     if name == 'numba': _announce()
     args = (width, height, float(eps2d), float(near_plane), float(far_plane), float(radius_clip), rasterize_mode == 'antialiased')
     return _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args, sh_degree, packed, backgrounds, render_mode, absgrad, covars)
@@ -902,8 +948,9 @@ def _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args,
     flat = lambda t, keep: t if t is None or t.ndim == keep + 1 else t.reshape(-1, *t.shape[t.ndim - keep:])
     means, quats, scales, covars, opacities = flat(means, 1), flat(quats, 1), flat(scales, 1), flat(covars, 2), flat(opacities, 0)
     viewmats, Ks, colors = flat(viewmats, 2), flat(Ks, 2), flat(colors, 2 if sh_degree is not None else 1)
+    centers = None if sh_degree is None else _camera_centers(viewmats)
     means2d, conics, depths, rho, radii = _project_any(name, means, quats, scales, covars, opacities, viewmats, Ks, C, args)
-    if sh_degree is not None: colors = _sh_colors_any(name, means, colors, _camera_centers(viewmats), radii, sh_degree, C)
+    if sh_degree is not None: colors = _sh_colors_any(name, means, colors, centers, radii, sh_degree, C)
     per_image = lambda t: t if len(t) == B*C*N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).flatten(0, 2)
     opacities, colors = per_image(opacities), per_image(colors)
     if args[-1]: opacities = opacities*rho
@@ -913,7 +960,11 @@ def _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args,
 
 _Splats = namedtuple('_Splats', 'means2d conics depths opacities colors radii')       # each [I*N, ...]
 
-def _camera_centers(viewmats): return -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
+def _camera_centers(viewmats):
+    "Of any invertible view matrix, a rotation or not, as gsplat"
+    inverse, failed = torch.linalg.inv_ex(viewmats)
+    if failed.any(): raise ValueError(f"viewmats, row {failed.nonzero()[0].tolist()}: the matrix has no inverse, so there is no camera centre")
+    return inverse[:, :3, 3]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-114
 def _pack(s, images, C, packed):

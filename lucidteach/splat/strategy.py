@@ -89,9 +89,11 @@ class Density:
     pause_refine_after_reset: int = 0
     absgrad: bool = False           # absolute gradients (AbsGS); render with absgrad=True
     revised_opacity: bool = False
-    cap: int = None                 # never more Gaussians than this: the most pulled at come first
+    cap: int = None                 # growth ends at this number, the most pulled at come first; a start that has more keeps them
     reset: bool = True              # False: never reset, which is what gsplat 1.5.3 does
 
+    def __post_init__(self):
+        if self.reset and not self.prune_opa > 0: raise ValueError(f"prune_opa = {self.prune_opa}: opacities are reset to twice this, so it must be positive; reset=False leaves them alone")
     def initialize_state(self, scene_scale: float = 1.) -> dict: return dict(grad2d=None, count=None, scene_scale=float(scene_scale))
     def step_pre_backward(self, params, optimizers, state, step, info): info['means2d'].retain_grad()
 
