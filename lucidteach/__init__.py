@@ -9,6 +9,17 @@ if "OMP_WAIT_POLICY" not in os.environ:   # idle threads of torch and numba must
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")   # but wait for half a millisecond before they sleep: to be woken takes longer than most pauses
 else: torch_spins = os.environ["OMP_WAIT_POLICY"].upper() == "ACTIVE"
 
+def _writable(folder):
+    try: os.makedirs(folder, exist_ok=True)
+    except OSError: return False
+    return os.access(folder, os.W_OK)
+
+_places = os.path.join(os.path.dirname(__file__), "splat", "__pycache__"), os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "numba")
+if "NUMBA_CACHE_DIR" not in os.environ and not any(map(_writable, _places)):   # numba loads no kernels that it can keep nowhere
+    import tempfile
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="lucidteach-")
+    print(f"Compiled kernels can be kept neither in {' nor in '.join(_places)}: every process compiles its own. NUMBA_CACHE_DIR names another folder.", file=sys.stderr)
+
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {
     "load_prior": "prior.latent",

@@ -92,3 +92,10 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     assert r.stdout.strip() == settings['version'], r.stderr
     r = run(tmp_path/'venv'/'bin'/'lucidteach', 'doctor', cwd=tmp_path, env=env)
     assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash
+
+def test_kernels_are_compiled_where_none_can_be_kept(tmp_path):
+    "A read-only installation and home: a folder of the process's own, and said"
+    code = 'import os; os.access = lambda *a: False\nimport lucidteach; print(os.environ["NUMBA_CACHE_DIR"])'
+    env = {k: v for k, v in os.environ.items() if k != 'NUMBA_CACHE_DIR'} | dict(TMPDIR=str(tmp_path))
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env)
+    assert p.stdout.startswith(str(tmp_path)) and os.path.isdir(p.stdout.strip()) and 'NUMBA_CACHE_DIR names another' in p.stderr
