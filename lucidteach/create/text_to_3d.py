@@ -785,8 +785,8 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
     with CtrlC() as ctrl_c:
         for r, o, f in zip(results, outs, found):
-            with held(o) if o else contextlib.nullcontext():
-                if not ctrl_c.heard: made.append(_create(prior, r, o, f, mode, ctrl_c))
+            if ctrl_c.heard: break
+            with held(o) if o else contextlib.nullcontext(): made.append(_create(prior, r, o, f, mode, ctrl_c))
     return made[0] if isinstance(prompt, str) else made
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057b

@@ -14,7 +14,7 @@ __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positiv
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, hashlib, html, io, json, math, os, re, sys, time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -553,9 +553,13 @@ def begin(folder, config: dict, *old: str):
 @contextmanager
 def held(folder):
     "The folder for this process alone, until the block ends or the process dies; `FileExistsError` where another one works in it."
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder = Path(folder); new, lock = not folder.exists(), folder / ".lock"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(Path(folder) / ".lock", timeout=0): yield
+        with FileLock(lock, timeout=0):
+            try: yield
+            finally:
+                with suppress(OSError): lock.unlink(); new and folder.rmdir()       # a folder that nothing came into goes
     except Timeout: raise FileExistsError(f"another process is working in {folder}; wait for it, or name another folder") from None
 
 def folder_name(prompt: str) -> str:

@@ -322,7 +322,8 @@ def phi_eps(prior, phi, x_t, t, cond):
         abar = expand(prior.schedule.abar(t), x_t)
         return (1 - abar).sqrt() * (x_t - abar.sqrt() * phi["mean"]) / (abar * (2 * phi["log_std"]).exp() + 1 - abar)
     twin, net = copy.copy(prior), lora_twin(prior.pipe.unet)
-    twin.pipe = SimpleNamespace(unet=lambda *args, **kw: torch.func.functional_call(net, phi, args, kw))
+    def unet(*args, **kw): return torch.func.functional_call(net, phi, args, kw)
+    unet.config, twin.pipe = net.config, SimpleNamespace(unet=unet)
     eps = twin.eps(x_t.detach().requires_grad_(torch.is_grad_enabled()), t, cond)
     prior.calls = twin.calls
     return eps
