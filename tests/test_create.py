@@ -210,6 +210,28 @@ def test_a_scene_of_ones_own_goes_on_with_its_buffers(tmp_path):
     again, _ = go("part")
     assert again.complete and all(torch.equal(a, b) for a, b in zip(whole.state.scene.module.state_dict().values(), again.state.scene.module.state_dict().values()))
 
+def test_a_module_may_share_parts_and_hold_infinity(tmp_path):
+    class Twice(Counting):
+        def __init__(self): super().__init__(); self.again = self.field; self.register_buffer("box", torch.tensor([float("inf")]))
+    r = t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", scene=Twice(), **{**SMALL, "steps": 2})
+    assert r.complete and saved_step(tmp_path) == 2
+
+def test_saving_over_ones_own_run_keeps_its_pictures(tmp_path):
+    r = t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "steps": 2, "every": 1})
+    before = sorted(f.name for f in tmp_path.rglob("*")); r.save(tmp_path, overwrite=True)
+    assert before == sorted(f.name for f in tmp_path.rglob("*")) and any(n.startswith("step-") for n in before)
+
+def test_another_run_that_came_before_is_not_wiped(tmp_path, monkeypatch):
+    go = lambda prompts, method, out: t3.create(prompts, method, prior=prior_of_two(), preset="toy", out=out, mode="quiet", **{**SMALL, "steps": 1})
+    prior_of_two = lambda: GaussianPrior(torch.zeros(3, 16, 16), 1.)
+    make, seen = t3._create, []
+    def slowly(*a):
+        if not seen: seen.append(1); go("a blue mug", "csd", tmp_path/"a-blue-mug")
+        return make(*a)
+    monkeypatch.setattr(t3, "_create", slowly)
+    with pytest.raises(FileExistsError, match="method"): go(["a red mug", "a blue mug"], "sds", tmp_path)
+    assert json.loads((tmp_path/"a-blue-mug"/"config.json").read_text())["method"] == "csd"
+
 def test_a_turntable_is_of_a_kind_that_can_be_written(tmp_path):
     r = t3.create("a red mug", "sds", prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 1})
     with pytest.raises(ValueError, match="t.gif"): r.turntable(tmp_path/"t.gif", n=2, size=16)

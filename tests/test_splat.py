@@ -424,3 +424,6 @@ print(torch.get_num_threads(), any('Import lucidteach first' in str(w.message) f
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert out.split()[-2:] == ["3", str(spins)], out
+
+def test_cameras_under_autocast():
+    with torch.autocast('cpu', torch.bfloat16): assert len(Camera.orbit(torch.arange(52.)*7, 20., 2.5, size=8, fov_deg=50)) == 52

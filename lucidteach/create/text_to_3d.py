@@ -25,7 +25,7 @@ from torch import Tensor
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from .init import initial_gaussians
-from ..distill.compare import Amount, Count, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, opened, peak_memory, prior_name, write_atomic
+from ..distill.compare import Amount, Count, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
@@ -325,9 +325,10 @@ class FieldScene:
         self.adam.step(); self.adam.zero_grad(set_to_none=True)
     def memory(self) -> dict:
         slots = {f"adam.{i}.{n}": t for i, s in self.adam.state_dict()["state"].items() for n, t in s.items()}
-        return {f"param.{k}": v.detach() for k, v in self.module.state_dict().items()} | slots
+        return {f"param.{k}": v.detach() for k, v in self.tensors()} | {f"buffer.{k}": v for k, v in self.module.named_buffers()} | slots
     def recall(self, memory):
-        self.module.load_state_dict({k.removeprefix("param."): v for k, v in memory.items() if k.startswith("param.")})
+        for k, v in self.tensors(): v.data.copy_(memory[f"param.{k}"])
+        for k, v in self.module.named_buffers(): v.copy_(memory[f"buffer.{k}"])
         for i, p in enumerate(self.module.parameters()):
             slot = {k.split(".", 2)[2]: v.clone() for k, v in memory.items() if k.startswith(f"adam.{i}.")}
             if slot: self.adam.state[p] = slot
@@ -457,8 +458,8 @@ def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
         return state
 
 def bad_tensor(named: dict) -> str:
-    "The name of the first tensor that holds NaN or infinity, or ''"
-    return next((k for k, v in named.items() if not v.detach().isfinite().all()), "")
+    "The name of the first tensor that holds NaN or infinity, or ''; a module's buffers may"
+    return next((k for k, v in named.items() if not k.startswith("buffer.") and not v.detach().isfinite().all()), "")
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-068b
 def _advance(prior, prompt, method, c, state):
@@ -646,7 +647,7 @@ LEFT = ("state.safetensors", "metrics.jsonl", "object.ply", "turntable.webp", "r
 def _save(self, folder, overwrite: bool = False) -> Path:
     "Write everything into a folder -> report.html there; FileExistsError where another run lives"
     folder, config = Path(folder), self.config()
-    if claim(folder, config, overwrite) == "new": begin(folder, config, *LEFT)
+    if claim(folder, config, overwrite) == "new" and last_told(folder/"config.json", whole=True) != config: begin(folder, config, *LEFT)
     self.checkpoint(folder)
     if self.gaussians is not None: self.gaussians.save(folder/"object.ply")
     self.turntable(folder/"turntable.webp")
@@ -786,7 +787,8 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     with CtrlC() as ctrl_c:
         for r, o, f in zip(results, outs, found):
             if ctrl_c.heard: break
-            with held(o) if o else contextlib.nullcontext(): made.append(_create(prior, r, o, f, mode, ctrl_c))
+            with held(o) if o else contextlib.nullcontext():
+                made.append(_create(prior, r, o, claim(o, r.config(), overwrite) if o else f, mode, ctrl_c))      # another process may have come before
     return made[0] if isinstance(prompt, str) else made
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057b

@@ -504,7 +504,7 @@ def opened(prior, prompts=(), device="auto", divisor=1):
         from lucidteach.prior.latent import load_prior
         prior = load_prior(prior, device=device)
     prior.embed([*prompts, ""])
-    if prior.image_size % divisor: raise ValueError(f"the nearest truth is for pictures of a multiple of {divisor} px, the prior's have {prior.image_size}: give truth=None")
+    if divisor > 1 and prior.image_size % divisor: raise ValueError(f"the nearest truth is for pictures of a multiple of {divisor} px, the prior's have {prior.image_size}: give truth=None")
     return prior
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-102
@@ -587,7 +587,7 @@ def _metrics(self) -> str:
 def _save(self, folder, overwrite: bool = False) -> Path:
     "Write config.json, comparison.png (one per prompt from the second on) and metrics.jsonl; `FileExistsError` where another run lives."
     folder, config = Path(folder), self.config()
-    if claim(folder, config, overwrite) == "new": begin(folder, config, *LEFT)
+    if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config: begin(folder, config, *LEFT)
     for b in range(len(self.prompts) if any(self.records.values()) else 0):
         f = io.BytesIO(); self.show(b, dpi=110).save(f, "png")
         write_atomic(folder / f"comparison{b + 1 if b else ''}.png", f.getvalue())

@@ -79,7 +79,7 @@ def ddim_invert(prior, x, cond, t, stride, guidance=1., negative=None, start=Non
 
 def _invert_each(prior, path, cond, t, stride, guidance, negative, start):
     "Every sample has its own end time; only those still on their way are evaluated"
-    time_grid(1, stride)                                    # what is refused there is refused here too
+    time_grid(1 if start is None else int(t.min()), stride, start)      # what is refused there is refused here too
     neg = None if negative is None else as_cond(prior, negative, len(t))
     for k in range(first := start or 0, int(t.max()) or start is None, stride):
         s = start if k == first else k

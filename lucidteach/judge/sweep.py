@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from ..prior import world
 from ..prior.exact import ImageSetPrior
 from ..distill.inversion import ddim_sample
-from ..distill.compare import Settings, Table, as_bytes, clutter, mean_time, optimise, prior_name, saturation_ratio, sharpness_ratio, write_atomic
+from ..distill.compare import Settings, Table, as_bytes, clutter, last_told, mean_time, optimise, prior_name, saturation_ratio, sharpness_ratio, write_atomic
 from .metrics import DEV_PROMPTS, TEST_PROMPTS, finite, holm, load_judge, paired_bootstrap, wilcoxon
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-006
@@ -142,8 +142,8 @@ def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-023
 def heads(out) -> list:
     "(path, what it says) of every job that is done in the folder; other JSON files are not ours"
-    found = ((p, json.loads(p.read_text())) for p in sorted(Path(out).glob("*.json")))
-    return [(p, h) for p, h in found if isinstance(h, dict) and "stage" in h]
+    found = ((p, last_told(p, whole=True)) for p in sorted(Path(out).glob("*.json")))
+    return [(p, h) for p, h in found if "stage" in h]
 
 def check_prior(out, prior):
     "FileExistsError where the folder holds the results of another prior"

@@ -186,6 +186,7 @@ def run_compare(args) -> int:
     if found == "unfinished": print(f"{out} holds the same run, unfinished: starting it again")
     prior = load()
     with held(out):
+        claim(out, result.config(), args.overwrite)          # another process may have come before
         begin(out, result.config(), *LEFT)
         report = save_report(execute(result, prior), out, prior)
     print(result.table(), report, sep="\n")

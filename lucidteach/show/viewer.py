@@ -48,7 +48,7 @@ def aim(g: Gaussians, azimuth: float = 30., elevation: float = 20., fov: float =
 # %% ../../nbs/6_show/62_viewer.ipynb #s62-014
 def _handy(g, view):
     "A scene seen from very near or far, and its view, at another scale: the same picture, which no near plane cuts and no half precision spoils"
-    if 1 <= view.radius <= 1000: return g, view
+    if not (0 < view.radius < 1 or 1000 < view.radius < math.inf): return g, view
     k = 3/view.radius
     return replace(g, means=g.means*k, log_scales=g.log_scales + math.log(k)), replace(view, radius=3., target=tuple(k*v for v in view.target))
 

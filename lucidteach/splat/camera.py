@@ -73,8 +73,9 @@ def _rows(i, n):
     return slice(i % n, i % n + 1)
 
 def _rotations(R):
-    "Whether matrices [..., 3, 3] are rotations, to a thousandth"
-    return (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)).lt(1e-3) & (torch.linalg.det(R) > 0)
+    "Whether matrices [..., 3, 3] are rotations, to a hundredth"
+    R = R.double()                                   # which autocast leaves alone
+    return (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)).lt(1e-2) & (torch.linalg.det(R) > 0)
 
 @dataclass(frozen=True)
 class Camera:

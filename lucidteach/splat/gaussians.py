@@ -7,7 +7,7 @@ __all__ = ['PRIMITIVES', 'rotation_matrix', 'covariance', 'logit', 'sh_basis', '
            'to_ply', 'from_ply', 'sh_rotation', 'quat_multiply', 'file_format']
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-002
-import io, json, math, os, struct, tempfile, zipfile
+import io, json, math, os, struct, tempfile, zipfile, zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import numba, numpy as np, torch
@@ -384,7 +384,7 @@ def _look_ksplat(data: bytes) -> bytes:
 def _look_sog(data: bytes) -> bytes:
     "The same pictures in a fresh zip, once all are there, undamaged, and large enough for the Gaussians promised: gaussforge trusts meta.json"
     try: z = zipfile.ZipFile(io.BytesIO(data)); parts = {k: z.read(k) for k in z.namelist()}; _check_sog(json.loads(parts['meta.json']), parts)
-    except (zipfile.BadZipFile, OSError, LookupError, TypeError, AttributeError, NotImplementedError) as e: raise ValueError(f"no whole .sog: {type(e).__name__}: {e}") from None
+    except (zipfile.BadZipFile, OSError, LookupError, TypeError, AttributeError, RuntimeError, zlib.error, Image.DecompressionBombError) as e: raise ValueError(f"no whole .sog: {type(e).__name__}: {e}") from None
     with zipfile.ZipFile(out := io.BytesIO(), 'w') as z:
         for k, v in parts.items(): z.writestr(k, v)
     return out.getvalue()
