@@ -447,6 +447,7 @@ def check_own(options: dict):
         check_names(name, METHODS, "method")
         if shared := {"guidance", "negative", "weight", "progress", "generator", "state"} & set(own): raise ValueError(f"options[{name!r}] holds {min(shared)!r}, which all methods of a comparison share")
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-096b
 def check_prompts(prompts, toy: bool) -> tuple:
     "Prompts as a list, and whether the toy world knows an object for each; for the toy prior an unknown word is a `ValueError` that names the nearest known one."
     prompts = list(prompts) if hasattr(prompts, "__iter__") and not isinstance(prompts, str) else [prompts]
@@ -456,6 +457,7 @@ def check_prompts(prompts, toy: bool) -> tuple:
         if toy: raise
         return prompts, False
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-096c
 def prior_name(prior) -> str:
     "What a run calls its prior: the name it is or was loaded by, else its kind with a fingerprint of its tensors. `ValueError` for what is no prior."
     if isinstance(prior, (str, Path)): return str(prior)
@@ -544,6 +546,7 @@ def claim(folder, config: dict, overwrite: bool = False) -> str:
     if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs)}); name another folder, or allow overwriting")
     return "done" if done else "unfinished"
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-108c
 def begin(folder, config: dict, *old: str):
     "A folder for a new run: what an older one left there (patterns `old`) goes, and config.json says which run it is now."
     for f in (f for pattern in old for f in Path(folder).glob(pattern)): f.unlink()
@@ -562,6 +565,7 @@ def held(folder):
                 with suppress(OSError): lock.unlink(); new and folder.rmdir()       # a folder that nothing came into goes
     except Timeout: raise FileExistsError(f"another process is working in {folder}; wait for it, or name another folder") from None
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-108d
 def folder_name(prompt: str) -> str:
     "A prompt as a name for a folder."
     return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:60] or "prompt"

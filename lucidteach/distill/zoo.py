@@ -346,6 +346,7 @@ def phi_step(prior, state, x_t, t, cond, eps, eps_c=None, gamma=0., lr=1e-3):
         grads = torch.autograd.grad(phi_loss(pred, eps, eps_c, gamma), phi.values())
     return pred.detach().to(x_t.dtype), adam(state, dict(zip(phi, grads)), lr)
 
+# %% ../../nbs/2_distill/25_zoo.ipynb #zoo98b
 @method("vsd", init=_init_phi)
 def vsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", gamma=0., phi=None, phi_lr=None, phi_steps=1):
     """Variational score distillation (2305.16213): grad = w (eps_pred - eps_phi), eps_phi learned beside x; all it has learned is in `state`.
@@ -368,6 +369,7 @@ def vsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
         state = phi_step(prior, state, x_k, t, cond, eps, eps_c, gamma, lr)[1]
     return linear_step(prior, x, t, x_t, pred, target, weight, calls=calls, state=state)
 
+# %% ../../nbs/2_distill/25_zoo.ipynb #zoo98c
 @method("asd", init=_init_phi)
 def asd(prior, x, cond, t, *, gamma=-.75, source=None, progress=0., guidance=7.5, negative=None, state=None, generator=None, noise=None, weight="sigma2", base="uncond", phi=None, phi_lr=None, phi_steps=1):
     "Adversarial score distillation (2312.00739): vsd whose second model is trained with `gamma` > -1. Cost and errors as vsd"

@@ -160,18 +160,6 @@ def _float32_vae(vae):
     vae.decode = lambda z, *args, **kw: decode(z.float(), *args, **kw)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent29
-def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tensor:
-    """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w] in the images' dtype, differentiable.
-
-    `sample`: draw from the posterior with `generator` instead of taking its mode. ValueError for what is no such image, or sides that the latents' factor does not divide."""
-    _check_images(images)
-    if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
-    vae = self.pipe.vae
-    dist = vae.encode((2 * images - 1).to(self.device, _dtype(vae))).latent_dist
-    z = _draw(dist, generator) if sample else dist.mode()
-    mean, factor = _spread(self.pipe, z)
-    return ((z - mean) * factor).to(images.device, images.dtype)
-
 def _check_images(images):
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(f"images must be floats [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255")
@@ -192,6 +180,19 @@ def _draw(dist, generator) -> Tensor:
     "A draw from the posterior: mean + std N(0,1), the normals drawn where the generator is"
     normal = torch.randn(dist.mean.shape, generator=generator, device=generator.device if generator else dist.mean.device)
     return dist.mean + dist.std * beside(normal, dist.mean)
+
+# %% ../../nbs/1_prior/14_latent.ipynb #latent29b
+def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tensor:
+    """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w] in the images' dtype, differentiable.
+
+    `sample`: draw from the posterior with `generator` instead of taking its mode. ValueError for what is no such image, or sides that the latents' factor does not divide."""
+    _check_images(images)
+    if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
+    vae = self.pipe.vae
+    dist = vae.encode((2 * images - 1).to(self.device, _dtype(vae))).latent_dist
+    z = _draw(dist, generator) if sample else dist.mode()
+    mean, factor = _spread(self.pipe, z)
+    return ((z - mean) * factor).to(images.device, images.dtype)
 
 def _decode(self, latents: Tensor) -> Tensor:
     "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable. ValueError for another shape"

@@ -257,6 +257,7 @@ def _np(t, dtype=np.float32): return np.ascontiguousarray(t.numpy(force=True), d
 def _threads(): return numba.get_num_threads()
 def _logs(opacities): return np.log(f32(255)*np.maximum(opacities, _ALPHA_MIN))     # numpy takes many at a time
 
+# %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063b
 class _Once(torch.autograd.Function):
     "Hands on a gradient that hangs on `inputs`, and has no derivative"
     @staticmethod
@@ -277,6 +278,7 @@ def _split_pose(g):
     lens[:, [0, 0, 1, 1], [0, 2, 1, 2]] = g[:, 3]; g[:, 3] = 0
     return g, lens
 
+# %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063c
 class _Project(torch.autograd.Function):
     "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I*N, ...]"
     @staticmethod
