@@ -22,7 +22,7 @@ def add_run_options(p, steps, seed, out):
 
 def add_compare(sub):
     p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json.")
+                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
     p.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")

@@ -1,5 +1,5 @@
 "The 2D laboratory under faults: interrupted, killed, crowded, misused; what is on disk is what was run"
-import json, multiprocessing, os, signal, subprocess, sys, time
+import dataclasses, json, multiprocessing, os, signal, subprocess, sys, time
 from types import SimpleNamespace
 import numpy as np, pytest, torch
 from lucidteach.distill import compare as C
@@ -119,3 +119,65 @@ def test_a_closed_pipe_does_not_lose_the_report(tmp_path):
     full = open("/dev/full", "w") if os.path.exists("/dev/full") else pytest.skip("no /dev/full here")
     subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--steps", "2", "--out", str(tmp_path/"o")], stdout=full, stderr=subprocess.DEVNULL)
     assert (tmp_path/"o"/"report.html").exists() and C.last_told(tmp_path/"o"/"metrics.jsonl")["complete"]
+
+def told(folder): return [{k: v for k, v in json.loads(l).items() if k != "seconds"} for l in (folder/"metrics.jsonl").read_text().splitlines()]
+
+def test_killed_and_taken_up(tmp_path):
+    run = ("import sys, lucidteach.distill.compare as C; C.run.__defaults__ = (None, None, 0.)\n"                # a checkpoint after every step
+           "C.compare('a red mug', ['sds', 'ism', 'vsd'], out=sys.argv[1], truth=None, canvases='latents', steps=8, every=4)")
+    do = lambda out: subprocess.Popen([sys.executable, "-c", run, str(tmp_path/out)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    assert do("whole").wait() == 0
+    for wait in (.1, .3):
+        p, state = do("cut"), tmp_path/"cut"/"state.safetensors"
+        seen = state.stat().st_mtime if state.exists() else 0
+        while p.poll() is None and not (state.exists() and state.stat().st_mtime > seen): time.sleep(.01)
+        time.sleep(wait); p.kill(); p.wait()
+    assert do("cut").wait() == 0
+    assert told(tmp_path/"cut") == told(tmp_path/"whole")
+    assert (tmp_path/"cut"/"comparison.png").read_bytes() == (tmp_path/"whole"/"comparison.png").read_bytes()
+
+@pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"]), dict(methods=["sdi", "vsd"])], ids=str)
+def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
+    class Signals(GaussianPrior):
+        at = 0
+        def eps(self, *a, **kw):
+            self.at -= 1
+            if self.at == 0: signal.raise_signal(signal.SIGINT)
+            return super().eps(*a, **kw)
+    p = Signals(torch.zeros(3, 32, 32), .3)
+    call = lambda **kw: go(**dict(methods=["sds", "csd"], prior=p, steps=9, head_start=.3) | more | kw)
+    whole = call(); total = -p.at
+    p.at = total*3//4
+    cut = call(out=tmp_path)
+    assert cut.interrupted and 0 < cut.step < 9 and "goes on from there" in cut.notes[0] and C.claim(tmp_path, cut.config()) == "unfinished"
+    p.at = 0
+    end = call(out=tmp_path)
+    assert end.complete and not end.notes and -p.at < total
+    for arm in whole.arms:
+        for a, b in zip(whole.records[arm], end.records[arm], strict=True): assert (a.step, a.calls, a.grad) == (b.step, b.calls, b.grad) and torch.equal(a.image, b.image)
+    p.at = 0
+    assert call(out=tmp_path).complete and p.at == 0                # a done run asks nothing
+    with pytest.raises(FileExistsError, match="steps"): call(steps=8, out=tmp_path)
+    assert call(steps=8, out=tmp_path, overwrite=True).complete
+
+def test_an_arm_that_stopped_itself_stays(tmp_path, monkeypatch):
+    def broken(*a, progress, **kw):
+        step = METHODS["sds"](*a, progress=progress, **kw)
+        return step if progress < .5 else dataclasses.replace(step, grad=step.grad*float("nan"))
+    broken.init = METHODS["sds"].init
+    monkeypatch.setitem(METHODS, "broken", broken)
+    first, again = (go(["sds", "broken"], steps=8, head_start=0., out=tmp_path) for _ in range(2))
+    assert again.notes == first.notes and len(first.notes) == 1 and not again.complete
+    assert [again.records[a][-1].step for a in again.arms] == [8, 4]
+
+@pytest.mark.parametrize("how", ["cut", "empty", "other"])
+def test_a_broken_checkpoint_is_named(tmp_path, how):
+    go(out=tmp_path); f = tmp_path/"state.safetensors"
+    f.write_bytes({"cut": f.read_bytes()[:-100], "empty": b"", "other": C.to_bytes({"a": torch.zeros(1)})}[how])
+    with pytest.raises(ValueError, match="delete it to begin again"): go(out=tmp_path)
+
+def test_seeds_in_a_folder_go_on(tmp_path):
+    one = go(seeds=(0, 1), out=tmp_path)
+    more = go(seeds=(0, 1, 2), out=tmp_path)
+    assert one.complete and more.complete and json.loads((tmp_path/"seeds.json").read_text())["seeds"] == [0, 1, 2]
+    assert all(torch.equal(a.records["sds", "latents"][-1].image, b.records["sds", "latents"][-1].image) for a, b in zip(one, more))

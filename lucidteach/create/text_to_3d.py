@@ -8,11 +8,11 @@ __all__ = ['TOY', 'BALL', 'PRESETS', 'RATES', 'LEFT', 'FallingT', 'WorldCameras'
            'disparity', 'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options', 'now', 'between',
            'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'bad_tensor',
            'scene_backward', 'generate', 'start', 'pack', 'everything', 'unpack', 'orbit', 'shoot', 'heat', 'panel',
-           'record', 'as_seen', 'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'CtrlC', 'run',
-           'typical_step', 'estimate', 'cost_text', 'create', 'fingerprint', 'run_create']
+           'record', 'as_seen', 'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step',
+           'estimate', 'cost_text', 'create', 'fingerprint', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
-import contextlib, copy, difflib, hashlib, inspect, io, json, math, signal, sys, threading, time
+import contextlib, copy, difflib, hashlib, inspect, io, json, math, time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from .init import initial_gaussians
-from ..distill.compare import Amount, Count, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, write_atomic
+from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
@@ -707,22 +707,6 @@ def keep(prior, result: Creation, folder=None):
     (folder/"panels").mkdir(exist_ok=True)
     f = io.BytesIO(); _pil(torch.cat(list(pictures.values()), 2)).save(f, "png")
     write_atomic(folder/"panels"/f"step-{state.step:06d}.png", f.getvalue())
-
-# %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-c01
-class CtrlC:
-    "Within it Ctrl-C is `heard`, and lets the step at hand end; a second one is a KeyboardInterrupt at once"
-    def __enter__(self):
-        self.heard, self.before = False, signal.getsignal(signal.SIGINT)
-        self.mine = threading.current_thread() is threading.main_thread() and callable(self.before)
-        if self.mine: signal.signal(signal.SIGINT, self.hear)
-        return self
-    def __exit__(self, *_):
-        if self.mine: signal.signal(signal.SIGINT, self.before)
-    def hear(self, *_):
-        if self.heard: raise KeyboardInterrupt
-        self.heard = True
-        with contextlib.suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
-            print("\nCtrl-C: the step at hand is ended first; once more stops at once.", file=sys.stderr, flush=True)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-056
 def run(prior, result: Creation, live, folder, ctrl_c: CtrlC):

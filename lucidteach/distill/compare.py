@@ -6,15 +6,15 @@
 __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'COLOURS', 'LEFT',
            'foreground', 'grow', 'radial_power', 'sharpness_ratio', 'chroma', 'saturation_ratio', 'clutter',
            'start_image', 'Pixels', 'Latents', 'Implicit', 'Range', 'checked', 'Settings', 'averaged', 'gradient',
-           'not_finite', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'fill', 'measure', 'evenly',
-           'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe', 'estimate', 'run', 'keep',
-           'check_names', 'check_own', 'check_prompts', 'prior_name', 'compare', 'execute', 'prepare', 'opened',
-           'cost_text', 'write_atomic', 'claim', 'begin', 'held', 'folder_name', 'last_told', 'Seeds', 'check_seeds',
-           'execute_seeds']
+           'not_finite', 'remember', 'recall', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison',
+           'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe',
+           'estimate', 'CtrlC', 'run', 'keep', 'check_names', 'check_own', 'check_prompts', 'prior_name', 'compare',
+           'execute', 'prepare', 'opened', 'cost_text', 'write_atomic', 'claim', 'begin', 'held', 'occupied',
+           'folder_name', 'last_told', 'checkpoint', 'resume', 'Seeds', 'check_seeds', 'again']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
-import difflib, hashlib, html, io, json, math, os, re, sys, time
-from contextlib import contextmanager, suppress
+import difflib, hashlib, html, io, json, math, os, re, signal, sys, threading, time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 from PIL import Image
 from filelock import FileLock, Timeout
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
 from matplotlib.figure import Figure
 from ..prior.schedule import WEIGHTS, AnnealedT
 from ..prior.guidance import as_cond
@@ -207,12 +209,32 @@ def not_finite(arm, step, t, grad):
     return bad and (f"{arm[0]} on {arm[1]} stopped at step {step + 1}: {bad} of {grad.numel()} gradient values at t = {t} are not finite. "
                     f"The canvas of step {step} is kept. Try less guidance, a smaller learning rate or float32.") or None
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-040b
+def remember(adam, times, noise, state, *numbers) -> dict:
+    "Everything that the next step of a loop depends on, as named tensors."
+    params = adam.param_groups[0]["params"]
+    slots = {f"adam.{i}.{k}": v for i, p in enumerate(params) for k, v in adam.state[p].items()}
+    return {f"canvas.{i}": p.detach() for i, p in enumerate(params)} | slots | {f"method.{k}": v for k, v in (state or {}).items()} \
+         | dict(times=times.get_state(), noise=noise.get_state(), numbers=torch.tensor(numbers, dtype=torch.float64))
+
+def recall(memory: dict, adam, times, noise):
+    "Set what `remember` named -> the method's memory or None, and the numbers."
+    params = adam.param_groups[0]["params"]
+    part = lambda name: {k[len(name):]: v.clone() for k, v in memory.items() if k.startswith(name)}
+    for i, p in enumerate(params):
+        p.data.copy_(memory[f"canvas.{i}"])
+        adam.state[p] = {k: v.to(p.device) if v.ndim else v for k, v in part(f"adam.{i}.").items()}
+    times.set_state(memory["times"]); noise.set_state(memory["noise"])
+    return {k: v.to(params[0].device) for k, v in part("method.").items()} or None, memory["numbers"].tolist()
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-041
-def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings: Settings = Settings(), spent: dict | None = None):
+def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings: Settings = Settings(), spent: dict | None = None, kept: dict | None = None):
     """Optimise a canvas for B prompts; yield the state after every step. A gradient that is not finite ends the loop, and `stopped` says so.
 
     cond: str, list of B str or Cond. spent: network calls by (method, canvas), shared by loops that run in lock-step.
-    The state: step, t, canvas, grad (root mean square, [B]), calls, seconds, out (the Step), stopped (None or a sentence)."""
+    kept: what `memory` gave; the loop goes on from there, as if it had never stopped.
+    The state: step, t, canvas, grad (root mean square, [B]), calls, seconds, out (the Step), stopped (None or a sentence),
+    memory (a function, until the next step: everything that this depends on, as named tensors)."""
     spent, arm, T = {} if spent is None else spent, (method, canvas), len(prior.schedule.alphas_cumprod)
     cond = as_cond(prior, cond, 1 if isinstance(cond, str) else len(cond))
     here = CANVASES[canvas](prior, start_image(prior, len(cond), settings.seed).to(getattr(prior, "device", "cpu")))
@@ -220,7 +242,10 @@ def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings
     slower = torch.optim.lr_scheduler.LinearLR(adam, 1, settings.lr_end, settings.steps)
     times, noise = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
     state, seconds, spent[arm] = init_state(method, prior, here.latents().detach(), generator=noise) or None, 0., 0
-    for i in range(settings.steps):
+    if kept:
+        state, (step, calls, seconds, adam.param_groups[0]["lr"]) = recall(kept, adam, times, noise)
+        slower.last_epoch, spent[arm] = int(step), int(calls)
+    for i in range(slower.last_epoch, settings.steps):
         began, z, t = time.perf_counter(), here.latents(), int(settings.times()(T, 1, i / settings.steps, times))
         allowed = max(spent.values()) - spent[arm] if settings.equal == "calls" else 0
         out = gradient(prior, z, cond, t, method if i >= settings.head else "sds", settings, i / settings.steps, noise, state, allowed)
@@ -228,7 +253,8 @@ def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings
         if not stopped: adam.zero_grad(); surrogate(z, out.grad).backward(); adam.step(); slower.step(); here.clip()
         state, spent[arm], seconds = out.state or state, spent[arm] + out.calls, seconds + time.perf_counter() - began
         yield SimpleNamespace(step=i + (not stopped), t=t, canvas=here, grad=out.grad.square().mean((1, 2, 3)).sqrt(),
-                              calls=spent[arm], seconds=seconds, out=out, stopped=stopped)
+                              calls=spent[arm], seconds=seconds, out=out, stopped=stopped,
+                              memory=lambda: remember(adam, times, noise, state, i + 1, spent[arm], seconds, adam.param_groups[0]["lr"]))
         if stopped: return
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-055
@@ -283,9 +309,14 @@ class Comparison:
     truth: object = None                         # (image [3,H,W], prompt) -> object with image, psnr, baselines; None where no truth is known
     found: dict = field(default_factory=dict)    # truths found so far
     interrupted: bool = False                    # by Ctrl-C
+    kept: dict = field(default_factory=dict)     # (method, canvas) -> what its loop remembers, where it can go on
 
     @property
     def arms(self): return [(m, c) for c in self.canvases for m in self.methods]
+    @property
+    def step(self): return max((int(m["numbers"][0]) for m in self.kept.values()), default=0)     # that the loops can go on from
+    @property
+    def left(self): return [arm for arm in self.arms if (self.step < self.settings.steps if arm in self.kept else not self.records.get(arm))]
     @property
     def complete(self): return not self.interrupted and all(self.records.get(arm) and self.records[arm][-1].step == self.settings.steps for arm in self.arms)
     def image(self, arm, prompt: int = 0, when: int = -1, what: str = "image") -> Tensor:
@@ -397,32 +428,56 @@ def probe(prior, result: Comparison, arm) -> tuple:
     return last.calls / 2, last.seconds - first.seconds
 
 def estimate(prior, result: Comparison) -> dict:
-    "What a run will cost, from two steps of every arm: network calls, seconds, MB."
-    s, total = result.settings, {"calls": 0., "seconds": 0.}
-    each = {arm: probe(prior, result, arm) for arm in {*result.arms, *(("sds", c) for c in result.canvases if s.head)}}
+    "What a run will cost from `result.step` on, by two steps of every arm: network calls, seconds, MB."
+    s, total, head = result.settings, {"calls": 0., "seconds": 0.}, max(result.settings.head, result.step)
+    each = {arm: probe(prior, result, arm) for arm in {*result.left, *(("sds", c) for _, c in result.left if head > result.step)}}
     dearest = max(calls for calls, _ in each.values()) if s.equal == "calls" else 0
-    for arm in result.arms:
-        for n, (calls, seconds) in ((s.head, each.get(("sds", arm[1]), (0, 0))), (s.steps - s.head, each[arm])):
+    for arm in result.left:
+        for n, (calls, seconds) in ((head - result.step, each.get(("sds", arm[1]), (0, 0))), (s.steps - head, each[arm])):
             if not n: continue
             k = max(dearest / calls, 1); total["calls"] += n * k * calls; total["seconds"] += n * k * seconds
     return dict(calls=round(total["calls"]), seconds=total["seconds"], memory=peak_memory(getattr(prior, "device", "cpu")))
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-084b
+class CtrlC:
+    "Within it Ctrl-C is `heard`, and lets the step at hand end; a second one is a KeyboardInterrupt at once."
+    def __enter__(self):
+        self.heard, self.before = False, signal.getsignal(signal.SIGINT)
+        self.mine = threading.current_thread() is threading.main_thread() and callable(self.before)
+        if self.mine: signal.signal(signal.SIGINT, self.hear)
+        return self
+    def __exit__(self, *_):
+        if self.mine: signal.signal(signal.SIGINT, self.before)
+    def hear(self, *_):
+        if self.heard: raise KeyboardInterrupt
+        self.heard = True
+        with suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
+            print("\nCtrl-C: the step at hand is ended first; once more stops at once.", file=sys.stderr, flush=True)
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-085
-def run(prior, result: Comparison, live):
-    "Advance all arms of `result` in lock-step, keep records; yields after every step. An interrupt keeps what is there and is noted."
-    spent, s, last = {}, result.settings, {}
-    loops = {arm: optimise(prior, result.prompts, *arm, settings=s, spent=spent) for arm in result.arms}
+def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=30.):
+    """Advance the arms of `result` that are left in lock-step, keep records; yields after every step. An interrupt keeps what is there and is noted.
+    
+    folder: of a checkpoint every `save_seconds` and at the end. ctrl_c: a `CtrlC` to ask after each step."""
+    s, last, saved, spent = result.settings, {}, time.monotonic(), {arm: rows[-1].calls for arm, rows in result.records.items()}
+    spent |= {arm: int(m["numbers"][1]) for arm, m in result.kept.items()}
+    loops = {arm: optimise(prior, result.prompts, *arm, s, spent, result.kept.get(arm)) for arm in result.left}
     try:
-        for i, states in enumerate(zip_longest(*loops.values()), 1):
+        for i, states in enumerate(zip_longest(*loops.values()), result.step + 1):
             last.update({arm: now for arm, now in zip(loops, states) if now is not None})
             result.notes += [now.stopped for now in states if now is not None and now.stopped]
             for arm, now in zip(loops, states):
                 if now is not None and (i == 1 or i % s.every == 0 or i == s.steps or now.stopped): keep(prior, result, arm, now)
             live.update(i, lambda: {" on ".join(arm): now.canvas.image()[0] for arm, now in last.items()}, calls=sum(spent.values()))
             yield last
-    except KeyboardInterrupt:
-        result.interrupted = True
-        result.notes.append(f"Interrupted after step {min(now.step for now in last.values()) if last else 0} of {s.steps}; what was there is kept.")
+            result.interrupted = i < s.steps and ctrl_c is not None and ctrl_c.heard
+            if folder and time.monotonic() - saved >= save_seconds: checkpoint(result, folder, last); saved = time.monotonic()
+            if result.interrupted: break
+    except KeyboardInterrupt: result.interrupted = True
+    else: folder and last and checkpoint(result, folder, last)
+    if result.interrupted:
+        onward = "the same call goes on from there" if folder and result.kept else "what was there is kept"
+        result.notes.append(f"Interrupted after step {min(now.step for now in last.values()) if last else 0} of {s.steps}; {onward}.")
         for arm, now in last.items(): keep(prior, result, arm, now)
 
 def keep(prior, result, arm, now):
@@ -466,24 +521,36 @@ def prior_name(prior) -> str:
     return getattr(prior, "name", None) or type(prior).__name__ + (f" {hashlib.sha256(tensors).hexdigest()[:8]}" if tensors else "")
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100
-def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, **settings):
+def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, out=None, overwrite: bool = False, **settings):
     """Optimise canvases for one or several prompts by several methods from the same start with the same times and noise.
 
     prior: "toy", a diffusers folder, a hub id, or a prior object. truth: "world" finds the nearest true render where the toy world knows the
     prompts; a function (image [3,H,W], prompt) -> object with image, psnr, baselines; or None. mode: see show.live. Everything else is a field
-    of `Settings`. seeds: whole numbers, one run for each; the result is then a list of them, `Seeds`, with the same methods. Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
+    of `Settings`. seeds: whole numbers, one run for each; the result is then a list of them, `Seeds`, with the same methods. out: a folder to save
+    in; the same call goes on with an unfinished run there, and another run there is a `FileExistsError` unless `overwrite`.
+    Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
     result, load = prepare(prompt, methods, prior=prior, canvases=canvases, device=device, truth=truth, **settings)
-    if seeds is None: return execute(result, load(), mode)
-    seeds = check_seeds(seeds, settings)
-    return execute_seeds(result, load(), seeds, mode)
+    runs = [(out, result)] if seeds is None else [(out and Path(out) / f"seed-{k}", again(result, k)) for k in check_seeds(seeds, settings)]
+    for place, r in runs: place and claim(place, r.config(), overwrite)
+    prior, done = load(), []
+    for place, r in runs:
+        with occupied(place, r.config(), overwrite, *LEFT) if place else nullcontext(): done.append(execute(r, prior, mode, place))
+        if r.interrupted: break
+    answer = done[0] if seeds is None else Seeds(done)
+    if out: answer.save(out)
+    return answer
 
-def execute(result: Comparison, prior, mode: str = "auto") -> Comparison:
-    "Say what it will cost, then run what `prepare` made, with progress and pictures. Ctrl-C ends it with what is there."
+def execute(result: Comparison, prior, mode: str = "auto", folder=None) -> Comparison:
+    "Say what it will cost, then run what `prepare` made, with progress and pictures, or go on with what `folder` holds of it. Ctrl-C ends it with what is there."
     from lucidteach.show.live import Live
+    resumed = folder is not None and resume(result, folder)
+    if resumed and not result.left: return result
     with Live(result.settings.steps, f"{', '.join(result.methods)}: {'; '.join(result.prompts)}", mode=mode) as live:
-        try: live.say(cost_text(estimate(prior, result), result, prior))
-        except KeyboardInterrupt: result.interrupted, result.notes = True, ["Interrupted before the first step."]
-        for _ in () if result.interrupted else run(prior, result, live): pass
+        live.update(result.step)
+        try: live.say(f"Going on from step {result.step}. " * resumed + cost_text(estimate(prior, result), result, prior))
+        except KeyboardInterrupt: result.interrupted, result.notes = True, [*result.notes, f"Interrupted before step {result.step + 1}."]
+        with CtrlC() as ctrl_c:
+            for _ in () if result.interrupted else run(prior, result, live, folder, ctrl_c): pass
         if result.notes: live.say(" ".join(result.notes))
     return result
 
@@ -565,6 +632,13 @@ def held(folder):
                 with suppress(OSError): lock.unlink(); new and folder.rmdir()       # a folder that nothing came into goes
     except Timeout: raise FileExistsError(f"another process is working in {folder}; wait for it, or name another folder") from None
 
+@contextmanager
+def occupied(folder, config: dict, overwrite: bool, *old: str):
+    "The folder `held` for one run, and claimed for it: a new one begins clean, an unfinished one finds what it left."
+    with held(folder):
+        if claim(folder, config, overwrite) == "new": begin(folder, config, *old)
+        yield
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108d
 def folder_name(prompt: str) -> str:
     "A prompt as a name for a folder."
@@ -577,7 +651,7 @@ def last_told(path, whole=False) -> dict:
     return v if isinstance(v, dict) else {}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-109
-LEFT = ("report.html", "comparison*.png", "metrics.jsonl")
+LEFT = ("report.html", "comparison*.png", "metrics.jsonl", "state.safetensors")
 
 def _metrics(self) -> str:
     "A JSON line per record and prompt, then a line per row of the table, a line per note, and whether it ran to its end."
@@ -599,6 +673,28 @@ def _save(self, folder, overwrite: bool = False) -> Path:
     return folder
 
 Comparison.metrics, Comparison.save = _metrics, _save
+
+# %% ../../nbs/2_distill/26_compare.ipynb #26-111b
+def checkpoint(result: Comparison, folder, last: dict):
+    "Write state.safetensors: `result`, and what its arms remember in the state `last`, (method, canvas) -> what `optimise` yielded."
+    result.kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
+    named = {f"{i}.memory.{k}": v for i, arm in enumerate(result.arms) for k, v in result.kept.get(arm, {}).items()}
+    rows = [[dict(vars(r)) for r in result.records.get(arm, [])] for arm in result.arms]
+    named |= {f"{i}.{j}.{k}": row.pop(k) for i, arm in enumerate(rows) for j, row in enumerate(arm) for k, v in list(row.items()) if isinstance(v, Tensor)}
+    write_atomic(Path(folder) / "state.safetensors", to_bytes({k: v.detach().cpu().contiguous() for k, v in named.items()}, {"run": json.dumps(dict(rows=rows, notes=result.notes))}))
+
+def resume(result: Comparison, folder) -> bool:
+    "Set `result` to what a folder's checkpoint holds, if there is one. `ValueError` for a broken file."
+    path = Path(folder) / "state.safetensors"
+    if not path.exists(): return False
+    try:
+        with safe_open(str(path), "pt") as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+        part = lambda name: {k[len(name):]: v for k, v in named.items() if k.startswith(name)}
+        result.records = {arm: [Record(**row, **part(f"{i}.{j}.")) for j, row in enumerate(rows)] for i, (arm, rows) in enumerate(zip(result.arms, head["rows"])) if rows}
+    except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again") from None
+    result.kept = {arm: own for i, arm in enumerate(result.arms) if (own := part(f"{i}.memory."))}
+    result.notes = [n for n in head["notes"] if not n.startswith("Interrupted")]
+    return True
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-s1
 class Seeds(list):
@@ -643,10 +739,6 @@ def check_seeds(seeds, settings=()) -> list:
         raise ValueError(f"seeds must be whole numbers from 0 up, each once, such as (0, 1, 2); got {seeds!r}")
     return list(seeds)
 
-def execute_seeds(result: Comparison, prior, seeds: list, mode: str = "auto") -> Seeds:
-    "What `prepare` made, run once for each seed; Ctrl-C ends the series and keeps what is there."
-    done = Seeds()
-    for k in seeds:
-        done.append(execute(replace(result, settings=replace(result.settings, seed=k), records={}, notes=[], found={}), prior, mode))
-        if done[-1].interrupted: break
-    return done
+def again(result: Comparison, seed: int) -> Comparison:
+    "What `prepare` made, for another seed."
+    return replace(result, settings=replace(result.settings, seed=seed), records={}, notes=[], found={}, kept={})

@@ -14,7 +14,7 @@ from pathlib import Path
 # %% ../../nbs/6_show/64_report.ipynb #64-004
 import torch
 from ..distill.sds import METHODS, init_state
-from ..distill.compare import LEFT, Comparison, begin, claim, evenly, execute, fill, folder_name, held, prepare, write_atomic
+from ..distill.compare import LEFT, Comparison, claim, evenly, execute, fill, folder_name, occupied, prepare, write_atomic
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
@@ -183,11 +183,8 @@ def run_compare(args) -> int:
     result, load = prepare(args.prompt, methods, prior=args.prior, device=args.device, **given)
     found = claim(out, result.config(), args.overwrite)
     if found == "done": print(f"this run is done already; --overwrite repeats it\n{out / 'report.html'}"); return 0
-    if found == "unfinished": print(f"{out} holds the same run, unfinished: starting it again")
+    if found == "unfinished": print(f"{out} holds the same run, unfinished: going on with it")
     prior = load()
-    with held(out):
-        claim(out, result.config(), args.overwrite)          # another process may have come before
-        begin(out, result.config(), *LEFT)
-        report = save_report(execute(result, prior), out, prior)
+    with occupied(out, result.config(), args.overwrite, *LEFT): report = save_report(execute(result, prior, folder=out), out, prior)
     print(result.table(), report, sep="\n")
     return 130 if result.interrupted else int(not result.complete)
