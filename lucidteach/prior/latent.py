@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN', 'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'MARKS',
            'KEYWORDS', 'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not', 'LatentPrior',
-           'read_json', 'missing_files', 'mirrors', 'cached', 'quiet', 'look_inside', 'check_lora', 'add_lora',
-           'check_keywords', 'load_prior']
+           'read_json', 'missing_files', 'mirrors', 'cached', 'quiet', 'check_whole', 'look_inside', 'check_lora',
+           'add_lora', 'check_keywords', 'load_prior']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
-import difflib, inspect, json, warnings
+import difflib, inspect, json, logging, re, threading, warnings
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -308,19 +308,29 @@ def _hub_message(name: str, error: Exception, folder=None) -> str:
             f"{removed}Missing in the model cache: {', '.join(gone)}. On a machine with a network run: hf download {(other or [name])[0]} --local-dir model; "
             f"bring the folder here and call load_prior('model')")
 
+_turn = threading.RLock()
+
 @contextmanager
 def quiet():
-    "No progress bars, remarks or warnings from diffusers, transformers and the hub's client"
-    libs = [diffusers.utils.logging, transformers.utils.logging]
-    levels = [(lib.set_verbosity, lib.get_verbosity()) for lib in libs]
-    for lib in libs: lib.set_verbosity_error(), lib.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="diffusers|transformers|huggingface_hub")
-            yield
-    finally:
-        for set_level, level in levels: set_level(level)
-        for lib in libs: lib.enable_progress_bar()
+    "No progress bars, remarks or warnings from diffusers, transformers and the hub's client; gives a list of what they would have warned of"
+    said, ear = [], logging.Handler()
+    ear.emit = lambda record: said.append(record.getMessage())
+    with _turn, warnings.catch_warnings():               # what is silenced is the process's: one thread after the other
+        warnings.filterwarnings("ignore", module="diffusers|transformers|huggingface_hub")
+        loggers = [logging.getLogger(lib) for lib in ("diffusers", "transformers", "huggingface_hub")]
+        before, bars = [(l.handlers, l.level, l.propagate) for l in loggers], [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
+        for l in loggers: l.handlers, l.propagate = [ear], False; l.setLevel(logging.WARNING)
+        for lib in bars: lib.disable_progress_bar()
+        try: yield said
+        finally:
+            for l, (handlers, level, propagate) in zip(loggers, before): l.handlers, l.propagate = handlers, propagate; l.setLevel(level)
+            for lib in bars: lib.enable_progress_bar()
+
+def check_whole(name, said: list):
+    "ValueError where the loaders said that a part's weights were not all in its file: the rest would be random"
+    if lost := [m for m in said if "newly initialized" in m]:
+        text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", " ".join(lost)).split())[:600]
+        raise ValueError(f"{name} does not hold all weights of its networks, or under other names; the loader says: {text}")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36a
 def _load_folder(name, dtype, **kwargs):
@@ -439,11 +449,13 @@ def load_prior(
 ) -> LatentPrior:
     "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
     check_keywords(kwargs)
+    if not str(name): raise ValueError("no prior is named: give 'toy', a folder, a hub id or a .safetensors file")
     device, dtype = pick_device(device, dtype)
     loras, single = check_lora(lora), Path(name).suffix in (".safetensors", ".ckpt")
     if config is not None and not single: raise ValueError(f"config= is for a single .safetensors file; {name} brings its own")
-    with quiet():
+    with quiet() as said:
         pipe = _load_file(name, dtype, config, **kwargs) if single else _load_folder(name, dtype, **kwargs)
+        check_whole(name, said)
         add_lora(_predicting(pipe, prediction_type), loras)
     pipe.set_progress_bar_config(disable=True)
     return LatentPrior(pipe, device, dtype, " with LoRA ".join([str(name), *(f"{source} x {strength:g}" for source, strength in loras.items())]))
