@@ -33,6 +33,38 @@ def test_priors_of_one_kind_are_told_apart(tmp_path):
     with pytest.raises(FileExistsError, match="prior"): go(prior=prior(.2)).save(tmp_path)
     assert go().config() == go().config()
 
+def test_a_prior_is_told_by_its_labels_numbers_and_schedule():
+    from lucidteach.prior.exact import ImageSetPrior, MixturePrior
+    from lucidteach.prior.schedule import Schedule, scaled_linear
+    pictures, names = torch.rand(2, 3, 8, 8), ["a cat", "a dog"]
+    told = [C.prior_name(p) for p in (MixturePrior(pictures, .1, labels=names), MixturePrior(pictures, .1, labels=names[::-1]), ImageSetPrior(pictures, names, std=0.),
+            ImageSetPrior(pictures, names, std=.5), GaussianPrior(torch.zeros(3, 8, 8), .3), GaussianPrior(torch.zeros(3, 8, 8), .3, schedule=Schedule(scaled_linear(1000, .0001, .02))))]
+    assert len(set(told)) == len(told)
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"): C.write_atomic(tmp_path/"a.json", "x")
+    assert not list(tmp_path.iterdir())
+
+def test_overwriting_takes_only_what_a_run_left(tmp_path):
+    mine = tmp_path/"comparison_final.png"; mine.touch()
+    go(out=tmp_path, overwrite=True); go(seed=1, out=tmp_path, overwrite=True)
+    assert mine.exists()
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_works_where_gradients_are_off(off):
+    alone = go()
+    with off(): inside = go()
+    assert torch.equal(inside.records["sds", "latents"][-1].image, alone.records["sds", "latents"][-1].image)
+
+def test_an_interrupt_between_two_arms_files_every_picture_under_its_own_step():
+    p = Stopping(torch.zeros(3, 32, 32), .3); p.at = 10**6
+    want = go(["sds", "csd"], prior=p, steps=9)
+    p.at = 20
+    r = go(["sds", "csd"], prior=p, steps=9, every=100)
+    assert r.interrupted and len({r.records[a][-1].step for a in r.arms}) == 2
+    for arm in r.arms: assert torch.equal(r.records[arm][-1].image, want.records[arm][r.records[arm][-1].step - 1].image)
+
 def interrupting(when):
     "A function that raises KeyboardInterrupt at its call number `when`"
     count = iter(range(10**6))
@@ -114,6 +146,24 @@ def test_a_folder_is_for_one_process(tmp_path):
         p = subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--steps", "1", "--out", str(tmp_path)], capture_output=True, text=True)
     assert p.returncode == 2 and "another process" in p.stderr
     with C.held(tmp_path): pass
+    assert not (tmp_path/".lock").exists()
+    with C.held(tmp_path/"new"): pass
+    assert not (tmp_path/"new").exists()                    # nothing came into it
+
+def together(folder):
+    "How often another process was inside the same folder"
+    met = 0
+    for _ in range(100):
+        try:
+            with C.held(folder):
+                try: os.close(os.open(folder/"inside", os.O_CREAT | os.O_EXCL)); os.unlink(folder/"inside")
+                except FileExistsError: met += 1
+        except FileExistsError: pass
+    return met
+
+def test_never_two_in_one_folder(tmp_path):
+    (tmp_path/"keep").touch()
+    with multiprocessing.get_context("spawn").Pool(3) as pool: assert pool.map(together, [tmp_path]*3) == [0]*3
 
 def test_a_closed_pipe_does_not_lose_the_report(tmp_path):
     full = open("/dev/full", "w") if os.path.exists("/dev/full") else pytest.skip("no /dev/full here")

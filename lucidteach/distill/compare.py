@@ -16,7 +16,6 @@ __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positiv
 import difflib, hashlib, html, io, json, math, os, re, signal, sys, threading, time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, NamedTuple, get_args, get_origin
@@ -463,16 +462,16 @@ def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=
     spent |= {arm: int(m["numbers"][1]) for arm, m in result.kept.items()}
     loops = {arm: optimise(prior, result.prompts, *arm, s, spent, result.kept.get(arm)) for arm in result.left}
     try:
-        for i, states in enumerate(zip_longest(*loops.values()), result.step + 1):
-            last.update({arm: now for arm, now in zip(loops, states) if now is not None})
-            result.notes += [now.stopped for now in states if now is not None and now.stopped]
-            for arm, now in zip(loops, states):
-                if now is not None and (i == 1 or i % s.every == 0 or i == s.steps or now.stopped): keep(prior, result, arm, now)
+        for i in range(result.step + 1, s.steps + 1):
+            for arm, loop in loops.items():
+                if (now := next(loop, None)) is None: continue         # this arm stopped itself
+                last[arm], result.notes = now, result.notes + [now.stopped] * bool(now.stopped)
+                if i == 1 or i % s.every == 0 or i == s.steps or now.stopped: keep(prior, result, arm, now)
             live.update(i, lambda: {" on ".join(arm): now.canvas.image()[0] for arm, now in last.items()}, calls=sum(spent.values()))
             yield last
             result.interrupted = i < s.steps and ctrl_c is not None and ctrl_c.heard
             if folder and time.monotonic() - saved >= save_seconds: checkpoint(result, folder, last); saved = time.monotonic()
-            if result.interrupted: break
+            if result.interrupted or all(now.stopped for now in last.values()): break
     except KeyboardInterrupt: result.interrupted = True
     else: folder and last and checkpoint(result, folder, last)
     if result.interrupted:
@@ -492,7 +491,7 @@ def check_names(names, known, what: str) -> list:
     if not names: raise ValueError(f"name at least one {what}; there are {', '.join(known)}")
     for name in names:
         if name in known and names.count(name) == 1: continue
-        near = difflib.get_close_matches(str(name), known, 1, 0)
+        near = difflib.get_close_matches(str(name).lower(), known, 1, 0)
         raise ValueError(f"{what} {name!r} is named twice" if name in known else f"unknown {what} {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}")
     return names
 
@@ -514,13 +513,17 @@ def check_prompts(prompts, toy: bool) -> tuple:
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-096c
 def prior_name(prior) -> str:
-    "What a run calls its prior: the name it is or was loaded by, else its kind with a fingerprint of its tensors. `ValueError` for what is no prior."
+    "What a run calls its prior: the name it is or was loaded by, else its kind with a fingerprint of its numbers, labels and schedule. `ValueError` for what is no prior."
     if isinstance(prior, (str, Path)): return str(prior)
     if not hasattr(prior, "eps"): raise ValueError(f"prior must be 'toy', a folder, a hub id, or an object with .eps, got {prior!r}")
-    tensors = b"".join(k.encode() + v.detach().cpu().double().numpy().tobytes() for k, v in vars(prior).items() if isinstance(v, Tensor))
-    return getattr(prior, "name", None) or type(prior).__name__ + (f" {hashlib.sha256(tensors).hexdigest()[:8]}" if tensors else "")
+    if getattr(prior, "name", None): return prior.name
+    told = {k: torch.as_tensor(v) for k, v in vars(prior).items() if isinstance(v, (Tensor, float))} | {"schedule": prior.schedule.alphas_cumprod}
+    told = [k.encode() + v.detach().cpu().double().numpy().tobytes() for k, v in told.items()] + [repr(getattr(prior, "names", None)).encode()]
+    return f"{type(prior).__name__} {hashlib.sha256(b''.join(told)).hexdigest()[:8]}"
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100
+@torch.inference_mode(False)
+@torch.enable_grad()
 def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, out=None, overwrite: bool = False, **settings):
     """Optimise canvases for one or several prompts by several methods from the same start with the same times and noise.
 
@@ -598,8 +601,8 @@ Comparison.show, Comparison.config = _show, _config
 def write_atomic(path, data):
     "Write str or bytes to `path` by way of a temporary file in the same folder, of another name in each process."
     path = Path(path); temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    os.replace(temporary, path)
+    try: temporary.write_bytes(data.encode() if isinstance(data, str) else data); os.replace(temporary, path)
+    except BaseException: temporary.unlink(missing_ok=True); raise
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108b
 def claim(folder, config: dict, overwrite: bool = False) -> str:
@@ -610,15 +613,16 @@ def claim(folder, config: dict, overwrite: bool = False) -> str:
     other, done = last_told(folder / "config.json", whole=True), last_told(folder / "metrics.jsonl").get("complete")
     differs = [k for k in {**config, **other} if config.get(k) != other.get(k)]
     if not (folder / "config.json").exists(): raise FileExistsError(f"{folder} holds other files and no run; name an empty or new folder, or allow overwriting")
-    if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs)}); name another folder, or allow overwriting")
+    if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs[:5])}{' ...' * (len(differs) > 5)}); name another folder, or allow overwriting")
     return "done" if done else "unfinished"
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108c
 def begin(folder, config: dict, *old: str):
-    "A folder for a new run: what an older one left there (patterns `old`) goes, and config.json says which run it is now."
-    for f in (f for pattern in old for f in Path(folder).glob(pattern)): f.unlink()
+    "A folder for a new run: what an older one left there (patterns `old`, where a config.json tells of one) goes, and config.json says which run it is now."
+    told = Path(folder) / "config.json"
+    for f in (f for pattern in old if told.exists() for f in Path(folder).glob(pattern)): f.unlink()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(folder) / "config.json", json.dumps(config, indent=1))
+    write_atomic(told, json.dumps(config, indent=1))
 
 @contextmanager
 def held(folder):
@@ -651,7 +655,7 @@ def last_told(path, whole=False) -> dict:
     return v if isinstance(v, dict) else {}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-109
-LEFT = ("report.html", "comparison*.png", "metrics.jsonl", "state.safetensors")
+LEFT = ("report.html", "comparison.png", "comparison[0-9]*.png", "metrics.jsonl", "state.safetensors")
 
 def _metrics(self) -> str:
     "A JSON line per record and prompt, then a line per row of the table, a line per note, and whether it ran to its end."
