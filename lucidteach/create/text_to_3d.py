@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TOY', 'BALL', 'PRESETS', 'RATES', 'LEFT', 'FallingT', 'WorldCameras', 'RunConfig', 'LossConfig', 'ViewConfig',
-           'StartConfig', 'UpdateConfig', 'Config', 'config', 'step_generator', 'draw_views', 'backgrounds',
+           'StartConfig', 'UpdateConfig', 'Config', 'config', 'step_generator', 'draw_views', 'backdrop', 'backgrounds',
            'disparity', 'Picture', 'draw', 'falling', 'Splats', 'FieldScene', 'tv', 'method_options', 'now', 'between',
            'Timed', 'State', 'conditions', 'look_at_step', 'distil', 'why_stop', 'advance', 'bad_tensor',
            'scene_backward', 'generate', 'start', 'pack', 'everything', 'unpack', 'orbit', 'shoot', 'heat', 'panel',
-           'record', 'as_seen', 'Creation', 'webp', 'mp4', 'report_html', 'resume', 'keep', 'run', 'typical_step',
-           'estimate', 'cost_text', 'create', 'fingerprint', 'run_create']
+           'record', 'as_seen', 'as_trained', 'Creation', 'webp', 'mp4', 'report_html', 'folder_3d', 'resume', 'keep',
+           'run', 'typical_step', 'estimate', 'cost_text', 'create', 'fingerprint', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
-import contextlib, copy, difflib, hashlib, inspect, io, json, math, time
+import contextlib, copy, difflib, functools, hashlib, inspect, io, json, math, time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
-from ..prior.world import sample_camera
+from ..prior.world import BACKGROUNDS, parse, sample_camera
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb
 from ..splat.rasterize import rasterization
@@ -141,7 +141,7 @@ class UpdateConfig:
     lr_field: Rates = (.01, .001)                    # a radiance field's parameters
     adam_eps: Positive = 1e-15                       # of the Gaussians' Adam
     densify: tuple[Whole, Whole, Count] = (100, 3000, 100)   # from step, to step, every; (0, 0, 1): never
-    grow_grad: Positive = 3e-3                       # split and clone above this screen gradient: 4 views of the paper's 7.5e-4
+    grow_grad: Positive = 7.5e-4                     # split and clone above this screen gradient, of a mean over the views
     grow_scale: Positive = .003                      # clone below, split above this share of `extent`
     prune_opacity: Share = .005
     prune_scale: Positive = .1                       # share of `extent`
@@ -161,6 +161,7 @@ def _check(c):
     "Raise ValueError for a value that cannot work, with its name"
     for f in fields(c): object.__setattr__(c, f.name, checked(f.name, getattr(c, f.name), f.type))
     if not c.t_range[0] < c.t_range[1] <= c.t_start: raise ValueError(f"t_range and t_start must rise within 0..1, got {c.t_range} and {c.t_start}")
+    if c.perp_neg and not c.view_prompts: raise ValueError("perp_neg takes the other views' words as negatives: it needs view_prompts=True")
     for k, known in dict(weight=WEIGHTS, target=TARGETS).items():
         if getattr(c, k) not in known: raise ValueError(f"unknown {k} {getattr(c, k)!r}; there are {', '.join(known)}")
 
@@ -194,11 +195,17 @@ def draw_views(c: Config, step: int) -> Views:
     return Views(Camera.from_world(cams, c.size), *angles)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-014
-def backgrounds(c: Config, step: int) -> Tensor:
-    "The background colours of a step's views [batch,3]: white, or by chance `c.background` black or one random colour"
+@functools.cache
+def backdrop(prompt: str) -> Tensor:
+    "The background that a caption of the toy world names ('a red mug on black'), as a colour [3]; white for every other prompt"
+    try: return torch.tensor(BACKGROUNDS[parse(prompt).background], dtype=torch.float32)
+    except ValueError: return torch.ones(3)
+
+def backgrounds(c: Config, step: int, plain: Tensor = torch.ones(3)) -> Tensor:
+    "The background colours of a step's views [batch,3]: `plain`, or by chance `c.background` black or one random colour"
     g = step_generator(c.seed, step, 2)
     u, colour = torch.rand(2, generator=g), torch.rand(3, generator=g)
-    return (torch.ones(3) if u[0] >= c.background else torch.zeros(3) if u[1] < c.black else colour).repeat(c.batch, 1)
+    return (plain if u[0] >= c.background else torch.zeros(3) if u[1] < c.black else colour).repeat(c.batch, 1)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-017
 def disparity(depth: Tensor, alpha: Tensor, fov_deg: Tensor, far: float = 10., front: float = .1) -> Tensor:
@@ -218,6 +225,7 @@ class Picture:
     alpha: Tensor       # [B,1,H,W]
     disparity: Tensor   # [B,1,H,W]
     meta: dict          # of the rasterizer
+    def detach(self): return Picture(self.rgb.detach(), self.alpha.detach(), self.disparity.detach(), {})
 
 def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = False, far: float = 10., front: float = .1) -> Picture:
     "Colours, alpha and disparity of plain-coloured Gaussians (SH degree 0) in one pass"
@@ -274,9 +282,9 @@ Splats.draw, Splats.step = _draw, _step
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-029
 def _density(c: Config) -> Density:
-    "The rule of growth and pruning that a Config names"
+    "The rule of growth and pruning that a Config names; the loss is a sum over the views, hence `batch`"
     start, stop, every = c.densify
-    return Density(prune_opa=c.prune_opacity, grow_grad2d=c.grow_grad, grow_scale3d=c.grow_scale, prune_scale3d=c.prune_scale,
+    return Density(prune_opa=c.prune_opacity, grow_grad2d=c.grow_grad*c.batch, grow_scale3d=c.grow_scale, prune_scale3d=c.prune_scale,
                    refine_start_iter=start, refine_stop_iter=stop, refine_every=every, reset_every=c.reset_every, cap=c.max_points)
 
 def _densify(self, step: int, picture: Picture):
@@ -467,7 +475,7 @@ def _advance(prior, prompt, method, c, state):
     if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0, scene.unit)}"; return state
     moments = [now(timed.device)]
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
-    state.picture = scene.draw(state.views.camera, backgrounds(c, state.step), gen)
+    state.picture = scene.draw(state.views.camera, backgrounds(c, state.step, backdrop(prompt)), gen)
     moments.append(now(timed.device))
     loss = distil(timed, prompt, method, c, state, gen)
     moments.append(now(timed.device))
@@ -477,6 +485,7 @@ def _advance(prior, prompt, method, c, state):
     state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
     timed.spans += zip(("render", "rest", "render"), moments, [*moments[1:], now(timed.device)])
     timed.settle(state.seconds)
+    state.picture, state.image, state.latents = state.picture.detach(), state.image.detach(), state.latents.detach()
     state.step += 1
     if len(scene) == 0: state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
     return state
@@ -507,9 +516,9 @@ def start(c: Config, prompt: str = "") -> Gaussians:
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044
 def pack(state: State, rows=(), notes=()) -> bytes:
     "A State as safetensors, its numbers and the records as JSON in the header"
-    named = everything(state)
+    named = everything(state)        # cloned, since buffers of a module may be views of one another
     head = dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes))
-    return to_bytes({k: v.detach().cpu().contiguous() for k, v in named.items()}, {"run": json.dumps(head)})
+    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(head)})
 
 def everything(state: State) -> dict:
     "All tensors that the next step depends on"
@@ -557,11 +566,20 @@ def record(state: State) -> dict:
     return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)}, **{k: round(v, 3) for k, v in state.seconds.items()})
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-066
-def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
-    "Gaussians with the rasterizer's `blur` in px^2 of the last training pictures in their half-axes, so that they look from nearby as they did in training."
+def _blur(c: Config, g: Gaussians, blur: float) -> Tensor:
+    "log of the rasterizer's `blur` in px^2 in the last training pictures, as a variance in the world at the origin"
     views = [draw_views(c, i).camera for i in range(max(c.steps - 8, 0), c.steps)]
-    pixel = torch.cat([v.centers.norm(dim=-1)/v.Ks[:, 0, 0] for v in views]).mean()          # of the world, at the origin
-    return replace(g, log_scales=torch.logaddexp(2*g.log_scales, torch.log(blur*pixel**2).to(g.log_scales))/2)
+    pixel = torch.cat([v.centers.norm(dim=-1)/v.Ks[:, 0, 0] for v in views]).mean()
+    return torch.log(blur*pixel**2).to(g.log_scales)
+
+def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
+    "Gaussians with the blur of the last training pictures in their half-axes, so that they look from nearby as they did in training."
+    return replace(g, log_scales=torch.logaddexp(2*g.log_scales, _blur(c, g, blur))/2)
+
+def as_trained(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
+    "The opposite: Gaussians that look in the training pictures as `g` looks from nearby. A half-axis keeps at least a tenth of itself."
+    s = 2*g.log_scales
+    return replace(g, log_scales=torch.maximum(s.exp() - _blur(c, g, blur).exp(), .01*s.exp()).log()/2)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-049
 @dataclass
@@ -658,12 +676,11 @@ def _save(self, folder, overwrite: bool = False) -> Path:
 Creation.metrics, Creation.checkpoint, Creation.save = _metrics, _checkpoint, _save
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-053
-def _viewer(g):
-    "The interactive viewer as a frame; empty where this installation has none"
-    try: from lucidteach.show.viewer import viewer_html
+def _viewer(g, title):
+    "The interactive viewer with its poster; empty where there is nothing to show or this installation has no viewer"
+    try: from lucidteach.show.viewer import show
     except ImportError: return ""
-    from html import escape
-    return "" if not g else f'<iframe title="interactive viewer" style="width:100%;max-width:640px;height:480px;border:0" srcdoc="{escape(viewer_html(g))}"></iframe>'
+    return "" if not g else show(g, title, size=480)._repr_html_()
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-053b
 def report_html(self, folder=None) -> str:
@@ -676,10 +693,11 @@ def report_html(self, folder=None) -> str:
     share = "" if not total else f"{total:.0f} s, of which the network {self.state.seconds['network']/total:.0%}, rendering {self.state.seconds['render']/total:.0%}; "
     notes = "".join(f'<p class="note">{esc(n)}</p>' for n in self.notes)
     csp = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-src 'self'"
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{csp}"><title>{esc(head)}</title>'
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{csp}"><title>{esc(head)}</title>'
             f'<style>{CSS} img{{width:auto;height:auto;max-width:100%}}</style></head><body><main><h1>{esc(self.prompt)}</h1><p>{esc(self.method.upper())}, {self.state.step} of {self.settings.steps} steps, {share}'
-            f'{self.state.calls:,} network calls, {len(self.state.scene):,} {self.state.scene.unit}.</p>{notes}<img alt="turntable of {esc(self.prompt)}" src="{url}">{_viewer(self.gaussians)}'
-            f'<h2>Eight views and their disparity</h2><img alt="eight views" src="{png_url(self.show())}">{_panels_html(self, folder)}'
+            f'{self.state.calls:,} network calls, {len(self.state.scene):,} {self.state.scene.unit}.</p>{notes}<details open><summary>Turntable</summary><picture><source media="(prefers-reduced-motion: reduce)" srcset="{png_url(self.turntable()[0])}">'
+            f'<img alt="{esc(self.prompt)}, turning" src="{url}"></picture></details>{_viewer(self.gaussians, self.prompt)}'
+            f'<h2>Eight views and their disparity</h2><img alt="{esc(self.prompt)} from eight sides, and the disparity of each" src="{png_url(self.show())}">{_panels_html(self, folder)}'
             f'<details><summary>Settings of this run</summary><pre>{esc(json.dumps(self.config(), indent=1))}</pre></details></main></body></html>')
 
 def _panels_html(self, folder) -> str:
@@ -687,9 +705,13 @@ def _panels_html(self, folder) -> str:
     from lucidteach.show.live import png_url
     found = sorted((Path(folder)/"panels").glob("step-*.png")) if folder else []
     return "<h2>From step to step</h2><p>Render, disparity, alpha, what the prior saw, what it expected (x0_hat), what the gradient pulls to (target), and |grad| at the pixels.</p>" * bool(found) + \
-        "".join(f"<figure style='flex:none'><img alt='panel' src='{png_url(Image.open(f))}'><figcaption>{f.stem}</figcaption></figure>" for f in found)
+        "".join(f"<figure style='flex:none'><img alt='what was drawn, seen, expected and wanted at {f.stem}' src='{png_url(Image.open(f))}'><figcaption>{f.stem}</figcaption></figure>" for f in found)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-055
+def folder_3d(prompt: str) -> str:
+    "A prompt as a name for the folder of its scene."
+    return f"{folder_name(prompt)}-3d"
+
 def resume(result: Creation, folder) -> bool:
     "Go on from the checkpoint of a folder, if there is one"
     path = Path(folder)/"state.safetensors"
@@ -750,6 +772,8 @@ def cost_text(cost: dict, c: Config, scene) -> str:
             f"{cost['seconds']:,.0f} seconds{memory} on {cost['device']}.")
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057
+@torch.inference_mode(False)
+@torch.enable_grad()
 def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, **settings):
     """Make a 3D object of a prompt -> Creation; of a list of prompts -> list of Creation, by one prior.
 
@@ -760,7 +784,7 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     Wrong names and prompts are a ValueError, settings that do not exist a TypeError, before any work."""
     prior = str(prior) if isinstance(prior, Path) else prior
     prompts, c, name = _prepare(prompt, method, preset, prior, settings)
-    outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_name(p) for p in prompts]
+    outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_3d(p) for p in prompts]
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
     prior = opened(prior, prompts, device)
     results = [Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts]
@@ -782,6 +806,7 @@ def _prepare(prompt, method, preset, prior, settings):
     if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
+    if said := [settings[k] for k in ("negative", "inverse") if settings.get(k)]: check_prompts(said, toy=name == "toy")
     small = name == "toy" if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
     return prompts, config(preset or ("toy" if small else "paper"), **settings), name
 
@@ -789,6 +814,7 @@ def _prepare(prompt, method, preset, prior, settings):
 def _scene(c: Config, prompt: str, scene, device):
     "What a run begins with, as Splats or FieldScene; a copy, so that several runs can begin with one scene"
     if isinstance(scene, (str, Path)): scene = Gaussians.load(scene)
+    if isinstance(scene, Gaussians): scene = as_trained(scene, c)
     if scene is None: scene = start(c, prompt)
     if isinstance(scene, (Splats, FieldScene)): scene = scene.module if isinstance(scene, FieldScene) else scene.gaussians
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
@@ -823,11 +849,11 @@ def run_create(args) -> int:
     "`lucidteach create`: 0 when done, 130 when interrupted, 1 when it stopped itself; the report's path is the last line printed"
     given = {k: getattr(args, k) for k in ("steps", "seed", "guidance", "size", "points", "init") if getattr(args, k) is not None}
     one = len(args.text) == 1
-    out = Path(args.out or (Path("runs")/f"{folder_name(args.text[0])}-3d" if one else "runs"))
+    out = Path(args.out or (Path("runs")/folder_3d(args.text[0]) if one else "runs"))
     c = _prepare(args.text, args.method, args.preset, args.prior, given)[1]
     print(f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {args.method.upper()}, device {args.device}")
     made = create(args.text[0] if one else args.text, args.method, preset=args.preset, prior=args.prior, out=out, device=args.device,
                   overwrite=args.overwrite, scene=args.scene, **given)
-    for m in [made] if one else made: print(*m.notes, (out if one else out/folder_name(m.prompt))/"report.html", sep="\n")
+    for m in [made] if one else made: print(*m.notes, (out if one else out/folder_3d(m.prompt))/"report.html", sep="\n")
     made = [made] if one else made
     return 130 if any(m.interrupted for m in made) or len(made) < len(args.text) else int(not all(m.complete for m in made))
