@@ -76,6 +76,23 @@ def test_checkpoint_refuses_others(tmp_path, views):
     f.write_text('nonsense')
     with pytest.raises(ValueError, match='cannot be read'): fit(views, start, r, checkpoint=f)
 
+def test_resumed_with_a_generator(tmp_path, views):
+    "Places drawn at random along the rays: a run cut after step 7 and taken up from the checkpoint of step 5 ends with the numbers of one that was left in peace, whatever generator of that seed it is given"
+    def go(generator, steps=12, **kw):
+        for s in fit(views, Field((4, 8), samples=6), Recipe(steps=12), save_every=5, generator=generator, **kw):
+            if s.step == steps: return s
+    new = lambda seed=0: torch.Generator().manual_seed(seed)
+    whole, end = go(g := new()), g.get_state()
+    advanced = new(); torch.rand(3, generator=advanced)
+    for i, given in enumerate((new(), advanced, None)):
+        f = tmp_path/f'{i}.safetensors'; go(first := new(), 7, checkpoint=f)
+        with pytest.raises(ValueError, match='another run.*render'): go(new(1), checkpoint=f)
+        s = go(given := first if given is None else given, checkpoint=f)                    # None: the very object, as the cut run left it
+        assert s.loss == whole.loss and torch.equal(given.get_state(), end)
+        for k, v in whole.params.items():
+            assert torch.equal(v, s.params[k]), k
+            for m, x in whole.optimizers[k].state[v].items(): assert torch.equal(x, s.optimizers[k].state[s.params[k]][m]), (k, m)
+
 @pytest.mark.parametrize('kw, says', [(dict(strategy='foo'), 'foo'), (dict(save_every=0), 'save_every'), (dict(checkpoint='nowhere/c.safetensors'), 'nowhere'), (dict(start=Gaussians.ball(3)[:0]), 'no Gaussians')])
 def test_what_cannot_be_fitted_is_said(views, kw, says):
     for f in (fit, fitted):

@@ -6,9 +6,12 @@
 __all__ = ['rays', 'span', 'ray_weights', 'Field', 'field_like']
 
 # %% ../../nbs/4_create/42_field.ipynb #s42-003
+from functools import partial
+from numbers import Integral
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 from ..splat.camera import Camera
 from ..splat.fit import Posed, Recipe, fitted, spiral
 from ..splat.rasterize import Rendered
@@ -48,14 +51,19 @@ def ray_weights(
     return T[:, :-1]*-torch.expm1(-sigma*delta), T[:, -1]
 
 # %% ../../nbs/4_create/42_field.ipynb #s42-020
+def _whole(name: str, v, low: int = 1):
+    "ValueError unless `v` is a whole number of at least `low`"
+    if not isinstance(v, Integral) or v < low: raise ValueError(f"{name} {v!r}: a whole number, at least {low}")
+
 class Field(nn.Module):
     "A radiance field in the cube [-extent, extent]^3 that begins as a soft grey ball; `.render(camera)` draws it, `.parameters()` are to be optimised."
     def __init__(self, resolutions=(16, 32, 64), channels: int = 4, hidden: int = 32, extent: float = 1., radius: float = .6,
                  peak: float = 8., floor: float = .005, samples: int = 48, seed: int = 0):
         super().__init__()
-        if not (extent > 0 and radius > 0 and peak > 0 and floor > 0): raise ValueError(f"extent {extent}, radius {radius}, peak {peak} and floor {floor} must all be positive")
-        if min(channels, hidden) < 1: raise ValueError(f"channels {channels} and hidden {hidden}: at least 1")
-        if samples < 1 or min(resolutions, default=0) < 2: raise ValueError(f"samples {samples} and resolutions {resolutions}: at least 1 and 2")
+        if not all(0 < v < torch.inf for v in (extent, radius, peak, floor)): raise ValueError(f"extent {extent}, radius {radius}, peak {peak} and floor {floor} must all be positive and finite")
+        if not (hasattr(resolutions, '__len__') and len(resolutions)): raise ValueError(f"resolutions {resolutions!r}: a tuple with one whole number, or several")
+        for r in resolutions: _whole('resolutions', r, 2)
+        _whole('channels', channels); _whole('hidden', hidden); _whole('samples', samples)
         self.settings = dict(resolutions=list(resolutions), channels=channels, hidden=hidden, extent=extent, radius=radius, peak=peak, floor=floor, samples=samples)
         for k in ('extent', 'radius', 'peak', 'floor', 'samples'): setattr(self, k, self.settings[k])
         g = torch.Generator().manual_seed(seed)
@@ -83,31 +91,41 @@ def _forward(self, p: Tensor):
 Field.features, Field.ball, Field.forward = _features, _ball, _forward
 
 # %% ../../nbs/4_create/42_field.ipynb #s42-028
-def _march(self, o: Tensor, d: Tensor, samples: int = None, generator=None):
-    "Rays [R, 3] -> colour on black [R, 3], alpha [R], expected depth [R] (0 where nothing is)"
-    S, (start, stop) = samples or self.samples, span(o, d, self.extent)
-    u = torch.rand(len(o), S, generator=generator).to(o) if generator is not None else .5
+def _march(self, o: Tensor, d: Tensor, u: Tensor):
+    "Rays [R, 3] and where in each of its S bins a ray is asked, 0 to 1 [R, S] -> colour on black [R, 3], alpha [R], expected depth [R] (0 where nothing is)"
+    S, (start, stop) = u.shape[1], span(o, d, self.extent)
     t = start[:, None] + (stop - start)[:, None]*(torch.arange(S, device=o.device) + u)/S
     sigma, rgb = self((o[:, None] + t[..., None]*d[:, None]).view(-1, 3))
-    w, through = ray_weights(sigma.view(-1, S), ((stop - start)*d.norm(dim=-1)/S)[:, None])
-    alpha = 1 - through
-    return (w[..., None]*rgb.view(-1, S, 3)).sum(1), alpha, (w*t).sum(1)/alpha.clamp_min(1e-10)
+    sigma, delta = sigma.view(-1, S), ((stop - start)*d.norm(dim=-1)/S)[:, None]
+    w, _ = ray_weights(sigma, delta)
+    alpha, depth = -torch.expm1(-(sigma*delta).sum(1)), (w*t).sum(1)/w.sum(1).clamp_min(torch.finfo(w.dtype).tiny)
+    return (w[..., None]*rgb.view(-1, S, 3)).sum(1), alpha, depth
 
 Field.march = _march
 
 # %% ../../nbs/4_create/42_field.ipynb #s42-029
+def _backdrop(background, B: int) -> Tensor:
+    "The colour behind each of B views [B,3]"
+    bg = torch.zeros(3) if background is None else torch.as_tensor(background)
+    if bg.shape not in ((), (3,), (1, 3), (B, 3)) or not ((bg >= 0) & (bg <= 1)).all(): raise ValueError(f"background {background}: a colour [3] or [{B},3] in [0,1]")
+    return bg.expand(B, 3)
+
 def _render(self, camera: Camera, background=None, *, samples: int = None, generator=None, depth: bool = True, chunk: int = 16384) -> Rendered:
     """Pictures as `Gaussians.render` gives them: rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], meta; differentiable in every parameter.
 
-    background: colour [3] or [B,3] in [0,1], None is black. samples: bins per ray. generator: random places in the bins. chunk: rays at a time, where no gradient is wanted."""
+    background: colour [3] or [B,3] in [0,1], None is black. samples: bins per ray. generator: random places in the bins. chunk: rays at a time; with more of them, a gradient costs their way there twice."""
+    S = self.samples if samples is None else samples
+    _whole('samples', S); _whole('chunk', chunk)
+    bg = _backdrop(background, len(camera))
     at, B, H, W = self.grids[0], len(camera), camera.height, camera.width
     o, d = (v.reshape(-1, 3).to(at) for v in rays(camera))
     start, stop = span(o, d, self.extent)
     hit = (stop > start).nonzero()[:, 0]
-    parts = [self.march(o[i], d[i], samples, generator) for i in hit.split(len(hit) or 1 if torch.is_grad_enabled() else chunk)]
+    u = torch.tensor(.5).expand(len(hit), S) if generator is None else torch.rand(len(hit), S, generator=generator)
+    march = partial(checkpoint, self.march, use_reentrant=False) if torch.is_grad_enabled() and len(hit) > chunk else self.march
+    parts = [march(o[i], d[i], v) for i, v in zip(hit.split(chunk), u.to(at).split(chunk))]
     rgb, alpha, z = (torch.zeros(len(o), *v.shape[1:]).to(at).index_copy(0, hit, v) for v in map(torch.cat, zip(*parts)))
-    bg = torch.zeros(3) if background is None else torch.as_tensor(background)
-    rgb = rgb + (1 - alpha)[:, None]*bg.to(at).expand(B, 3).repeat_interleave(H*W, 0)
+    rgb = rgb + (1 - alpha)[:, None]*bg.to(at).repeat_interleave(H*W, 0)
     image = lambda v: v.view(B, H, W, -1).permute(0, 3, 1, 2)
     return Rendered(image(rgb), image(alpha), image(z) if depth else None, {})
 

@@ -207,36 +207,41 @@ def _edit(s, recipe, strategy, meta):
     return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, packed=meta['gaussian_ids'] is not None, **dice)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
+def _generators(kw): return {k: v for k, v in kw.items() if isinstance(v, torch.Generator)}
+
 def _fingerprint(views, start, recipe, strategy, kw) -> str:
     "What a checkpoint must have in common with the run that takes it up"
     module = isinstance(start, torch.nn.Module)
     own = {} if module else vars(start)           # a module may come with other numbers: those of the checkpoint replace them
     h = hashlib.sha256(b''.join(v.detach().cpu().contiguous().numpy().tobytes() for v in (views.images, views.camera.viewmats, views.camera.Ks, *own.values())))
-    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(kw), module=repr((type(start).__name__, getattr(start, 'settings', None))) if module else None, numbers=h.hexdigest()), sort_keys=True)
+    render = kw | {k: v.initial_seed() for k, v in _generators(kw).items()}      # of a generator the seed; where it stood is in the checkpoint too
+    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(render), module=repr((type(start).__name__, getattr(start, 'settings', None))) if module else None, numbers=h.hexdigest()), sort_keys=True)
 
-def save_fit(s: Fit, path, fingerprint: str = ''):
-    "Write a state; atomic."
+def save_fit(s: Fit, path, fingerprint: str = '', generators={}):
+    "Write a state, and that of the `generators`, by name; atomic."
     path, t = Path(path), {f'param.{k}': v.detach() for k, v in s.params.items()}
     for k, o in s.optimizers.items(): t |= {f'adam.{k}.{m}': v for m, v in o.state.get(s.params[k], {}).items()}
     t |= {f'count.{k}': v for k, v in s.counts.items() if isinstance(v, Tensor)}
+    t |= {f'generator.{k}': v.get_state() for k, v in generators.items()}
     head = dict(step=s.step, extent=s.extent, loss=s.loss, psnr=s.psnr, counts={k: v for k, v in s.counts.items() if not isinstance(v, Tensor)})
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     save_file({k: v.contiguous().cpu() for k, v in t.items()}, tmp, dict(fit=json.dumps(head), run=fingerprint))
     os.replace(tmp, path)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-035
-def load_fit(path, recipe: Recipe, fingerprint: str = '', module=None) -> Fit:
-    "Read a state; a `module` takes its parameters from it. ValueError where the file is none, or of another run."
+def load_fit(path, recipe: Recipe, fingerprint: str = '', module=None, generators={}) -> Fit:
+    "Read a state; a `module` takes its parameters from it, the `generators` their states. ValueError where the file is none, or of another run."
     try:
         with safe_open(path, 'pt') as f: head, t = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
         now = json.loads(head['fit'])
     except (OSError, KeyError, json.JSONDecodeError) as e: raise ValueError(f"{path} is no checkpoint of a fit ({e}): delete it, or name another file") from None
     except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}): delete it, or name another file") from None
-    if head.get('run', '') != fingerprint: raise ValueError(f"{path} belongs to another run (recipe, strategy or pictures differ): delete it, or name another file")
+    if head.get('run', '') != fingerprint: raise ValueError(f"{path} belongs to another run (recipe, strategy, start, pictures or what goes to render differ): delete it, or name another file")
     g = lambda kind: {k.removeprefix(kind + '.'): v for k, v in t.items() if k.startswith(kind + '.')}
     s = _restored(now, g('param'), g('count'), recipe, module)
     for k, o in s.optimizers.items():
         if m := g(f'adam.{k}'): o.state[s.params[k]] = m
+    for k, v in generators.items(): v.set_state(t[f'generator.{k}'])
     return s
 
 def _restored(now, saved, counts, recipe, module):
@@ -259,7 +264,7 @@ def fit(
     strategy='auto',               # Density, MCMC, gsplat's DefaultStrategy, None; 'auto' is `density(recipe)`, for a module None
     checkpoint=None,               # file: taken up if it is there, written every `save_every` steps and in the end
     save_every: int = 500,
-    **kw,                          # to `render`, e.g. rasterize_mode='antialiased'
+    **kw,                          # to `render`, e.g. rasterize_mode='antialiased'; a torch.Generator is set to where the checkpoint left it
 ):                                 # yields one Fit, changed in place, after every step
     """Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run, and for what cannot be fitted;
     RuntimeError when all Gaussians are pruned."""
@@ -277,7 +282,7 @@ def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple
     extent = _reach(views, start)
     start = Gaussians.ball(2000, radius=extent/4, sh_degree=0) if start is None else start
     run = _fingerprint(views, start, recipe, strategy, kw)
-    s = load_fit(checkpoint, recipe, run, module) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, extent, strategy)
+    s = load_fit(checkpoint, recipe, run, module, _generators(kw)) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, extent, strategy)
     return s, views, recipe, strategy, checkpoint, save_every, run, kw
 
 def _reach(views, start):
@@ -292,7 +297,7 @@ def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
     while s.step < recipe.steps:
         fit_step(s, views, recipe, strategy, **kw)
         if not len(s): raise RuntimeError(f"all Gaussians were pruned in step {s.step} of {recipe.steps}: lower the strategy's prune_opa" + (f"; the checkpoint before it: {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""))
-        if checkpoint is not None and (s.step % save_every == 0 or s.step == recipe.steps): save_fit(s, checkpoint, run)
+        if checkpoint is not None and (s.step % save_every == 0 or s.step == recipe.steps): save_fit(s, checkpoint, run, _generators(kw))
         yield s
 
 def density(recipe: Recipe, cap: int = 6000) -> Density:
