@@ -119,7 +119,7 @@ def report(tmp_path_factory):
     from lucidteach.show.report import save_report
     evil = '<img src="http://192.0.2.1/x.png" onerror="document.title=1"><script>document.title=1</script>'
     world = torch.linspace(0, 1, 16).repeat(2, 3, 16, 1)
-    truth = lambda image, prompt: SimpleNamespace(image=world[0], psnr=10., baselines=dict(white=5.))
+    truth = lambda image, prompt: SimpleNamespace(image=world[0], psnr=10., baselines=dict(white=5., silhouette=8., blurred=9.))
     result = compare(evil, prior=ImageSetPrior(world, [evil, evil], std=.1), steps=6, every=1, truth=truth, mode="quiet")
     return save_report(result, tmp_path_factory.mktemp("report") / "run")
 
@@ -133,9 +133,21 @@ def test_report(report, browser, tmp_path, width, scheme):
     assert page.title().startswith("SDS and ISM: <img"), "the prompt must be shown as text and do nothing"
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page must not be wider than the screen"
+    assert width < 1280 or fits(page), "nothing of the table may be hidden on a wide screen"
     ink, paper = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
     assert contrast(ink, paper) > 7
     page.screenshot(path=shots(tmp_path) / f"report-{scheme}.png", full_page=True)
+    page.close()
+
+def fits(page):
+    "Whether no row of pictures and no table needs scrolling"
+    return page.evaluate("[...document.querySelectorAll('.row, .scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+
+def test_report_on_paper(report, browser):
+    page = browser.new_page(viewport=dict(width=703, height=1000)); page.goto(report.as_uri())      # A4 without margins of 12 mm
+    assert not fits(page)
+    page.emulate_media(media="print")
+    assert fits(page), "paper cannot be scrolled"
     page.close()
 
 def contrast(a, b):

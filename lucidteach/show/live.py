@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MODES', 'as_array', 'strip', 'png_url', 'clock_text', 'eta', 'where', 'number_text', 'state_text', 'state_html',
-           'strip_html', 'show_text', 'show_notebook', 'Live']
+           'strip_html', 'columns', 'show_text', 'show_notebook', 'Live']
 
 # %% ../../nbs/6_show/61_live.ipynb #61-003
-import base64, html, io, shutil, sys, time
+import base64, html, io, shutil, sys, time, unicodedata
 
 # %% ../../nbs/6_show/61_live.ipynb #61-004
 import numpy as np
@@ -26,8 +26,8 @@ def as_array(image):
 def strip(images, height=128, gap=4):
     "Images of one height, each `[3,H,W]` or `[H,W]` in [0,1], side by side -> PIL image about `height` pixels high."
     tiles = [as_array(o) for o in images]
-    k = max(1, round(height / tiles[0].shape[0]))
-    tiles = [t.repeat(k, 0).repeat(k, 1) for t in tiles]
+    up, down = (max(1, round(k)) for k in (height / len(tiles[0]), len(tiles[0]) / height))
+    tiles = [np.asarray(Image.fromarray(t).reduce(down)).repeat(up, 0).repeat(up, 1) for t in tiles]
     sheet = Image.new("RGB", (sum(t.shape[1] + gap for t in tiles) - gap, max(t.shape[0] for t in tiles)), "white")
     x = 0
     for t in tiles: sheet.paste(Image.fromarray(t), (x, 0)); x += t.shape[1] + gap
@@ -36,7 +36,7 @@ def strip(images, height=128, gap=4):
 # %% ../../nbs/6_show/61_live.ipynb #61-013
 def png_url(image):
     "PIL image -> `data:` URL, so that a page needs no second file."
-    f = io.BytesIO(); image.save(f, "png", optimize=True)
+    f = io.BytesIO(); image.save(f, "png")
     return "data:image/png;base64," + base64.b64encode(f.getvalue()).decode()
 
 # %% ../../nbs/6_show/61_live.ipynb #61-017
@@ -92,12 +92,18 @@ def strip_html(live):
                    f'style="background:#fff;display:block"/><figcaption>{html.escape(k)}</figcaption></figure>' for k, o in images.items())
 
 # %% ../../nbs/6_show/61_live.ipynb #61-036
+def columns(text):
+    "How many columns of a terminal a text takes: a wide character (Chinese, emoji) takes two."
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
 def show_text(live):
     "Write the line: over the last one in a terminal, else a new one for every tenth of the way. A new note gets its own line, once."
     file, final, width = live.file or sys.stderr, live.status != "running", shutil.get_terminal_size().columns - 1
-    line, tenth, over = f"{live.title}  {state_text(live)}".strip(), live.step * 10 // live.total, "\r" * (live.mode == "terminal")
-    if live.note != live.said: live.said = live.note; print(over + live.note.ljust(width * len(over)), file=file, flush=True)
-    if over: print(over + (line if final else line[:width]).ljust(width), end="\n" if final else "", file=file, flush=True)
+    line, note = (" ".join(text.splitlines()).strip() for text in (f"{live.title}  {state_text(live)}", live.note))
+    tenth, over, rest = live.step * 10 // live.total, "\r" * (live.mode == "terminal"), lambda text: " " * (width - columns(text))
+    if live.note != live.said: live.said = live.note; print(over + note + rest(note) * len(over), file=file, flush=True)
+    while over and not final and columns(line) > width: line = line[:-1]
+    if over: print(over + line + rest(line), end="\n" if final else "", file=file, flush=True)
     elif final or tenth > live.printed: live.printed = tenth; print(line, file=file, flush=True)
 
 def show_notebook(live):
@@ -122,28 +128,30 @@ class Live:
         if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
         self.total, self.title, self.every, self.height, self.file, self.clock = int(total), title, every, height, file, clock
         self.mode = where(file) if mode == "auto" else mode
-        self.step, self.begun, self.first, self.numbers, self.images, self.note, self.status = 0, 0, 0., {}, {}, "", "running"
+        self.step, self.begun, self.first, self.numbers, self.images, self.draw, self.note, self.status = 0, 0, 0., {}, {}, None, "", "running"
         self.start = self.shown = clock(); self.elapsed, self.handle, self.printed, self.said = 0., None, -1, ""
 
     def __enter__(self): self.show(); return self
 
     def show(self):
         "Bring the screen up to date."
-        if callable(self.images) and self.mode == "notebook": self.images = self.images()
-        try:
-            if self.mode == "notebook": show_notebook(self)
-            elif self.mode != "quiet": show_text(self)
-        except BrokenPipeError: self.mode = "quiet"          # nobody reads any more, and the work goes on
+        if self.mode == "notebook":
+            if self.draw: self.images, self.draw = self.draw(), None
+            show_notebook(self)
+        elif self.mode != "quiet":
+            try: show_text(self)
+            except (OSError, ValueError): self.mode = "quiet"    # the terminal is gone, the disk full or the stream closed: the work goes on
 
 # %% ../../nbs/6_show/61_live.ipynb #61-042
 def _update(self, step, images=None, **numbers):
     """`step` steps are done; numbers are shown beside the bar. `images`: a list or a dict name -> [3,H,W] in [0,1], or a function
     that returns one and is called only when the screen is refreshed."""
-    if images is not None: self.images = images
+    if callable(images): self.draw = images
+    elif images is not None: self.images, self.draw = images, None
     now = self.clock(); self.elapsed = now - self.start
     if self.step == 0: self.begun, self.first = step, self.elapsed           # a run that was taken up begins late
     self.step = step; self.numbers.update(numbers)
-    if now - self.shown >= self.every: self.shown = now; self.show()
+    if now - self.shown >= self.every: self.show(); self.shown = self.clock()
 
 def _say(self, note):
     "A sentence under the bar; it stays."
@@ -154,6 +162,7 @@ def _exit(self, kind, error, trace):
     self.elapsed = self.clock() - self.start
     self.status = ("done" if done else "stopped") if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
     if self.status == "failed": self.note = f"{kind.__name__}: {error}"
+    if kind: self.draw = None                                                # it may be what failed: the last pictures stay
     self.show()
 
 Live.update, Live.say, Live.__exit__ = _update, _say, _exit

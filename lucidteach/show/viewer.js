@@ -55,20 +55,22 @@ void main() {
   o = vec4(color*alpha, alpha);
 }`;
 
-// ---- order: counting sort by depth into 65536 classes, far to near; what is behind the camera is left out
+// ---- order: far to near, a counting sort by the low 16 bits of the depth and then by the high 16; what is behind the camera is left out
 export function order(centres, eye, forward, out) {
-  const n = centres.length/3, depth = new Float32Array(n);
-  let low = Infinity, high = -Infinity;
-  for (let i = 0; i < n; i++) {
+  const depth = new Float32Array(centres.length/3), bits = new Uint32Array(depth.buffer);
+  let n = 0, from = out, to = new Uint32Array(depth.length);
+  for (let i = depth.length - 1; i >= 0; i--) {
     depth[i] = (centres[3*i] - eye[0])*forward[0] + (centres[3*i + 1] - eye[1])*forward[1] + (centres[3*i + 2] - eye[2])*forward[2];
-    const z = depth[i];                            // as float32 has it: no class below the first
-    if (z >= NEAR) { if (z < low) low = z; if (z > high) high = z; }
+    if (depth[i] >= NEAR) from[n++] = i;
   }
-  const place = new Uint32Array(65537), k = 65535/Math.max(high - low, 1e-30);
-  for (let i = 0; i < n; i++) if (depth[i] >= NEAR) place[Math.floor((high - depth[i])*k) + 1]++;
-  for (let i = 1; i < 65537; i++) place[i] += place[i - 1];
-  for (let i = n - 1; i >= 0; i--) if (depth[i] >= NEAR) out[place[Math.floor((high - depth[i])*k)]++] = i;
-  return place[65535];                             // how many are to be drawn
+  for (const shift of [0, 16]) {
+    const key = i => 65535 - (bits[i] >>> shift & 65535), place = new Uint32Array(65537);
+    for (let j = 0; j < n; j++) place[key(from[j]) + 1]++;
+    for (let k = 1; k < 65537; k++) place[k] += place[k - 1];
+    for (let j = 0; j < n; j++) to[place[key(from[j])]++] = from[j];
+    [from, to] = [to, from];
+  }
+  return n;                                        // how many are to be drawn
 }
 
 // ---- camera: as Camera.orbit in Python; degrees, azimuth 0 is +y, z is up; rows right, down, forward
@@ -180,7 +182,7 @@ function hands(canvas, view, start, changed) {
 // `say` is told what a reader must know. Nothing runs while nothing changes; after `rest` ms the WebGL context is given back,
 // so that a page may hold more viewers than the sixteen contexts that browsers keep.
 export function viewer(canvas, {scene, view, background = [1, 1, 1], say = () => {}, rest = 4000}) {
-  const start = structuredClone(view), paper = canvas.getContext("2d");
+  const start = structuredClone(view), paper = canvas.getContext("2d"), over = new AbortController(), {signal} = over;
   let card = null, due = 0, timer = 0, seen = false, stale = true, lost = 0, frames = 0;
   view = structuredClone(start);
   const let_go = () => { clearTimeout(timer); card?.free(); card = null; };
@@ -197,13 +199,15 @@ export function viewer(canvas, {scene, view, background = [1, 1, 1], say = () =>
     if (card.gl.isContextLost()) return lost++ < 3 ? wake() : give_up("The browser takes the graphics card away again and again; reload the page to try once more.");
     if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
     paper.drawImage(card.canvas, 0, 0);
-    stale = false; lost = 0; canvas.dataset.state = "drawn"; canvas.dataset.frames = ++frames;
+    stale = false; lost = 0; canvas.dataset.state = "drawn"; say(""); canvas.dataset.frames = ++frames;
     clearTimeout(timer); timer = setTimeout(let_go, rest);
   }
   const eye = new IntersectionObserver(e => { seen = e.at(-1).isIntersecting; wake(); }), ruler = new ResizeObserver(changed);
-  eye.observe(canvas); ruler.observe(canvas); document.addEventListener("visibilitychange", wake);
+  eye.observe(canvas); ruler.observe(canvas); document.addEventListener("visibilitychange", wake, {signal});
+  const zoomed = () => matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => { changed(); zoomed(); }, {once: true, signal});
+  zoomed();                                        // another zoom or screen changes the pixels, and not the size that the ruler sees
   const release = hands(canvas, view, start, changed);
-  function dispose() { eye.disconnect(); ruler.disconnect(); document.removeEventListener("visibilitychange", wake); release(); cancelAnimationFrame(due); seen = false; let_go(); }
+  function dispose() { eye.disconnect(); ruler.disconnect(); over.abort(); release(); cancelAnimationFrame(due); seen = false; let_go(); }
   return {
     view, changed, dispose,
     set(next) { scene = next; let_go(); changed(); },                  // another scene, from the same eye

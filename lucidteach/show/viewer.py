@@ -91,7 +91,7 @@ STYLE = """html,body{height:100%;margin:0;background:PAPER}.view{position:relati
 canvas,img{position:absolute;inset:0;width:100%;height:100%;object-fit:contain}canvas{cursor:grab;touch-action:TOUCH;outline:none}canvas:active{cursor:grabbing}
 canvas:focus-visible{box-shadow:inset 0 0 0 3px #0072b2}p{position:absolute;left:8px;right:8px;margin:0;font:13px/1.4 system-ui,sans-serif;color:#1d2126;pointer-events:none}
 p:not(:empty)>span,p.say:not(:empty){background:#fffffff0;border-radius:4px;padding:2px 6px}.keys{bottom:8px;opacity:0;transition:opacity .2s}.say{top:8px;right:auto}
-canvas:hover~.keys,canvas:focus-visible~.keys{opacity:1}canvas:active~.keys{opacity:0}"""
+canvas:hover~.keys,canvas:focus-visible~.keys{opacity:1}canvas:active~.keys,canvas[data-state=failed]~.keys{opacity:0}"""
 
 def style(background, embedded: bool) -> str:
     "The page's CSS; a viewer inside of another page leaves vertical strokes of a finger to that page."
