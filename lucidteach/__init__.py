@@ -16,8 +16,9 @@ def _writable(folder):
 
 _places = os.path.join(os.path.dirname(__file__), "splat", "__pycache__"), os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "numba")
 if "NUMBA_CACHE_DIR" not in os.environ and not any(map(_writable, _places)):   # numba loads no kernels that it can keep nowhere
-    import tempfile
+    import atexit, shutil, tempfile
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="lucidteach-")
+    atexit.register(lambda folder, maker: os.getpid() == maker and shutil.rmtree(folder, ignore_errors=True), os.environ["NUMBA_CACHE_DIR"], os.getpid())   # not at the end of a forked child
     print(f"Compiled kernels can be kept neither in {' nor in '.join(_places)}: every process compiles its own. NUMBA_CACHE_DIR names another folder.", file=sys.stderr)
 
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for

@@ -94,8 +94,17 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash
 
 def test_kernels_are_compiled_where_none_can_be_kept(tmp_path):
-    "A read-only installation and home: a folder of the process's own, and said"
-    code = 'import os; os.access = lambda *a: False\nimport lucidteach; print(os.environ["NUMBA_CACHE_DIR"])'
+    "A read-only installation and home: a folder of the process's own, which ends with it, not with a forked child; and said"
+    code = """import os, sys; os.access = lambda *a: False
+import lucidteach
+if hasattr(os, 'fork'):
+    if not os.fork(): sys.exit()
+    os.wait(); assert os.path.isdir(os.environ['NUMBA_CACHE_DIR'])
+from lucidteach.splat.rasterize import _dot
+_dot((1., 2., 3.), (1., 1., 1.))
+print(os.environ['NUMBA_CACHE_DIR'], len([f for _, _, fs in os.walk(os.environ['NUMBA_CACHE_DIR']) for f in fs]))"""
     env = {k: v for k, v in os.environ.items() if k != 'NUMBA_CACHE_DIR'} | dict(TMPDIR=str(tmp_path))
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env)
-    assert p.stdout.startswith(str(tmp_path)) and os.path.isdir(p.stdout.strip()) and 'NUMBA_CACHE_DIR names another' in p.stderr
+    folder, files = p.stdout.split()
+    assert folder.startswith(str(tmp_path)) and int(files) > 0 and 'NUMBA_CACHE_DIR names another' in p.stderr
+    assert not list(tmp_path.iterdir())

@@ -119,6 +119,16 @@ def test_absgrad_by_finite_pixels():
     torch.autograd.grad(image.sum(), meta['means2d'])
     assert (meta['means2d'].absgrad - total).abs().max() < 1e-4*total.max()
 
+@pytest.mark.parametrize('packed', [True, False])
+@pytest.mark.parametrize('leaf, sh_degree', [(0, None), (0, 3), (4, 3)])
+def test_radii_changed_in_place_are_an_error(packed, leaf, sh_degree):
+    "As a change of means2d or conics is; no gradient, of the centres or of the colours, is quietly 0"
+    p, (V, K) = scene(5, ['plain']*4), cameras(24, 20)
+    p[leaf].requires_grad_()
+    image, _, meta = rasterization(*p[:4], p[4][:, 0] if sh_degree is None else p[4], V, K, 24, 20, sh_degree=sh_degree, packed=packed)
+    meta['radii'].zero_()
+    with pytest.raises(RuntimeError, match='inplace operation'): image.sum().backward()
+
 def test_finite_differences():
     p, (V, K) = [t.double() for t in scene(6, ['plain']*5)], cameras(16, 16)
     G = torch.randn(1, 16, 16, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)*~doubtful(p, V.double(), K.double(), 16, 16, False)[..., None]
@@ -213,6 +223,13 @@ def test_view_matrices_that_are_no_rotations():
         draw = lambda V: rasterization(*(t.to(dtype) for t in (*p, V, K)), 24, 20, sh_degree=3)[0]
         assert (draw(V) - draw(half)).abs().max() < 1e-5
         with pytest.raises(ValueError, match='viewmats, row .0.*no inverse'): draw(V*0)
+
+@pytest.mark.parametrize('backend', ['numba', 'torch'])
+def test_harmonics_of_degree_4_are_gsplats_alone(backend):
+    p, (V, K) = scene(5, ['plain']*6), cameras(24, 20)
+    with pytest.raises(NotImplementedError, match='degrees 0 to 3'): rasterization(*p[:4], torch.zeros(6, 25, 3), V, K, 24, 20, sh_degree=4, backend=backend)
+    for bad in (5, -1, 2.5):
+        with pytest.raises(ValueError, match='degree 0 to 3'): rasterization(*p[:4], torch.zeros(6, 36, 3), V, K, 24, 20, sh_degree=bad, backend=backend)
 
 @pytest.mark.parametrize('wrong, says', [(dict(viewmats=torch.eye(4)), r'viewmats has shape \[4, 4\].*\[1, ...\]'), (dict(Ks=torch.eye(3)), 'Ks has shape'), (dict(quats=None), 'quats is None'),
     (dict(scales=None), 'scales is None'), (dict(colors=np.zeros((6, 3))), 'colors is of type ndarray'), (dict(means=None), 'means is None'), (dict(opacities=torch.ones(())), 'opacities has shape'),
@@ -377,6 +394,22 @@ def test_orbit_sees_its_target_in_the_middle(az, el, r, fov):
 def test_random_cameras_repeat():
     a, b = (LucidCameras(size=8).draw(600, generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(a.camera.viewmats, b.camera.viewmats) and torch.equal(a.camera.Ks, b.camera.Ks)
+
+def test_random_cameras_are_drawn_as_they_say():
+    "Kolmogorov-Smirnov: how far the distribution of 40000 draws lies from the intended one; a right sampler gets beyond 2.7/sqrt(n) once in a million"
+    n, c = 40_000, LucidCameras(gamma=1.5, size=8)
+    v, p = c.draw(0, n, torch.Generator().manual_seed(0)), torch.arange(1, n + 1, dtype=torch.float64)/n
+    normal = lambda s: lambda x: (1 + torch.erf(x/s/2**.5))/2
+    def crowded(lo, hi, gamma): return lambda x: .5 + .5*(u := (2*x - lo - hi)/(hi - lo)).sign()*u.abs()**(1/gamma)
+    R, center, back = v.camera.viewmats[:, :3, :3].double(), v.camera.centers.double(), -v.camera.viewmats[:, 2, :3].double()
+    az, el = torch.deg2rad(v.azimuth.double()), torch.deg2rad(v.elevation.double())
+    shake = center - v.radius.double()[:, None]*torch.stack([el.cos()*az.sin(), el.cos()*az.cos(), el.sin()], 1)
+    level = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0., 0, 1]).double().expand(n, 3), back), dim=1)
+    roll = torch.atan2(-(R[:, 1]*level).sum(1), (R[:, 0]*level).sum(1))                 # of the image's up against the vertical
+    drawn = dict(azimuth=(v.azimuth, crowded(-180, 180, 1.5)), polar=(90 - v.elevation, crowded(45, 105, 1.5)), radius=(v.radius, crowded(5.2, 5.5, 1)), up=(roll, normal(.01)))
+    for i in range(3): drawn[f'center {i}'] = shake[:, i], lambda x: ((x + .025)/.05).clamp(0, 1)
+    for i in range(2): drawn[f'target {i}'] = v.camera.viewmats[:, i, 3], normal(.05)   # the origin stands beside the point looked at
+    for name, (x, cdf) in drawn.items(): assert (cdf(x.double().sort().values) - p).abs().max() < 2.7/n**.5, name
 
 def test_loops_over_cameras_and_scenes_end():
     cam, g = Camera.orbit([0., 30, 60], 10, 2, size=8, fov_deg=40), Gaussians.ball(4)

@@ -134,7 +134,7 @@ def tsm(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     path = ddim_invert(prior, x, null, s, delta_s)
     eps_s, calls = predict(prior, path.x, s, null)
     low = s.clamp(min=0) if isinstance(s, Tensor) else s or 0
-    at = low + (mu * (t - low)).long() if isinstance(t, Tensor) else low + int(mu * (t - low))
+    at = low + (mu * (t - low).double()).long() if isinstance(t, Tensor) else low + int(mu * (t - low))
     target = eps_s if mu == 0 else prior.eps(ddim_step(prior, path.x, eps_s, s, at), at, null)
     x_t = ddim_step(prior, path.x, eps_s, s, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)

@@ -60,11 +60,12 @@ def _stable_diffusion(cls):
     return cls(scaled_linear())
 
 def _from_diffusers(cls, scheduler):
-    "The schedule of a diffusers scheduler, a last abar of 0 (zero terminal SNR) raised to 2^-24; ValueError if it has no `alphas_cumprod` (flow matching)"
+    "The schedule of a diffusers scheduler; zero terminal SNR, a last abar of 0 (or of 2^-24, diffusers' own stand-in), ends on 2^-24 or half the abar before, the smaller. ValueError if it has no `alphas_cumprod` (flow matching)"
     abar = getattr(scheduler, "alphas_cumprod", None)
     if abar is None: raise ValueError(f"{type(scheduler).__name__} has no alphas_cumprod, so no abar_t: use a DDPM- or DDIM-like scheduler")
     abar = torch.as_tensor(abar)
-    return cls(torch.cat([abar[:-1], abar[-1:].clamp(min=2**-24)]))
+    if abar[-1:].tolist() in ([0], [2**-24]): abar = torch.cat([abar[:-1], (abar[-2:-1] / 2).clamp(max=2**-24)])
+    return cls(abar)
 
 Schedule.stable_diffusion, Schedule.from_diffusers = classmethod(_stable_diffusion), classmethod(_from_diffusers)
 

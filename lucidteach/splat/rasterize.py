@@ -291,8 +291,8 @@ class _Project(torch.autograd.Function):
         out = [a.reshape(I, N, *a.shape[1:]) for a in flat]
         o = _np(opacities)
         _project(m, c, o, _logs(o), V, K, C, *args, *out, _threads())
-        ctx.save_for_backward(means, quats, scales, cov6, viewmats, Ks); ctx.rest = m, c, V, K, C, args[:3], out
         means2d, conics, depths, rho, radii = map(torch.from_numpy, flat)
+        ctx.save_for_backward(means, quats, scales, cov6, viewmats, Ks, radii); ctx.rest = m, c, V, K, C, args[:3], out
         ctx.mark_non_differentiable(radii)
         return means2d, conics.float(), depths, rho, radii
 
@@ -390,7 +390,7 @@ class _Colors(torch.autograd.Function):
         args = _np(means, np.float64), _np(centers, np.float64), _np(sh), K, C, own, radii.numpy()
         out = np.empty((*radii.shape[:2], 3), np.float32)
         _colors(*args, out, _threads())
-        ctx.args = args, out; ctx.save_for_backward(means, centers, sh)
+        ctx.args = args, out; ctx.save_for_backward(means, centers, sh, radii)
         return torch.from_numpy(out)
 
     @staticmethod
@@ -810,6 +810,7 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     if tile_size != TILE: raise ValueError(f"tile_size={tile_size}: only {TILE} is supported")
     if not (near_plane > 0 and far_plane > 0): raise ValueError(f"near_plane={near_plane}, far_plane={far_plane}: both must be positive")
     if not (0 <= eps2d < math.inf and radius_clip >= 0): raise ValueError(f"eps2d={eps2d}, radius_clip={radius_clip}: pixels, finite and not negative")
+    if sh_degree == 4: raise NotImplementedError("sh_degree=4 is only supported by backend='gsplat' on a GPU; on the CPU degrees 0 to 3 are")
     tail = tuple(colors.shape[-2:] if sh_degree is not None else colors.shape[-1:])
     D = 3 if sh_degree is not None else tail[-1]
     if sh_degree is not None and not (sh_degree in (0, 1, 2, 3) and colors.ndim >= 3 and tail[0] >= (sh_degree + 1)**2 and tail[1] == 3):
@@ -919,7 +920,7 @@ def rasterization(
     near_plane: float = .01, far_plane: float = 1e10,
     radius_clip: float = 0.,         # splats not larger than this many pixels are skipped
     eps2d: float = .3,               # blur, px^2
-    sh_degree: int = None,           # None: colors are colours
+    sh_degree: int = None,           # 0 to 3, with 'gsplat' 4 too; None: colors are colours
     packed: bool = True,
     tile_size: int = TILE,
     backgrounds: Tensor = None,      # [..., C, D]
