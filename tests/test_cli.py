@@ -1,6 +1,7 @@
 "The command line as a user meets it: help, errors, folders"
-import json, subprocess, sys
+import json, os, subprocess, sys
 import pytest
+from lucidteach import cli
 
 def lucidteach(*args, **kw):
     return subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
@@ -57,3 +58,14 @@ def test_compare_end_to_end(tmp_path):
     other = lucidteach('compare', 'a blue car', '--steps', 4, '--out', out)
     assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
     assert (out/'report.html').stat().st_mtime_ns == before
+
+@pytest.mark.parametrize('flags, word', [([], "pip install 'lucidteach[train]'"), (['--steps', '0'], 'steps=0'), (['--resume'], 'no checkpoint')], ids=('extra', 'steps', 'resume'))
+def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatch, capsys):
+    import torch
+    from lucidteach.prior import train
+    monkeypatch.setitem(sys.modules, 'accelerate', None)                          # as where the extra is not installed
+    monkeypatch.setattr(train, 'stop_event', lambda: None); monkeypatch.setattr(torch, 'set_flush_denormal', lambda on: None)     # both would last beyond this test
+    with pytest.raises(SystemExit) as end: train.main(['--out', str(tmp_path/'run'), *flags])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and word in said and said.count('\n') == 1
+    assert not (tmp_path/'run').exists()
