@@ -59,6 +59,14 @@ def test_compare_end_to_end(tmp_path):
     assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
     assert (out/'report.html').stat().st_mtime_ns == before
 
+@pytest.mark.parametrize('config', [dict(prompts=['a red mug']), dict(prompt='a red mug')], ids=('compare', 'create'))
+def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
+    def load_prior(*args, **kw): raise AssertionError('work was begun')
+    monkeypatch.setattr('lucidteach.prior.latent.load_prior', load_prior)
+    (tmp_path/'config.json').write_text(json.dumps(config))
+    assert cli.main(['sweep', '--out', str(tmp_path)]) == 2 and 'another folder' in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ['config.json']
+
 @pytest.mark.parametrize('flags, word', [([], "pip install 'lucidteach[train]'"), (['--steps', '0'], 'steps=0'), (['--resume'], 'no checkpoint')], ids=('extra', 'steps', 'resume'))
 def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatch, capsys):
     import torch
