@@ -1,5 +1,5 @@
 "The command line: `lucidteach compare`, `create`, `sweep`, `export`, `doctor`; heavy imports only inside the command that needs them"
-import argparse, sys
+import argparse, contextlib, os, sys
 
 def parser():
     "All commands and their options"
@@ -97,6 +97,24 @@ def export(args):
     from .show.viewer import run_export
     return run_export(args)
 
+class Pipe:
+    "Standard output or error that goes quiet when its reader leaves (`| head -1`): the work goes on and ends with its own status"
+    def __init__(self, stream): self.stream = stream or open(os.devnull, "w")         # None where it was closed (`>&-`)
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text): return self.tell(self.stream.write, text)
+    def flush(self): return self.tell(self.stream.flush)
+    def tell(self, how, *what):
+        try: return how(*what)
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())       # what is kept to be written goes there too
+
+@contextlib.contextmanager
+def piped():
+    "Both streams as `Pipe`, empty at the end: Python's own flush at the exit would report a reader that has left"
+    with contextlib.redirect_stdout(Pipe(sys.stdout)) as out, contextlib.redirect_stderr(Pipe(sys.stderr)) as err:
+        try: yield
+        finally: out.flush(); err.flush()
+
+@piped()
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
     args = parser().parse_args(argv)

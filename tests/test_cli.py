@@ -59,6 +59,16 @@ def test_compare_end_to_end(tmp_path):
     assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
     assert (out/'report.html').stat().st_mtime_ns == before
 
+@pytest.mark.parametrize('args, unbuffered', [(['doctor'], ''), (['compare', 'a red mug', '--steps', 2], '1'), (['--help'], '')], ids=lambda a: a and a[0])
+def test_a_reader_that_leaves_ends_nothing(args, unbuffered, tmp_path):
+    "`| head -1`: the run comes to its end, and its status is its own"
+    reader, writer = os.pipe(); os.close(reader)
+    said = writer if args[0] == 'compare' else subprocess.PIPE                   # `2>&1 | head -1`
+    p = subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], cwd=tmp_path, stdout=writer, stderr=said, timeout=300, env=os.environ | dict(PYTHONUNBUFFERED=unbuffered))
+    os.close(writer)
+    assert p.returncode == 0 and not p.stderr, p.stderr
+    assert args[0] != 'compare' or (tmp_path/'runs'/'a-red-mug'/'report.html').exists()
+
 @pytest.mark.parametrize('config', [dict(prompts=['a red mug']), dict(prompt='a red mug')], ids=('compare', 'create'))
 def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
     def load_prior(*args, **kw): raise AssertionError('work was begun')
