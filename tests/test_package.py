@@ -92,6 +92,8 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     assert r.stdout.strip() == settings['version'], r.stderr
     r = run(tmp_path/'venv'/'bin'/'lucidteach', 'doctor', cwd=tmp_path, env=env)
     assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash
+    r = run(tmp_path/'venv'/'bin'/'lucidteach', 'lab', cwd=tmp_path, env=env)
+    assert r.returncode == 2 and f"git clone {project['project']['urls']['Repository']} " in r.stderr and r.stderr.count('\n') == 1
 
 def test_kernels_are_compiled_where_none_can_be_kept(tmp_path):
     "A read-only installation and home: a folder of the process's own, and said"
