@@ -58,6 +58,43 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
 
+@pytest.fixture
+def doctor(monkeypatch):
+    "The doctor, who reads this pyproject.toml and not the one of the last installation"
+    from lucidteach import doctor
+    p = project['project']
+    lines = p['dependencies'] + [f'{r}; extra == "{e}"' for e, rs in p['optional-dependencies'].items() for r in rs]
+    monkeypatch.setattr(doctor.md, 'requires', lambda name: lines)
+    return doctor
+
+def test_doctor_reads_requirements_as_pip_does(doctor):
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    for line, (package, versions, extra) in zip(doctor.md.requires('lucidteach'), doctor.requirements(), strict=True):
+        r = Requirement(line)
+        assert r.name == package and r.specifier == SpecifierSet(versions) and (r.marker is None if not extra else r.marker.evaluate(dict(extra=extra)))
+
+def test_doctor_names_extras_as_pip_takes_them(doctor, monkeypatch):
+    from packaging.requirements import Requirement
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.1' if package == 'lucidteach' else None)
+    found = {name: (state, text) for state, name, text in doctor.packages()}
+    assert found['lacking'][0] == 'fail' and all(Requirement(r).name in found['lacking'][1] for r in project['project']['dependencies'] if 'gsplat' not in r)
+    typed = Requirement(found['absent'][1].split("'")[1])
+    assert typed.name == 'lucidteach' and typed.extras == {*project['project']['optional-dependencies']}
+
+def test_doctor_is_not_content_with_an_old_version(doctor, monkeypatch):
+    "Whatever is installed: where pyproject.toml names a least version, version 0.0.1 is too old, and no other package is told of"
+    real = doctor.version
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.0.1' if package == 'transformers' else real(package))
+    states = {name: (state, text) for state, name, text in doctor.packages()}
+    assert states['needed'][0] == states['lacking'][0] == 'fail' and states['lacking'][1].startswith('transformers>=') and '(here is 0.0.1): pip install' in states['lacking'][1]
+
+def test_doctor_wants_gsplat_only_of_a_gpu(doctor, monkeypatch):
+    monkeypatch.setattr(doctor, 'version', lambda package: dict(lucidteach='0.1', gsplat='1.0').get(package))
+    (cpu,), (gpu,) = doctor.gsplat('cpu'), doctor.gsplat('cuda')
+    assert cpu[0] == 'ok' and 'only a CUDA device' in cpu[2]
+    assert gpu[0] == 'note' and 'gsplat==' in gpu[2] and 'here is 1.0' in gpu[2]
+
 @pytest.mark.parametrize('env', [dict(HF_HOME='~/hf'), dict(HF_HUB_CACHE='/tmp/elsewhere'), dict(XDG_CACHE_HOME='/tmp/xdg')], ids=lambda e: next(iter(e)))
 def test_doctor_names_the_model_cache(env, tmp_path):
     "Where huggingface_hub itself looks"
