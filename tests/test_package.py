@@ -1,5 +1,5 @@
 "What a user meets before the first notebook: configuration, wheel, import, command line"
-import configparser, os, subprocess, sys, tomllib, zipfile
+import configparser, os, subprocess, sys, tarfile, tomllib, zipfile
 from pathlib import Path
 import pytest
 
@@ -57,6 +57,11 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     if "_modidx" not in m.name: importlib.import_module(m.name)'''
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
+
+def test_callable_packages_are_copied_and_pickled():
+    "As functions are: the thing itself"
+    import copy, pickle, lucidteach
+    for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
 
 @pytest.fixture
 def doctor(monkeypatch):
@@ -119,6 +124,7 @@ def wheel(tmp_path_factory):
 def test_wheel_in_an_empty_venv(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
+    assert 'lucidteach/py.typed' in names                     # PEP 561: else a type checker takes the package for untyped
     assert wheel.stat().st_size < 45e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'
     assert not [n for n in names if n.startswith(('tests/', 'nbs/'))]
     run(sys.executable, '-m', 'venv', tmp_path/'venv')
@@ -131,6 +137,9 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash
     r = run(tmp_path/'venv'/'bin'/'lucidteach', 'lab', cwd=tmp_path, env=env)
     assert r.returncode == 2 and f"git clone {project['project']['urls']['Repository']} " in r.stderr and r.stderr.count('\n') == 1
+    r = run(sys.executable, '-m', 'build', '--sdist', '--no-isolation', '--outdir', tmp_path, root)       # here, so that no two builds work in one folder
+    assert r.returncode == 0, r.stderr
+    assert any(n.endswith('/lucidteach/py.typed') for n in tarfile.open(next(tmp_path.glob('*.tar.gz'))).getnames())
 
 def test_kernels_are_compiled_where_none_can_be_kept(tmp_path):
     "A read-only installation and home: a folder of the process's own, and said"
