@@ -31,7 +31,7 @@ test: $(VENV)/.dev browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 lab: $(VENV)/.lab
-	$(BIN)/jupyter lab --notebook-dir=nbs $$([ "$$(id -u)" = 0 ] && echo --allow-root) $(LAB)     # in a container one is root, and Jupyter wants to be told
+	$(BIN)/lucidteach lab -- $(LAB)
 
 doctor: $(VENV)/.lab
 	$(BIN)/lucidteach doctor

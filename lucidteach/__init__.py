@@ -37,6 +37,7 @@ class _Callable(types.ModuleType):   # importing a module of the package puts th
     def __call__(self, *args, **kw): return self._function(*args, **kw)
     _function = property(lambda self: getattr(importlib.import_module(f"{self.__name__}.{self._home}"), self.__name__.rpartition(".")[2]))
     __doc__ = property(lambda self: self._function.__doc__)
+    def __reduce__(self): return importlib.import_module, (self.__name__,)       # copies and pickles are the package itself, as with any function
     __signature__ = property(lambda self: importlib.import_module("inspect").signature(self._function))
 
 def __getattr__(name):

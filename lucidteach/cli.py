@@ -1,5 +1,6 @@
-"The command line: `lucidteach compare`, `create`, `sweep`, `export`, `doctor`; heavy imports only inside the command that needs them"
-import argparse, sys
+"The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`; heavy imports only inside the command that needs them"
+import argparse, contextlib, os, sys
+from pathlib import Path
 
 def parser():
     "All commands and their options"
@@ -7,7 +8,7 @@ def parser():
     p = argparse.ArgumentParser(prog="lucidteach", description="A laboratory for score distillation where the truth is known.")
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_sweep, add_export, add_doctor): add(sub)
+    for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor): add(sub)
     return p
 
 def add_run_options(p, steps, seed, out):
@@ -53,6 +54,13 @@ def add_sweep(sub):
     p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
     p.set_defaults(run=sweep)
 
+def add_lab(sub):
+    p = sub.add_parser("lab", help="JupyterLab on the notebooks", description="Opens JupyterLab on nbs/ of the clone that is installed. Ctrl-C ends it.")
+    p.add_argument("--port", type=int, help="of the server (default: JupyterLab's, 8888)")
+    p.add_argument("--no-browser", action="store_true", help="only print the address")
+    p.add_argument("options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0")
+    p.set_defaults(run=lab)
+
 def add_export(sub):
     p = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
                        description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
@@ -92,11 +100,40 @@ def sweep(args):
     from .judge.sweep import run_sweep
     return run_sweep(args)
 
+NOTEBOOKS = Path(__file__).parent.parent/"nbs"      # of a clone; a wheel holds none
+
+def lab(args):
+    "JupyterLab on the notebooks"
+    if not (NOTEBOOKS/"index.ipynb").is_file(): raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
+    try: from jupyterlab.labapp import LabApp
+    except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    root = ["--allow-root"]*(getattr(os, "geteuid", lambda: 1)() == 0)          # in a container one is root, and Jupyter wants to be told
+    port, quiet = [f"--port={args.port}"]*(args.port is not None), ["--no-browser"]*args.no_browser
+    return LabApp.launch_instance([f"--notebook-dir={NOTEBOOKS}", *root, *port, *quiet, *args.options])
+
 def export(args):
     "A page or other formats of a scene"
     from .show.viewer import run_export
     return run_export(args)
 
+class Pipe:
+    "Standard output or error that goes quiet when its reader leaves (`| head -1`): the work goes on and ends with its own status"
+    def __init__(self, stream): self.stream = stream or open(os.devnull, "w")         # None where it was closed (`>&-`)
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text): return self.tell(self.stream.write, text)
+    def flush(self): return self.tell(self.stream.flush)
+    def tell(self, how, *what):
+        try: return how(*what)
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())       # what is kept to be written goes there too
+
+@contextlib.contextmanager
+def piped():
+    "Both streams as `Pipe`, empty at the end: Python's own flush at the exit would report a reader that has left"
+    with contextlib.redirect_stdout(Pipe(sys.stdout)) as out, contextlib.redirect_stderr(Pipe(sys.stderr)) as err:
+        try: yield
+        finally: out.flush(); err.flush()
+
+@piped()
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
     args = parser().parse_args(argv)

@@ -1,10 +1,7 @@
 "`lucidteach doctor`: can this machine run the main job, and if not, what to type"
-import importlib, importlib.metadata as md, os, platform, shutil, sys, time
+import importlib.metadata as md, os, platform, re, shutil, time
 from pathlib import Path
 
-MUST = ("torch", "diffusers", "transformers", "safetensors", "numpy", "numba", "pillow", "matplotlib", "tqdm", "trimesh")
-MAY = {"gsplat": "lucidteach", "jupyterlab": "lucidteach[lab]", "ipywidgets": "lucidteach[lab]", "anywidget": "lucidteach[lab]", "plotly": "lucidteach[lab]",
-       "accelerate": "lucidteach[train]", "peft": "lucidteach[train]", "gaussforge": "lucidteach[formats]", "nbdev": "lucidteach[dev]"}
 TOY = Path(__file__).parent/"prior"/"weights"/"toy"
 
 def version(package):
@@ -16,14 +13,35 @@ def size(folder):
     "Bytes of all files under a folder"
     return sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file() and not f.is_symlink())
 
+def requirements():
+    "(package, versions that fit, extra or \"\") of each dependency in pyproject.toml, as the installation keeps them"
+    for line in md.requires("lucidteach") if version("lucidteach") else ():
+        package, versions = re.match(r"([\w.-]+)(?:\[.*?\])?([^;]*)", line).groups()
+        yield package, versions.strip(), "".join(re.findall(r"extra == .(\w+)", line))
+
+def fits(installed, versions):
+    "Is there a version, and one of those?"
+    try: from packaging.specifiers import SpecifierSet
+    except ImportError: return bool(installed)         # then transformers, which brings it, is missing too
+    return bool(installed) and SpecifierSet(versions).contains(installed, prereleases=True)
+
+def unmet(rows):
+    "Requirements that are missing or of another version, in words -> extra"
+    return {f"{p}{versions} (here is {here})" if (here := version(p)) else p: extra for p, versions, extra in rows if not fits(version(p), versions)}
+
+def listed(rows):
+    "Installed packages of some requirements, with their versions"
+    return ", ".join(f"{p} {v}" for p, *_ in rows if (v := version(p))) or "none"
+
 def packages():
-    "One line for what must be there, one for what may be"
-    have, missing = {p: v for p in MUST if (v := version(p))}, [p for p in MUST if not version(p)]
-    yield "fail" if missing else "ok", "needed", ", ".join(f"{p} {v}" for p, v in have.items()) or "none"
-    if missing: yield "fail", "missing", f"{', '.join(missing)}: pip install lucidteach (on Linux without a GPU install torch's CPU build first)"
-    yield "ok", "optional", ", ".join(f"{p} {version(p)}" for p in MAY if version(p)) or "none"
-    if lacking := [p for p in MAY if not version(p)]:
-        yield "note", "absent", f"{', '.join(lacking)}: pip install '{' '.join(sorted({MAY[p] for p in lacking}))}'"
+    "What must be there and what may be; of gsplat, which only a GPU needs, the device tells"
+    if not version("lucidteach"): yield "fail", "needed", "not known, for lucidteach is not installed: pip install -e . in its folder"; return
+    rows = [r for r in requirements() if r[0] != "gsplat"]
+    needed, optional = [r for r in rows if not r[2]], [r for r in rows if r[2]]
+    yield "fail" if unmet(needed) else "ok", "needed", listed(needed)
+    if gone := unmet(needed): yield "fail", "lacking", f"{', '.join(gone)}: pip install lucidteach (on Linux without a GPU install torch's CPU build first)"
+    yield "ok", "optional", listed(optional)
+    if gone := unmet(optional): yield "note", "absent", f"{', '.join(gone)}: pip install 'lucidteach[{','.join(sorted(set(gone.values())))}]'"
 
 def device():
     "What torch would compute on, with how many threads"
@@ -39,10 +57,11 @@ def device():
 
 def gsplat(kind):
     "gsplat's wheel holds sources: only a CUDA device with a compiler makes it usable"
-    if not version("gsplat"): yield "note", "gsplat", "not installed; the CPU needs none"; return
-    if kind != "cuda": yield "ok", "gsplat", f"{version('gsplat')} installed, not usable: no CUDA device; the CPU path does not need it"; return
+    here, gone = version("gsplat"), unmet(r for r in requirements() if r[0] == "gsplat")
+    if kind != "cuda": yield "ok", "gsplat", f"{here or 'not'} installed; only a CUDA device uses it, and there is none"; return
+    if gone or not here: yield "note", "gsplat", f"{min(gone, default='gsplat')} is lacking, and scenes on the GPU need it: pip install lucidteach"; return
     if not shutil.which("nvcc"): yield "note", "gsplat", "CUDA device found but no nvcc to build its kernels: install the CUDA toolkit of torch's version"; return
-    yield "ok", "gsplat", f"{version('gsplat')}, CUDA device and nvcc found: kernels are built at the first call"
+    yield "ok", "gsplat", f"{here}, CUDA device and nvcc found: kernels are built at the first call"
 
 def _plus_one(x): return x + 1
 

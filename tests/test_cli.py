@@ -1,6 +1,7 @@
 "The command line as a user meets it: help, errors, folders"
-import json, subprocess, sys
+import json, os, subprocess, sys
 import pytest
+from lucidteach import cli
 
 def lucidteach(*args, **kw):
     return subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
@@ -57,3 +58,45 @@ def test_compare_end_to_end(tmp_path):
     other = lucidteach('compare', 'a blue car', '--steps', 4, '--out', out)
     assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
     assert (out/'report.html').stat().st_mtime_ns == before
+
+@pytest.mark.parametrize('args, unbuffered', [(['doctor'], ''), (['compare', 'a red mug', '--steps', 2], '1'), (['--help'], '')], ids=lambda a: a and a[0])
+def test_a_reader_that_leaves_ends_nothing(args, unbuffered, tmp_path):
+    "`| head -1`: the run comes to its end, and its status is its own"
+    reader, writer = os.pipe(); os.close(reader)
+    said = writer if args[0] == 'compare' else subprocess.PIPE                   # `2>&1 | head -1`
+    p = subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], cwd=tmp_path, stdout=writer, stderr=said, timeout=300, env=os.environ | dict(PYTHONUNBUFFERED=unbuffered))
+    os.close(writer)
+    assert p.returncode == 0 and not p.stderr, p.stderr
+    assert args[0] != 'compare' or (tmp_path/'runs'/'a-red-mug'/'report.html').exists()
+
+@pytest.mark.parametrize('config', [dict(prompts=['a red mug']), dict(prompt='a red mug')], ids=('compare', 'create'))
+def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
+    def load_prior(*args, **kw): raise AssertionError('work was begun')
+    monkeypatch.setattr('lucidteach.prior.latent.load_prior', load_prior)
+    (tmp_path/'config.json').write_text(json.dumps(config))
+    assert cli.main(['sweep', '--out', str(tmp_path)]) == 2 and 'another folder' in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ['config.json']
+
+@pytest.mark.parametrize('flags, word', [([], "pip install 'lucidteach[train]'"), (['--steps', '0'], 'steps=0'), (['--resume'], 'no checkpoint')], ids=('extra', 'steps', 'resume'))
+def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatch, capsys):
+    import torch
+    from lucidteach.prior import train
+    monkeypatch.setitem(sys.modules, 'accelerate', None)                          # as where the extra is not installed
+    monkeypatch.setattr(train, 'stop_event', lambda: None); monkeypatch.setattr(torch, 'set_flush_denormal', lambda on: None)     # both would last beyond this test
+    with pytest.raises(SystemExit) as end: train.main(['--out', str(tmp_path/'run'), *flags])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and word in said and said.count('\n') == 1
+    assert not (tmp_path/'run').exists()
+
+def test_lab_opens_the_notebooks(monkeypatch):
+    from pathlib import Path
+    from jupyterlab.labapp import LabApp
+    monkeypatch.setattr(LabApp, 'launch_instance', started := [].append)
+    assert cli.main(['lab', '--port', '8899', '--no-browser', '--', '--ip=0.0.0.0']) == 0 and cli.main(['lab']) == 0
+    (first, second), nbs = started.__self__, Path(__file__).parent.parent/'nbs'
+    assert f'--notebook-dir={nbs}' == first[0] == second[0] and {'--port=8899', '--no-browser', '--ip=0.0.0.0'} <= {*first}
+    assert {*second[1:]} <= {'--allow-root'}
+
+def test_lab_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'jupyterlab', None); monkeypatch.setitem(sys.modules, 'jupyterlab.labapp', None)
+    assert cli.main(['lab']) == 2 and "pip install 'lucidteach[lab]'" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 "What a user meets before the first notebook: configuration, wheel, import, command line"
-import configparser, os, subprocess, sys, tomllib, zipfile
+import configparser, os, subprocess, sys, tarfile, tomllib, zipfile
 from pathlib import Path
 import pytest
 
@@ -58,6 +58,48 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
 
+def test_callable_packages_are_copied_and_pickled():
+    "As functions are: the thing itself"
+    import copy, pickle, lucidteach
+    for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
+
+@pytest.fixture
+def doctor(monkeypatch):
+    "The doctor, who reads this pyproject.toml and not the one of the last installation"
+    from lucidteach import doctor
+    p = project['project']
+    lines = p['dependencies'] + [f'{r}; extra == "{e}"' for e, rs in p['optional-dependencies'].items() for r in rs]
+    monkeypatch.setattr(doctor.md, 'requires', lambda name: lines)
+    return doctor
+
+def test_doctor_reads_requirements_as_pip_does(doctor):
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    for line, (package, versions, extra) in zip(doctor.md.requires('lucidteach'), doctor.requirements(), strict=True):
+        r = Requirement(line)
+        assert r.name == package and r.specifier == SpecifierSet(versions) and (r.marker is None if not extra else r.marker.evaluate(dict(extra=extra)))
+
+def test_doctor_names_extras_as_pip_takes_them(doctor, monkeypatch):
+    from packaging.requirements import Requirement
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.1' if package == 'lucidteach' else None)
+    found = {name: (state, text) for state, name, text in doctor.packages()}
+    assert found['lacking'][0] == 'fail' and all(Requirement(r).name in found['lacking'][1] for r in project['project']['dependencies'] if 'gsplat' not in r)
+    typed = Requirement(found['absent'][1].split("'")[1])
+    assert typed.name == 'lucidteach' and typed.extras == {*project['project']['optional-dependencies']}
+
+def test_doctor_is_not_content_with_an_old_version(doctor, monkeypatch):
+    "Whatever is installed: where pyproject.toml names a least version, version 0.0.1 is too old, and no other package is told of"
+    real = doctor.version
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.0.1' if package == 'transformers' else real(package))
+    states = {name: (state, text) for state, name, text in doctor.packages()}
+    assert states['needed'][0] == states['lacking'][0] == 'fail' and states['lacking'][1].startswith('transformers>=') and '(here is 0.0.1): pip install' in states['lacking'][1]
+
+def test_doctor_wants_gsplat_only_of_a_gpu(doctor, monkeypatch):
+    monkeypatch.setattr(doctor, 'version', lambda package: dict(lucidteach='0.1', gsplat='1.0').get(package))
+    (cpu,), (gpu,) = doctor.gsplat('cpu'), doctor.gsplat('cuda')
+    assert cpu[0] == 'ok' and 'only a CUDA device' in cpu[2]
+    assert gpu[0] == 'note' and 'gsplat==' in gpu[2] and 'here is 1.0' in gpu[2]
+
 @pytest.mark.parametrize('env', [dict(HF_HOME='~/hf'), dict(HF_HUB_CACHE='/tmp/elsewhere'), dict(XDG_CACHE_HOME='/tmp/xdg')], ids=lambda e: next(iter(e)))
 def test_doctor_names_the_model_cache(env, tmp_path):
     "Where huggingface_hub itself looks"
@@ -82,6 +124,7 @@ def wheel(tmp_path_factory):
 def test_wheel_in_an_empty_venv(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
+    assert 'lucidteach/py.typed' in names                     # PEP 561: else a type checker takes the package for untyped
     assert wheel.stat().st_size < 45e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'
     assert not [n for n in names if n.startswith(('tests/', 'nbs/'))]
     run(sys.executable, '-m', 'venv', tmp_path/'venv')
@@ -92,6 +135,11 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     assert r.stdout.strip() == settings['version'], r.stderr
     r = run(tmp_path/'venv'/'bin'/'lucidteach', 'doctor', cwd=tmp_path, env=env)
     assert r.returncode == 1 and 'torch' in r.stdout and 'pip install' in r.stdout     # says what is missing, and does not crash
+    r = run(tmp_path/'venv'/'bin'/'lucidteach', 'lab', cwd=tmp_path, env=env)
+    assert r.returncode == 2 and f"git clone {project['project']['urls']['Repository']} " in r.stderr and r.stderr.count('\n') == 1
+    r = run(sys.executable, '-m', 'build', '--sdist', '--no-isolation', '--outdir', tmp_path, root)       # here, so that no two builds work in one folder
+    assert r.returncode == 0, r.stderr
+    assert any(n.endswith('/lucidteach/py.typed') for n in tarfile.open(next(tmp_path.glob('*.tar.gz'))).getnames())
 
 def test_kernels_are_compiled_where_none_can_be_kept(tmp_path):
     "A read-only installation and home: a folder of the process's own, which ends with it, not with a forked child; and said"

@@ -403,7 +403,7 @@ class PointNet(nn.Module):
         return self.time(torch.cat([a.sin(), a.cos()], -1)) + sum(e(w) for e, w in zip(self.words, words.T))
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
         c = self.condition(t, words)
-        a = (x[..., :3, None]*(math.pi/2*2.**torch.arange(self.waves, device=x.device))).flatten(2)
+        a = (x[..., :3, None]*(math.pi/2*2.**torch.arange(self.waves, device=x.device, dtype=x.dtype))).flatten(2)
         h, z = self.enter(torch.cat([x, a.sin(), a.cos()], -1)) + self.to_x(c)[:, None], self.z + self.to_z(c)[:, None]
         for block in self.blocks: h, z = block(h, z, c)
         return self.leave(h)
@@ -599,7 +599,7 @@ def point_step(x: Tensor, v: Tensor, t: float, s: float, eta: float, generator) 
     x0 = torch.cat([x0[..., :3].clamp(-_PLACE, _PLACE), x0[..., 3:].clamp(-1, 1)], -1)
     if s <= 0: return x0
     k = eta*b2/b*math.sqrt(max(0., 1 - (a/a2)**2))                 # share of fresh noise (DDIM, Eq. 16)
-    return a2*x0 + math.sqrt(b2*b2 - k*k)*(x - a*x0)/b + k*torch.randn(x.shape, generator=generator)
+    return a2*x0 + math.sqrt(b2*b2 - k*k)*(x - a*x0)/b + k*torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-k03
 @torch.no_grad()
@@ -614,9 +614,9 @@ def draw_points(
 ) -> tuple:                  # points [B, n, 3], colours [B, n, 3]
     "Clouds for the given words."
     gen, none = torch.Generator().manual_seed(seed), torch.zeros_like(words)
-    x, times = torch.randn(len(words), n, 6, generator=gen), [1 - i/steps for i in range(steps + 1)]
+    x, times = torch.randn(len(words), n, 6, generator=gen, dtype=torch.float32), [1 - i/steps for i in range(steps + 1)]
     for t, s in zip(times, times[1:]):
-        at = torch.full((2*len(words),), t)
+        at = torch.full((2*len(words),), t, dtype=x.dtype)
         if guidance == 1: v = net(x, at[:len(words)], words)
         else:
             null, v = net(torch.cat([x, x]), at, torch.cat([none, words])).chunk(2)
@@ -638,7 +638,7 @@ def load_points(folder=TOY_POINTS) -> PointNet:
     with torch.random.fork_rng([]): net = PointNet(**c['net'])
     try: net.load_state_dict({k: v.float() for k, v in load_file(folder/'model.safetensors').items()})
     except Exception as e: raise ValueError(f"{folder/'model.safetensors'} holds no weights for its config.json ({type(e).__name__}: {str(e)[:200]})") from None
-    return net.eval()
+    return net.float().eval()
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-l02
 def words_of(prompt: str) -> Tensor:

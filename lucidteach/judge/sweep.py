@@ -269,6 +269,7 @@ def run_sweep(args) -> int:
     if not stages: raise ValueError(f"no stage: name some of {', '.join(STAGES)}, rungs")
     for s in stages:
         if s not in (*STAGES, "rungs"): raise ValueError(f"unknown stage {s!r}; there are {', '.join(STAGES)} and rungs")
+    if {"prompt", "prompts"} & {*last_told(Path(args.out)/"config.json", whole=True)}: raise FileExistsError(f"{args.out} holds a run of compare or create; name another folder")
     prior, score = load_prior(args.prior, device=args.device), scores({k: load_judge(k) for k in "ab"})
     check_prior(args.out, prior)
     ours = lambda: [r for r in results(args.out) if (r["canvas"], r["steps"]) == (args.canvas, args.steps)]     # a rate is chosen on its own canvas, for its own length

@@ -266,7 +266,8 @@ def ema_step(ema: list, params: list, step: int, decay: float):
 class Trainer:
     "Network, average, optimiser and data stream of one run; `step` is the number of steps done, `seconds` the time they took"
     def __init__(self, config: Config, accelerator=None):
-        from accelerate import Accelerator
+        try: from accelerate import Accelerator
+        except ImportError as e: raise ImportError("training needs accelerate: pip install 'lucidteach[train]'") from e
         cuda = torch.cuda.is_available()
         self.config, self.step, self.seconds = config, 0, 0.
         self.acc = accelerator or Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else config.precision)
@@ -505,17 +506,18 @@ def train(
     workers: int = 1,       # processes that render the bank
     stop=None,              # a threading.Event that ends the run early
 ) -> Trainer:
-    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for a pool without a bank or a resumed run of another configuration, FileNotFoundError where `start` is no prior"
+    "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for no steps, a pool without a bank or a resumed run of another configuration, FileNotFoundError where `start` is no prior"
     out, losses = Path(out), []
+    if config.steps < 1: raise ValueError(f"steps={config.steps}: at least 1")
     if config.pool and not config.bank: raise ValueError(f"pool={config.pool}: a pool is drawn from a bank of pictures; give its size too (--bank)")
     if start and not (Path(start) / "model_index.json").is_file(): raise FileNotFoundError(f"start={start}: no model_index.json there; give the folder of a prior, such as {TOY}")
     for part in ("checkpoint", "toy"): mend_folder(out / part)
     if resume: check_config(config, out / "checkpoint")
     elif (out / "checkpoint").exists(): raise FileExistsError(f"{out} holds a run already; resume it (--resume) or choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
     tr = Trainer(config)
     if resume: load_checkpoint(tr, out / "checkpoint")
     elif start: start_from(tr, start)
+    out.mkdir(parents=True, exist_ok=True)                     # not sooner: whatever is refused leaves no folder
     if config.bank: tr.use_bank(open_bank(out / "bank.safetensors", config, tr.ae, workers))
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
     if resume and main: drop_lines(out / "log.csv", first)
@@ -546,8 +548,10 @@ def main(argv=None):
     choices |= {k: dict(type=type(getattr(Config, k)), help="") for k in "steps batch seed size warmup bank pool lr decay ema floor background noisy p_view".split()}
     for k, v in choices.items(): p.add_argument(f"--{k.replace('_', '-')}", **v | dict(default=argparse.SUPPRESS, help=f"{v['help']} (default: {getattr(Config, k)})".strip()))
     a = vars(p.parse_args(argv))
-    given = (read_checkpoint(a["out"] / "checkpoint")["config"] if a["resume"] else {}) | {k: a.pop(k) for k in choices if k in a}
-    torch.set_flush_denormal(True)                             # second moments of the optimiser underflow, and a CPU is slow with such numbers
-    train(stop=stop_event(), **a, config=Config(**given | dict(channels=tuple(given.get("channels", Config.channels)))))
+    try:
+        given = (read_checkpoint(a["out"] / "checkpoint")["config"] if a["resume"] else {}) | {k: a.pop(k) for k in choices if k in a}
+        torch.set_flush_denormal(True)                             # second moments of the optimiser underflow, and a CPU is slow with such numbers
+        train(stop=stop_event(), **a, config=Config(**given | dict(channels=tuple(given.get("channels", Config.channels)))))
+    except (ValueError, OSError, ImportError) as e: p.exit(2, f"{p.prog}: {e}\n")           # what a user can mend is a line, not a traceback
 
 if __name__ == "__main__" and "__file__" in globals(): main()
