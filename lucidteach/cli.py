@@ -1,5 +1,5 @@
 "The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`; heavy imports only inside the command that needs them"
-import argparse, contextlib, os, sys
+import argparse, contextlib, errno, os, sys
 from pathlib import Path
 
 def parser():
@@ -117,14 +117,16 @@ def export(args):
     return run_export(args)
 
 class Pipe:
-    "Standard output or error that goes quiet when its reader leaves (`| head -1`): the work goes on and ends with its own status"
+    "Standard output or error that goes quiet when its reader (`| head -1`) or its terminal leaves: the work goes on and ends with its own status"
     def __init__(self, stream): self.stream = stream or open(os.devnull, "w")         # None where it was closed (`>&-`)
     def __getattr__(self, name): return getattr(self.stream, name)
     def write(self, text): return self.tell(self.stream.write, text)
     def flush(self): return self.tell(self.stream.flush)
     def tell(self, how, *what):
         try: return how(*what)
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())       # what is kept to be written goes there too
+        except OSError as e:
+            if e.errno not in (errno.EPIPE, errno.EIO): raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())       # what is kept to be written goes there too
 
 @contextlib.contextmanager
 def piped():

@@ -100,3 +100,11 @@ def test_lab_opens_the_notebooks(monkeypatch):
 def test_lab_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'jupyterlab', None); monkeypatch.setitem(sys.modules, 'jupyterlab.labapp', None)
     assert cli.main(['lab']) == 2 and "pip install 'lucidteach[lab]'" in capsys.readouterr().err
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_that_leaves_ends_nothing():
+    import pty
+    from lucidteach.cli import Pipe
+    mine, its = pty.openpty()
+    out = Pipe(os.fdopen(its, "w")); os.close(mine)
+    for _ in range(2): print("the work goes on", file=out, flush=True)

@@ -455,7 +455,8 @@ def test_the_prompts_background_is_painted():
     seen = []
     class Scene(Views):
         def render(self, cam, background=None): seen.append(background); return super().render(cam)
-    t3.create("a red mug on black", "sds", prior=prior(), preset="toy", mode="quiet", scene=Scene(), **{**SMALL, "steps": 1})
+    on_black = ImageSetPrior(torch.rand(1, 3, 16, 16), ["a red mug on black"], std=.3)
+    t3.create("a red mug on black", "sds", prior=on_black, preset="toy", mode="quiet", scene=Scene(), **{**SMALL, "steps": 1})
     assert (seen[-1] == 0).all()
 
 def test_growth_asks_the_mean_gradient_of_the_views():

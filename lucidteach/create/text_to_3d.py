@@ -806,9 +806,10 @@ def _prepare(prompt, method, preset, prior, settings):
     if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
-    if said := [settings[k] for k in ("negative", "inverse") if settings.get(k)]: check_prompts(said, toy=name == "toy")
     small = name == "toy" if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
-    return prompts, config(preset or ("toy" if small else "paper"), **settings), name
+    c = config(preset or ("toy" if small else "paper"), **settings)
+    if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]: check_prompts(own, toy=name == "toy")      # a preset's own may hold words that the toy prior does not know
+    return prompts, c, name
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-058
 def _scene(c: Config, prompt: str, scene, device):

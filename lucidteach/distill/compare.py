@@ -566,6 +566,7 @@ def prepare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     if editing := [m for m in methods if m in EDITING]: raise ValueError(f"{editing[0]} is an editing loss: it changes a given picture, and compare begins from grey")
     check_own(settings.options); name = prior_name(prior)
     prompts, known = check_prompts(prompt, toy=name == "toy")
+    if settings.negative: check_prompts(settings.negative, toy=name == "toy")
     if twice := [p for p in prompts if prompts.count(p) > 1]: raise ValueError(f"prompt {twice[0]!r} is given twice; seeds=(0, 1, ...) repeats a comparison")
     truth = (nearest_truth if known else None) if truth == "world" else truth
     return Comparison(prompts, methods, canvases, settings, name, truth=truth), lambda: opened(prior, prompts, device, 32 if truth is nearest_truth else 1)
