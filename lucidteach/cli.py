@@ -19,7 +19,7 @@ def add_run_options(p, steps, seed, out):
     p.add_argument("--out", help=f"output folder (default: {out}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
     p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
-    p.add_argument("--overwrite", action="store_true", help="replace another run in the output folder")
+    p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
 
 def add_compare(sub):
     p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
@@ -55,7 +55,7 @@ def add_sweep(sub):
     p.set_defaults(run=sweep)
 
 def add_lab(sub):
-    p = sub.add_parser("lab", help="JupyterLab on the notebooks", description="Opens JupyterLab on nbs/ of the clone that is installed. Ctrl-C ends it.")
+    p = sub.add_parser("lab", help="JupyterLab on the notebooks", description="Opens JupyterLab on nbs/ of the clone that is installed. Ctrl-C twice ends it.")
     p.add_argument("--port", type=int, help="of the server (default: JupyterLab's, 8888)")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     p.add_argument("options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0")
@@ -117,9 +117,9 @@ def export(args):
     return run_export(args)
 
 class Pipe:
-    "Standard output or error that goes quiet when its reader (`| head -1`) or its terminal leaves: the work goes on and ends with its own status"
+    "Standard output or error that goes quiet when its reader leaves (`| head -1`) or, under nohup, its terminal: the work goes on and ends with its own status"
     def __init__(self, stream): self.stream = stream or open(os.devnull, "w")         # None where it was closed (`>&-`)
-    def __getattr__(self, name): return getattr(self.stream, name)
+    def __getattr__(self, name): return getattr(self.__dict__["stream"], name)
     def write(self, text): return self.tell(self.stream.write, text)
     def flush(self): return self.tell(self.stream.flush)
     def tell(self, how, *what):

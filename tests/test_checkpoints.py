@@ -1,7 +1,7 @@
 """Real checkpoints in miniature: every family built with random weights, saved, loaded as a stranger would, and asked for one step of SDS and of ISM.
 
 The reference is written out here from the papers' formulas on diffusers' bare modules; it uses nothing of lucidteach."""
-import json, os, shutil, subprocess, sys, warnings
+import json, os, shutil, subprocess, sys, time, warnings
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file, save_file
@@ -475,6 +475,13 @@ def test_weights_that_are_not_there_are_named(tmp_path, folders, part, how):
     if how == "another name": weights["x." + lost] = weights[lost]
     save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="does not hold all weights"): load_prior(tmp_path/"m", device="cpu")
+    import logging
+    child = logging.getLogger("transformers.modeling_utils")
+    logging.disable(logging.CRITICAL); child.setLevel(logging.ERROR)                 # whatever the caller has turned down
+    try:
+        with pytest.raises(ValueError, match="does not hold all weights"): load_prior(tmp_path/"m", device="cpu")
+        assert logging.root.manager.disable == logging.CRITICAL and child.level == logging.ERROR
+    finally: logging.disable(logging.NOTSET); child.setLevel(logging.NOTSET)
 
 def test_loading_leaves_the_loggers_and_bars_as_they_were(folders):
     import logging, transformers, diffusers
@@ -488,3 +495,15 @@ def test_loading_leaves_the_loggers_and_bars_as_they_were(folders):
 
 def test_no_name_is_no_folder():
     with pytest.raises(ValueError, match="no prior is named"): load_prior("")
+
+def test_two_threads_leave_the_loggers_as_they_were():
+    import logging, threading
+    state = lambda: [(l.handlers[:], l.level, l.propagate) for l in map(logging.getLogger, ("transformers", "diffusers", "huggingface_hub"))]
+    before, inside, leave = state(), threading.Event(), threading.Event()
+    def first():
+        with quiet(): inside.set(); leave.wait(5)
+    def second():
+        with quiet(): inside.set(); time.sleep(.3)
+    a, b = threading.Thread(target=first), threading.Thread(target=second)
+    a.start(); inside.wait(5); b.start(); time.sleep(.1); leave.set(); a.join(); b.join()
+    assert state() == before

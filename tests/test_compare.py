@@ -181,12 +181,13 @@ def test_killed_and_taken_up(tmp_path):
         p, state = do("cut"), tmp_path/"cut"/"state.safetensors"
         seen = state.stat().st_mtime if state.exists() else 0
         while p.poll() is None and not (state.exists() and state.stat().st_mtime > seen): time.sleep(.01)
-        time.sleep(wait); p.kill(); p.wait()
+        time.sleep(wait); p.kill()
+        assert p.wait() == -signal.SIGKILL, "the run was over before it could be killed"
     assert do("cut").wait() == 0
     assert told(tmp_path/"cut") == told(tmp_path/"whole")
     assert (tmp_path/"cut"/"comparison.png").read_bytes() == (tmp_path/"whole"/"comparison.png").read_bytes()
 
-@pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"]), dict(methods=["sdi", "vsd"])], ids=str)
+@pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"], every=100), dict(methods=["sdi", "vsd"])], ids=str)
 def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
     class Signals(GaussianPrior):
         at = 0
@@ -199,7 +200,7 @@ def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
     whole = call(); total = -p.at
     p.at = total*3//4
     cut = call(out=tmp_path)
-    assert cut.interrupted and 0 < cut.step < 9 and "goes on from there" in cut.notes[0] and C.claim(tmp_path, cut.config()) == "unfinished"
+    assert cut.interrupted and 0 < cut.step < 9 and f"goes on from step {cut.step}" in cut.notes[0] and C.claim(tmp_path, cut.config()) == "unfinished"
     p.at = 0
     end = call(out=tmp_path)
     assert end.complete and not end.notes and -p.at < total
@@ -231,3 +232,26 @@ def test_seeds_in_a_folder_go_on(tmp_path):
     more = go(seeds=(0, 1, 2), out=tmp_path)
     assert one.complete and more.complete and json.loads((tmp_path/"seeds.json").read_text())["seeds"] == [0, 1, 2]
     assert all(torch.equal(a.records["sds", "latents"][-1].image, b.records["sds", "latents"][-1].image) for a, b in zip(one, more))
+
+def test_a_checkpoint_of_another_run_is_none(tmp_path):
+    go(seed=1, out=tmp_path)
+    for f in ("config.json", "metrics.jsonl"): (tmp_path/f).unlink()
+    assert torch.equal(go(out=tmp_path, overwrite=True).records["sds", "latents"][-1].image, go().records["sds", "latents"][-1].image)
+
+@pytest.mark.parametrize("at", ["checkpoint", "keep"])
+def test_a_second_ctrl_c_after_the_step_loses_nothing(tmp_path, monkeypatch, at):
+    made, count = getattr(C, at), iter(range(10**6))
+    def impatient(*a):
+        if next(count) == (1 if at == "checkpoint" else 3): raise KeyboardInterrupt
+        return made(*a)
+    monkeypatch.setattr(C, at, impatient); monkeypatch.setattr(C.run, "__defaults__", (None, None, 0.))
+    r = go(out=tmp_path)
+    assert r.interrupted and f"goes on from step {r.step}, unless" in r.notes[0] and (tmp_path/"comparison.png").exists()
+    monkeypatch.setattr(C, at, made)
+    assert go(out=tmp_path).complete
+
+def test_each_seed_is_saved_before_the_next_begins(tmp_path, monkeypatch):
+    done, make = [], C.execute
+    def execute(r, *a): done.append([p.name for p in tmp_path.glob("*/metrics.jsonl")]); return make(r, *a)
+    monkeypatch.setattr(C, "execute", execute); go(seeds=(0, 1), out=tmp_path)
+    assert list(map(len, done)) == [0, 1]

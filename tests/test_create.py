@@ -1,5 +1,5 @@
 "Text to 3D: a killed run goes on bit for bit, folders are safe, failures are said, and the paper's preset runs from a folder of weights"
-import json, os, random, signal, subprocess, sys, time
+import json, math, os, random, signal, subprocess, sys, time
 import pytest, torch
 from lucidteach.create import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
@@ -466,3 +466,8 @@ def test_the_report_is_for_telephones_too_and_its_viewer_is_shut_in(tmp_path):
     t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "steps": 1})
     page = (tmp_path/"report.html").read_text()
     assert 'name="viewport"' in page and 'sandbox="allow-scripts"' in page and "a red mug, to be turned" in page and "prefers-reduced-motion" in page
+
+def test_very_small_half_axes_stay_finite():
+    g = Gaussians.ball(5)
+    g = t3.replace(g, log_scales=g.log_scales - 60)
+    assert (t3.as_trained(g, t3.config("toy")).log_scales - g.log_scales + math.log(10)).abs().max() < 1e-4

@@ -113,7 +113,7 @@ def _backdrop(background, B: int) -> Tensor:
 def _render(self, camera: Camera, background=None, *, samples: int = None, generator=None, depth: bool = True, chunk: int = 16384) -> Rendered:
     """Pictures as `Gaussians.render` gives them: rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], meta; differentiable in every parameter.
 
-    background: colour [3] or [B,3] in [0,1], None is black. samples: bins per ray. generator: random places in the bins. chunk: rays at a time; with more of them, a gradient costs their way there twice."""
+    background: colour [3] or [B,3] in [0,1], None is black. samples: bins per ray. generator: random places in the bins. chunk: rays at a time; with more of them, a gradient costs their way there twice, with the parameters as they are then."""
     S = self.samples if samples is None else samples
     _whole('samples', S); _whole('chunk', chunk)
     bg = _backdrop(background, len(camera))

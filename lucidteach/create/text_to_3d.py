@@ -578,8 +578,8 @@ def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
 
 def as_trained(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
     "The opposite: Gaussians that look in the training pictures as `g` looks from nearby. A half-axis keeps at least a tenth of itself."
-    s = 2*g.log_scales
-    return replace(g, log_scales=torch.maximum(s.exp() - _blur(c, g, blur).exp(), .01*s.exp()).log()/2)
+    s = 2*g.log_scales                               # log(e^s - e^b) = s + log(1 - e^(b-s))
+    return replace(g, log_scales=(s + torch.log1p(-(_blur(c, g, blur) - s).exp().clamp(max=.99)))/2)
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-049
 @dataclass

@@ -10,7 +10,7 @@ __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positiv
            'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe',
            'estimate', 'CtrlC', 'run', 'keep', 'check_names', 'check_own', 'check_prompts', 'prior_name', 'compare',
            'execute', 'prepare', 'opened', 'cost_text', 'write_atomic', 'claim', 'begin', 'held', 'occupied',
-           'folder_name', 'last_told', 'checkpoint', 'resume', 'Seeds', 'check_seeds', 'again']
+           'folder_name', 'last_told', 'checkpoint', 'resume', 'Seeds', 'save_means', 'check_seeds', 'again']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, hashlib, html, io, json, math, os, re, signal, sys, threading, time
@@ -456,9 +456,9 @@ class CtrlC:
 # %% ../../nbs/2_distill/26_compare.ipynb #26-085
 def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=30.):
     """Advance the arms of `result` that are left in lock-step, keep records; yields after every step. An interrupt keeps what is there and is noted.
-    
-    folder: of a checkpoint every `save_seconds` and at the end. ctrl_c: a `CtrlC` to ask after each step."""
-    s, last, saved, spent = result.settings, {}, time.monotonic(), {arm: rows[-1].calls for arm, rows in result.records.items()}
+
+    folder: of a checkpoint every `save_seconds`, or more rarely where it takes long, and at the end. ctrl_c: a `CtrlC` to ask after each step."""
+    s, last, due, spent = result.settings, {}, time.monotonic() + save_seconds, {arm: rows[-1].calls for arm, rows in result.records.items()}
     spent |= {arm: int(m["numbers"][1]) for arm, m in result.kept.items()}
     loops = {arm: optimise(prior, result.prompts, *arm, s, spent, result.kept.get(arm)) for arm in result.left}
     try:
@@ -470,14 +470,14 @@ def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=
             live.update(i, lambda: {" on ".join(arm): now.canvas.image()[0] for arm, now in last.items()}, calls=sum(spent.values()))
             yield last
             result.interrupted = i < s.steps and ctrl_c is not None and ctrl_c.heard
-            if folder and time.monotonic() - saved >= save_seconds: checkpoint(result, folder, last); saved = time.monotonic()
-            if result.interrupted or all(now.stopped for now in last.values()): break
+            ended, now = result.interrupted or i == s.steps or all(now.stopped for now in last.values()), time.monotonic()
+            if folder and (ended or now >= due): checkpoint(result, folder, last); due = time.monotonic() + max(save_seconds, 20 * (time.monotonic() - now))
+            if ended: break
     except KeyboardInterrupt: result.interrupted = True
-    else: folder and last and checkpoint(result, folder, last)
     if result.interrupted:
-        onward = "the same call goes on from there" if folder and result.kept else "what was there is kept"
-        result.notes.append(f"Interrupted after step {min(now.step for now in last.values()) if last else 0} of {s.steps}; {onward}.")
-        for arm, now in last.items(): keep(prior, result, arm, now)
+        onward = f"the same call goes on from step {result.step}, unless it overwrites" if folder and result.kept else "what was there is kept"
+        result.notes.append(f"Interrupted after step {min((now.step for now in last.values() if not now.stopped), default=0)} of {s.steps}; {onward}.")
+        with suppress(KeyboardInterrupt): [keep(prior, result, arm, now) for arm, now in last.items()]
 
 def keep(prior, result, arm, now):
     "Add the record of a state, unless its step is there already."
@@ -537,11 +537,12 @@ def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     for place, r in runs: place and claim(place, r.config(), overwrite)
     prior, done = load(), []
     for place, r in runs:
-        with occupied(place, r.config(), overwrite, *LEFT) if place else nullcontext(): done.append(execute(r, prior, mode, place))
+        with occupied(place, r.config(), overwrite, *LEFT) if place else nullcontext():
+            done.append(execute(r, prior, mode, place))
+            if place: r.save(place)
         if r.interrupted: break
-    answer = done[0] if seeds is None else Seeds(done)
-    if out: answer.save(out)
-    return answer
+    if out and seeds is not None: save_means(Seeds(done), out)
+    return done[0] if seeds is None else Seeds(done)
 
 def execute(result: Comparison, prior, mode: str = "auto", folder=None) -> Comparison:
     "Say what it will cost, then run what `prepare` made, with progress and pictures, or go on with what `folder` holds of it. Ctrl-C ends it with what is there."
@@ -682,18 +683,20 @@ Comparison.metrics, Comparison.save = _metrics, _save
 # %% ../../nbs/2_distill/26_compare.ipynb #26-111b
 def checkpoint(result: Comparison, folder, last: dict):
     "Write state.safetensors: `result`, and what its arms remember in the state `last`, (method, canvas) -> what `optimise` yielded."
-    result.kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
-    named = {f"{i}.memory.{k}": v for i, arm in enumerate(result.arms) for k, v in result.kept.get(arm, {}).items()}
+    kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
+    named = {f"{i}.memory.{k}": v for i, arm in enumerate(result.arms) for k, v in kept.get(arm, {}).items()}
     rows = [[dict(vars(r)) for r in result.records.get(arm, [])] for arm in result.arms]
     named |= {f"{i}.{j}.{k}": row.pop(k) for i, arm in enumerate(rows) for j, row in enumerate(arm) for k, v in list(row.items()) if isinstance(v, Tensor)}
-    write_atomic(Path(folder) / "state.safetensors", to_bytes({k: v.detach().cpu().contiguous() for k, v in named.items()}, {"run": json.dumps(dict(rows=rows, notes=result.notes))}))
+    write_atomic(Path(folder) / "state.safetensors", to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(dict(config=result.config(), rows=rows, notes=result.notes))}))
+    result.kept = kept
 
 def resume(result: Comparison, folder) -> bool:
-    "Set `result` to what a folder's checkpoint holds, if there is one. `ValueError` for a broken file."
+    "Set `result` to what a folder's checkpoint of this run holds, if there is one. `ValueError` for a broken file."
     path = Path(folder) / "state.safetensors"
     if not path.exists(): return False
     try:
         with safe_open(str(path), "pt") as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+        if head["config"] != result.config(): return False
         part = lambda name: {k[len(name):]: v for k, v in named.items() if k.startswith(name)}
         result.records = {arm: [Record(**row, **part(f"{i}.{j}.")) for j, row in enumerate(rows)] for i, (arm, rows) in enumerate(zip(result.arms, head["rows"])) if rows}
     except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again") from None
@@ -730,9 +733,13 @@ def _save_seeds(self, folder, overwrite: bool = False) -> Path:
     folder = Path(folder); places = [folder / f"seed-{c.settings.seed}" for c in self]
     for c, place in zip(self, places): claim(place, c.config(), overwrite)
     for c, place in zip(self, places): c.save(place, overwrite)
-    means = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in self.means()]
-    write_atomic(folder / "seeds.json", json.dumps(dict(seeds=[c.settings.seed for c in self], complete=self.complete, means=means), indent=1, ensure_ascii=False))
-    return folder
+    return save_means(self, folder)
+
+def save_means(seeds, folder) -> Path:
+    "seeds.json: which seeds, whether all are complete, and the means."
+    means = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in seeds.means()]
+    write_atomic(Path(folder) / "seeds.json", json.dumps(dict(seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=means), indent=1, ensure_ascii=False))
+    return Path(folder)
 
 Seeds.show, Seeds.save = _show_seeds, _save_seeds
 

@@ -317,17 +317,26 @@ def quiet():
     ear.emit = lambda record: said.append(record.getMessage())
     with _turn, warnings.catch_warnings():               # what is silenced is the process's: one thread after the other
         warnings.filterwarnings("ignore", module="diffusers|transformers|huggingface_hub")
-        loggers = [logging.getLogger(lib) for lib in ("diffusers", "transformers", "huggingface_hub")]
-        before, bars = [(l.handlers, l.level, l.propagate) for l in loggers], [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
+        libs, off, names = ("diffusers", "transformers", "huggingface_hub"), logging.root.manager.disable, logging.root.manager.loggerDict
+        loggers = [logging.getLogger(lib) for lib in libs]
+        parts = [l for k, l in names.items() if k.startswith(tuple(f"{lib}." for lib in libs)) and isinstance(l, logging.Logger)]
+        before, levels = [(l.handlers, l.level, l.propagate) for l in loggers], [l.level for l in parts]
+        bars = [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
+        logging.disable(logging.NOTSET)                  # what they say is to be heard, whatever the caller turned down
         for l in loggers: l.handlers, l.propagate = [ear], False; l.setLevel(logging.WARNING)
+        for l in parts: l.setLevel(logging.NOTSET)
         for lib in bars: lib.disable_progress_bar()
         try: yield said
         finally:
             for l, (handlers, level, propagate) in zip(loggers, before): l.handlers, l.propagate = handlers, propagate; l.setLevel(level)
+            for l, level in zip(parts, levels): l.setLevel(level)
+            logging.disable(off)
             for lib in bars: lib.enable_progress_bar()
 
-def check_whole(name, said: list):
-    "ValueError where the loaders said that a part's weights were not all in its file: the rest would be random"
+def check_whole(name, pipe, said: list):
+    "ValueError where a part's weights were not all in its file, as the loaders said or left them empty: the rest would be random"
+    empty = [f"{part}.{k}" for part, net in pipe.components.items() if isinstance(net, torch.nn.Module) for k, p in net.named_parameters() if p.is_meta]
+    if empty: raise ValueError(f"{name} does not hold all weights of its networks, or under other names; missing: {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}")
     if lost := [m for m in said if "newly initialized" in m]:
         text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", " ".join(lost)).split())[:600]
         raise ValueError(f"{name} does not hold all weights of its networks, or under other names; the loader says: {text}")
@@ -455,7 +464,7 @@ def load_prior(
     if config is not None and not single: raise ValueError(f"config= is for a single .safetensors file; {name} brings its own")
     with quiet() as said:
         pipe = _load_file(name, dtype, config, **kwargs) if single else _load_folder(name, dtype, **kwargs)
-        check_whole(name, said)
+        check_whole(name, pipe, said)
         add_lora(_predicting(pipe, prediction_type), loras)
     pipe.set_progress_bar_config(disable=True)
     return LatentPrior(pipe, device, dtype, " with LoRA ".join([str(name), *(f"{source} x {strength:g}" for source, strength in loras.items())]))

@@ -186,7 +186,7 @@ def run_compare(args) -> int:
     result, load = prepare(args.prompt, methods, prior=args.prior, device=args.device, **given)
     found = claim(out, result.config(), args.overwrite)
     if found == "done": print(f"this run is done already; --overwrite repeats it\n{out / 'report.html'}"); return 0
-    if found == "unfinished": print(f"{out} holds the same run, unfinished: going on with it")
+    if found == "unfinished": print(f"{out} holds the same run, unfinished: {'going on with it' if (out / 'state.safetensors').exists() else 'beginning it again'}")
     prior = load()
     with occupied(out, result.config(), args.overwrite, *LEFT): report = save_report(execute(result, prior, folder=out), out, prior)
     print(result.table(), report, sep="\n")
