@@ -76,14 +76,14 @@ main{max-width:1280px;margin:0 auto;padding:24px 16px 64px}h1{font-size:1.7rem;l
 h2{font-size:1.2rem;margin:2.2em 0 .4em}p,ul{max-width:46em}.soft,figcaption,small{color:var(--soft)}li{margin:.3em 0}
 .arm{margin:14px 0;padding:12px 14px;background:var(--card);border:1px solid var(--line);border-left:6px solid var(--other);border-radius:8px}
 .sds{border-left-color:var(--sds)}.ism{border-left-color:var(--ism)}.sds h3{color:var(--sds)}.ism h3{color:var(--ism)}h3{margin:0 0 8px;font-size:1rem}
-.row{display:flex;gap:10px;overflow-x:auto;padding-bottom:6px}figure{margin:0;flex:0 0 130px}.end{margin-left:14px}
+.row{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;flex:0 0 130px}.end{margin-left:14px}
 img{display:block;width:130px;height:130px;background:#fff;border-radius:4px;border:1px solid var(--line)}.pixels{image-rendering:pixelated}
 figcaption{font-size:.8rem;line-height:1.3;margin-top:4px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:6px 12px 6px 0;text-align:right;vertical-align:bottom;border-bottom:1px solid var(--line)}td{white-space:nowrap}th:first-child,td:first-child{text-align:left}
 th{font-weight:600;color:var(--soft)}pre{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;font-size:.85rem}
-summary{cursor:pointer;margin-top:2em;font-weight:600}@media (max-width:600px){figure{flex-basis:98px}img{width:98px;height:98px}.row{gap:8px}.arm{padding:10px}}
+summary{cursor:pointer;margin-top:2em;font-weight:600}@media (max-width:1200px){figure{flex-basis:98px}img{width:98px;height:98px}}@media (max-width:600px){figure{flex-basis:92px}img{width:92px;height:92px}.row{gap:8px}.end{margin-left:0}.arm{padding:10px}}
 .note{border-left:4px solid #c28f00;padding:4px 12px}
-@page{margin:12mm}@media print{main{padding:0}.row{flex-wrap:wrap;gap:6px}.row,.scroll{overflow:visible}
+@page{margin:12mm}@media print{main{padding:0}.row{gap:6px}.scroll{overflow:visible}
 figure{flex-basis:74px}img{width:74px;height:74px}h1,h2,h3{break-after:avoid}.arm,table{break-inside:avoid}table{font-size:.66rem}pre{white-space:pre-wrap}}
 """
 
