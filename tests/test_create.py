@@ -166,7 +166,7 @@ def test_damaged_folders_are_said_or_mended(tmp_path):
         with pytest.raises(FileExistsError, match="another run"): go()
     (tmp_path/"config.json").write_bytes(whole["config.json"]); (tmp_path/"metrics.jsonl").unlink()
     spoilt = bytearray(whole["state.safetensors"]); spoilt[-64:] = b"\xff"*64
-    for data in (bytes(spoilt), t3.to_bytes({"x": torch.zeros(3)}, {"run": "{}"}), whole["state.safetensors"][:-9]):
+    for data in (bytes(spoilt), t3.with_numbers({"x": torch.zeros(3)}, {}), whole["state.safetensors"][:-9]):
         (tmp_path/"state.safetensors").write_bytes(data)
         with pytest.raises(ValueError, match="no whole checkpoint"): go()
 

@@ -22,10 +22,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from safetensors import safe_open
-from safetensors.torch import save as to_bytes
 from .init import initial_gaussians
-from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, write_atomic
+from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, read_with_numbers, with_numbers, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, init_state
 from ..prior.guidance import view_cond
@@ -516,9 +514,8 @@ def start(c: Config, prompt: str = "") -> Gaussians:
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044
 def pack(state: State, rows=(), notes=()) -> bytes:
     "A State as safetensors, its numbers and the records as JSON in the header"
-    named = everything(state)        # cloned, since buffers of a module may be views of one another
-    head = dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes))
-    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(head)})
+    numbers = dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes))
+    return with_numbers(everything(state), numbers)
 
 def everything(state: State) -> dict:
     "All tensors that the next step depends on"
@@ -527,7 +524,7 @@ def everything(state: State) -> dict:
 def unpack(path, state: State) -> dict:
     "Set `state` to what a checkpoint holds -> its records and notes. ValueError for a broken file"
     try:
-        with safe_open(str(path), "pt", device=str(state.scene.tensors()[0][1].device)) as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+        named, head = read_with_numbers(path, state.scene.tensors()[0][1].device)
         if bad := bad_tensor(named): raise ValueError(f"{bad} is not finite")
         state.scene.recall(named)
     except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again") from None

@@ -8,9 +8,10 @@ __all__ = ['CANVASES', 'EDITING', 'Count', 'Whole', 'Finite', 'Amount', 'Positiv
            'start_image', 'Pixels', 'Latents', 'Implicit', 'Range', 'checked', 'Settings', 'averaged', 'gradient',
            'not_finite', 'remember', 'recall', 'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison',
            'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'mean_time', 'peak_memory', 'probe',
-           'estimate', 'CtrlC', 'run', 'keep', 'check_names', 'check_own', 'check_prompts', 'prior_name', 'compare',
-           'execute', 'prepare', 'opened', 'cost_text', 'write_atomic', 'claim', 'begin', 'held', 'occupied',
-           'folder_name', 'last_told', 'checkpoint', 'resume', 'Seeds', 'save_means', 'check_seeds', 'again']
+           'estimate', 'CtrlC', 'keep', 'run', 'check_names', 'check_own', 'check_prompts', 'prior_name', 'compare',
+           'execute', 'prepare', 'opened', 'cost_text', 'write_atomic', 'with_numbers', 'read_with_numbers', 'claim',
+           'begin', 'held', 'occupied', 'folder_name', 'last_told', 'checkpoint', 'resume', 'Seeds', 'save_means',
+           'check_seeds', 'again']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import difflib, hashlib, html, io, json, math, os, re, signal, sys, threading, time
@@ -453,6 +454,12 @@ class CtrlC:
         with suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
             print("\nCtrl-C: the step at hand is ended first; once more stops at once.", file=sys.stderr, flush=True)
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-084d
+def keep(prior, result, arm, now):
+    "Add the record of a state, unless its step is there already."
+    rows = result.records.setdefault(arm, [])
+    if not rows or rows[-1].step != now.step: rows.append(record(prior, now))
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-085
 def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=30.):
     """Advance the arms of `result` that are left in lock-step, keep records; yields after every step. An interrupt keeps what is there and is noted.
@@ -478,11 +485,6 @@ def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=
         onward = f"the same call goes on from step {result.step}, unless it overwrites" if folder and result.kept else "what was there is kept"
         result.notes.append(f"Interrupted after step {min((now.step for now in last.values() if not now.stopped), default=0)} of {s.steps}; {onward}.")
         with suppress(KeyboardInterrupt): [keep(prior, result, arm, now) for arm, now in last.items()]
-
-def keep(prior, result, arm, now):
-    "Add the record of a state, unless its step is there already."
-    rows = result.records.setdefault(arm, [])
-    if not rows or rows[-1].step != now.step: rows.append(record(prior, now))
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-096
 def check_names(names, known, what: str) -> list:
@@ -544,6 +546,7 @@ def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     if out and seeds is not None: save_means(Seeds(done), out)
     return done[0] if seeds is None else Seeds(done)
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-100b
 def execute(result: Comparison, prior, mode: str = "auto", folder=None) -> Comparison:
     "Say what it will cost, then run what `prepare` made, with progress and pictures, or go on with what `folder` holds of it. Ctrl-C ends it with what is there."
     from lucidteach.show.live import Live
@@ -606,6 +609,14 @@ def write_atomic(path, data):
     try: temporary.write_bytes(data.encode() if isinstance(data, str) else data); os.replace(temporary, path)
     except BaseException: temporary.unlink(missing_ok=True); raise
 
+def with_numbers(named: dict, numbers: dict) -> bytes:
+    "Tensors by name as safetensors, and in the header numbers as JSON; clones, since some may be views of one another."
+    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(numbers)})
+
+def read_with_numbers(path, device="cpu") -> tuple:
+    "What `with_numbers` made of a file: (tensors by name, numbers)."
+    with safe_open(str(path), "pt", device=str(device)) as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108b
 def claim(folder, config: dict, overwrite: bool = False) -> str:
     "What a folder holds for this run: 'new', 'unfinished' or 'done'; `FileExistsError` where it holds something else, unless `overwrite`."
@@ -626,6 +637,7 @@ def begin(folder, config: dict, *old: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_atomic(told, json.dumps(config, indent=1))
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-108f
 @contextmanager
 def held(folder):
     "The folder for this process alone, until the block ends or the process dies; `FileExistsError` where another one works in it."
@@ -687,7 +699,7 @@ def checkpoint(result: Comparison, folder, last: dict):
     named = {f"{i}.memory.{k}": v for i, arm in enumerate(result.arms) for k, v in kept.get(arm, {}).items()}
     rows = [[dict(vars(r)) for r in result.records.get(arm, [])] for arm in result.arms]
     named |= {f"{i}.{j}.{k}": row.pop(k) for i, arm in enumerate(rows) for j, row in enumerate(arm) for k, v in list(row.items()) if isinstance(v, Tensor)}
-    write_atomic(Path(folder) / "state.safetensors", to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(dict(config=result.config(), rows=rows, notes=result.notes))}))
+    write_atomic(Path(folder) / "state.safetensors", with_numbers(named, dict(config=result.config(), rows=rows, notes=result.notes)))
     result.kept = kept
 
 def resume(result: Comparison, folder) -> bool:
@@ -695,7 +707,7 @@ def resume(result: Comparison, folder) -> bool:
     path = Path(folder) / "state.safetensors"
     if not path.exists(): return False
     try:
-        with safe_open(str(path), "pt") as f: named, head = {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+        named, head = read_with_numbers(path)
         if head["config"] != result.config(): return False
         part = lambda name: {k[len(name):]: v for k, v in named.items() if k.startswith(name)}
         result.records = {arm: [Record(**row, **part(f"{i}.{j}.")) for j, row in enumerate(rows)] for i, (arm, rows) in enumerate(zip(result.arms, head["rows"])) if rows}
