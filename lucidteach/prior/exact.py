@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cond', 'ExactPrior', 'GaussianPrior', 'MixturePrior', 'toy_mixture', 'grid2d', 'plot_density', 'plot_field',
-           'trajectory', 'plot_paths', 'plot_flow', 'ImageSetPrior', 'toy_images', 'show_images']
+           'trajectory', 'plot_paths', 'plot_flow', 'ImageSetPrior', 'toy_images', 'show_images', 'PatchPrior',
+           'cut_blocks', 'join_blocks', 'dot_patterns', 'dot_world', 'contrast', 'off_pattern']
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact02
 from dataclasses import dataclass, field
@@ -286,3 +287,91 @@ def show_images(ax, images: Tensor):
     "Images [N,3,H,W] in [0,1] side by side"
     ax.imshow(torch.cat([*images.detach().cpu()], 2).clamp(0, 1).permute(1, 2, 0).double(), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact71
+class PatchPrior(ExactPrior):
+    """Independent square blocks, each a draw from one mixture: local detail, exact at any size.
+
+    `mixture`: a MixturePrior over blocks [C,b,b]; `size`: side of the latents [C,size,size], a multiple of b.
+    Names, prompts and schedule are the mixture's. Raises ValueError for a size that the blocks do not fill."""
+    def __init__(self, mixture, size):
+        C, b, across = mixture.latent_shape
+        if b != across: raise ValueError(f"the blocks must be square, got {b} x {across}")
+        if size < b or size % b: raise ValueError(f"size must be a multiple of the blocks' side {b}, got {size}: {max(size // b, 1) * b} would do")
+        super().__init__(mixture.names, (C, size, size), mixture.schedule)
+        self.mixture, self.block = mixture, b
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact72
+def cut_blocks(x: Tensor, b: int) -> Tensor:
+    "The b x b blocks of x [B,C,h,w], row by row: [B,P,C,b,b]"
+    return x.unfold(2, b, b).unfold(3, b, b).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+
+def join_blocks(blocks: Tensor, h: int, w: int) -> Tensor:
+    "Blocks [B,P,C,b,b] laid side by side, row by row: [B,C,h,w]"
+    B, P, C, b, _ = blocks.shape
+    return blocks.reshape(B, h // b, w // b, C, b, b).permute(0, 3, 1, 4, 2, 5).reshape(B, C, h, w)
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact74
+def _each_block(self, x_t, t, cond):
+    "Blocks [B P,C,b,b], and the time and the condition of each"
+    if x_t.shape[1:] != self.latent_shape: raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior")
+    blocks = cut_blocks(x_t, self.block)
+    B, P = blocks.shape[:2]
+    conds = (cond if len(cond) == B else cond[[0] * B]).repeat(P)
+    times = t.repeat_interleave(P) if torch.is_tensor(t) and t.ndim else t
+    return blocks.flatten(0, 1), times, conds
+
+def _patch_score(self, x_t, t, cond):
+    scores = self.mixture.score(*_each_block(self, x_t, t, cond))
+    return join_blocks(scores.unflatten(0, (len(x_t), -1)), *x_t.shape[2:])
+
+def _patch_log_prob(self, x_t, t, cond):
+    return self.mixture.log_prob(*_each_block(self, x_t, t, cond)).reshape(len(x_t), -1).sum(1)
+
+PatchPrior.score, PatchPrior.log_prob = _patch_score, _patch_log_prob
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact75
+def _patch_sample(self, cond: Cond, generator=None) -> Tensor:
+    "One clean picture for each row of `cond`, [B,C,size,size] float64; every block is its own draw"
+    n = self.latent_shape[-1]
+    blocks = self.mixture.sample(cond.repeat((n // self.block)**2), generator)
+    return join_blocks(blocks.unflatten(0, (len(cond), -1)), n, n)
+
+PatchPrior.sample = _patch_sample
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact80
+def dot_patterns(strength: float = .7) -> Tensor:
+    "Four blocks of 4 x 4 with a dot in one corner, [4,1,4,4] float64, mean near 0; `strength`: height of the dot is 1.5 times this"
+    v = torch.arange(4, dtype=torch.float64)
+    dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y)**2 + (v - x)**2) / .8) - .5
+    return strength * torch.stack([dot(y, x) for y in (.5, 2.5) for x in (.5, 2.5)])[:, None]
+
+def dot_world(size=40, strength=.7, std=.1, haze=.6, haze_weight=6., schedule=None) -> PatchPrior:
+    """Blocks of 4 x 4 with one dot each, named "dots"; without a prompt there is also a "haze" around grey.
+
+    `size`: pixels, a multiple of 4; `strength`: of the dots, > 0; `std`: of each pattern; `haze`: std of the haze; `haze_weight`: its weight, one pattern
+    weighs 1; 0 leaves it out, and the null prompt is then as narrow as "dots"."""
+    dots = dot_patterns(strength)
+    if not haze_weight: return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4, schedule=schedule), size)
+    means = torch.cat([dots, torch.zeros_like(dots[:1])])
+    stds, weights = torch.tensor([std] * 4 + [haze]), torch.tensor([1.] * 4 + [haze_weight])
+    return PatchPrior(MixturePrior(means, stds, weights, ["dots"] * 4 + ["haze"], schedule), size)
+
+# %% ../../nbs/1_prior/12_exact.ipynb #exact84
+def _told(prior, prompt):
+    "Means [K,C,b,b] and stds of the components that bear the prompt's name"
+    mix = prior.mixture
+    on = mix.embed(prompt).emb[0] > 0
+    return mix.means[on], mix.stds.expand_as(mix.means)[on].mean((1, 2, 3))
+
+def contrast(prior: PatchPrior, x: Tensor, prompt: str) -> Tensor:
+    "Standard deviation inside the blocks of x [B,C,n,n] over that of the prompt's true patterns, [B]: 0 is grey, 1 the truth"
+    means, _ = _told(prior, prompt)
+    inside = lambda blocks: blocks.flatten(-3).std(-1).mean(-1)
+    return inside(cut_blocks(x.double(), prior.block)) / inside(means)
+
+def off_pattern(prior: PatchPrior, x: Tensor, prompt: str) -> Tensor:
+    "Distance of each block of x [B,C,n,n] from the nearest pattern of the prompt, rms over the block in units of the pattern's std, mean [B]: a true sample has 1"
+    means, stds = _told(prior, prompt)
+    rms = (cut_blocks(x.double(), prior.block)[:, :, None] - means).square().flatten(3).mean(3).sqrt()
+    return (rms / stds).amin(2).mean(1)
