@@ -284,32 +284,33 @@ TRUSTED = {"scheduler": (("diffusers",), SchedulerMixin), "unet": (("diffusers",
            **dict.fromkeys(("text_encoder", "text_encoder_2"), (("transformers",), transformers.PreTrainedModel))}
 BYSTANDERS = ("diffusers", "transformers", "stable_diffusion")        # the last is a module of diffusers, with Stable Diffusion's safety checker; none is loaded
 
-def check_index(index: dict, name):
-    "ValueError where a model_index.json names any code but that of diffusers, transformers and lucidteach, or no class that its part can be"
+def check_index(index: dict, name, trusted: dict = TRUSTED):
+    "ValueError where a model_index.json names any code but that of diffusers, transformers and lucidteach, or no class that its part can be; `trusted`: (libraries, base class) of each part that is loaded"
     where = f"{name}/model_index.json"
     if not isinstance(index.get("_class_name", ""), str): raise ValueError(f"{where} is damaged, or names code of its own: _class_name is {index['_class_name']!r:.80}, where a name is needed")
     for part, what in index.items():
-        if part.startswith("_") or part not in TRUSTED and not isinstance(what, (list, dict)): continue
+        if part.startswith("_") or part not in trusted and not isinstance(what, (list, dict)): continue
         if what is None or what == [None, None]: continue
         if not (isinstance(what, list) and len(what) == 2 and all(isinstance(w, str) for w in what)): raise ValueError(f"{where} is damaged: {part} is {what!r:.80}, where [library, class] is needed")
-        libraries, base = TRUSTED.get(part, (BYSTANDERS, object))
+        libraries, base = trusted.get(part, (BYSTANDERS, object))
         if what[0] not in libraries: raise ValueError(f"{where} names code of {what[0]!r:.60} for {part}, which is not run: a checkpoint of others may name {', '.join(libraries)} there")
-        if part in TRUSTED: trusted_class(part, what, where)
+        if part in trusted: trusted_class(part, what, where, trusted)
 
-def trusted_class(part, what, where):
+def trusted_class(part, what, where, trusted: dict = TRUSTED):
     "The class that reads a part; ValueError for another kind"
-    base, found = TRUSTED[part][1], getattr(importlib.import_module(what[0]), what[1], None)
+    library = getattr(diffusers.pipelines, what[0], None) or importlib.import_module(what[0])       # a family's own module, or a library
+    base, found = trusted[part][1], getattr(library, what[1], None)
     if not (isinstance(found, type) and issubclass(found, base)): raise ValueError(f"{where} names {'.'.join(what)[:80]!r} for {part}, which is no {base.__name__}")
     return found
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35o
 PICKLES, LONGEST = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"), 100_000       # times of a schedule
 
-def check_pickles(folder: Path, index: dict):
+def check_pickles(folder: Path, index: dict, networks=tuple(part for part in PARTS if PARTS[part] in (TEXT, NET))):
     "ValueError for code beside the weights, which some versions of diffusers take for a library, and for weights that are there as a pickle only"
-    for part in PARTS:
+    for part in {*PARTS, *networks}:
         if code := next((folder / part).glob("*.py"), None): raise ValueError(f"{code} is code in a checkpoint, which is not run: remove it, or take another upload")
-        if (names := sorted(f.name for f in (folder / part).glob("*") if f.suffix in PICKLES)) and PARTS[part] in (TEXT, NET) and index.get(part) and not weight_files(folder / part):
+        if (names := sorted(f.name for f in (folder / part).glob("*") if f.suffix in PICKLES)) and part in networks and index.get(part) and not weight_files(folder / part):
             raise ValueError(f"{folder / part} holds its weights as {names[0]}, a pickle, which can run any code when opened; only .safetensors are read: convert it on a machine that you can lose, or take another upload")
 
 def check_configs(folder: Path, index: dict):

@@ -8,7 +8,7 @@ __all__ = ['PAPER', 'PICTURES', 'MOST_PIXELS', 'ssim', 'photo_loss', 'Posed', 's
            'load_transforms', 'Reader', 'read_colmap', 'load_colmap']
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-002
-import hashlib, itertools, json, math, struct, tempfile, warnings
+import hashlib, json, math, struct, tempfile, warnings
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -254,7 +254,7 @@ def _restored(now, t, recipe, module, generators) -> Fit:
     if now['step'] > recipe.steps: raise ValueError(f"step {now['step']} of {recipe.steps}")
     s = _restored_module(now, g('param'), recipe, module) if module is not None else _restored_gaussians(now, g('param'), g('count'), recipe)
     for k, o in s.optimizers.items():
-        if m := g(f'adam.{k}') or now['step'] and s.params[k].numel(): o.state[s.params[k]] = _memory(k, m, s.params[k])
+        if m := g(f'adam.{k}') or module is None and now['step'] and s.params[k].numel(): o.state[s.params[k]] = _memory(k, m, s.params[k])
     for k, v in generators.items(): v.set_state(t[f'generator.{k}'])
     return s
 
@@ -269,7 +269,7 @@ def _restored_gaussians(now, saved, counts, recipe) -> Fit:
     params = torch.nn.ParameterDict({k: torch.nn.Parameter(v) for k, v in saved.items()})
     want = dict(means=3, scales=3, quats=4, opacities=(), sh0=(1, 3), shN=None)
     if params.keys() != want.keys(): raise ValueError(f"it holds {sorted(params)}, where {sorted(want)} are needed")
-    if any(not v.isfinite().all() for v in params.values()): raise ValueError("numbers in it that are not finite")
+    if any(v.dtype != torch.float32 or not v.isfinite().all() for v in params.values()): raise ValueError("numbers in it that are not finite, or not float32")
     n = len(Gaussians.from_params(params))                          # looks at the shapes
     if any(len(v) != n for k, v in counts.items() if v.ndim): raise ValueError(f"what the strategy counts is not of {n} Gaussians")
     return Fit(now['step'], params, adams(params, recipe, now['extent']), now['counts'] | counts, now['extent'], now['loss'], now['psnr'])
@@ -536,13 +536,11 @@ def _cameras_txt(data):
 
 def _images_txt(data):
     "A line for each picture, and after it one of its key points, which may be empty or left out"
-    out, lines = [], iter(_lines(data))
-    for line in lines:
-        if not line.strip(): continue
-        a = line.split(maxsplit=9)
-        out.append((a[9].strip(), int(a[8]), tuple(map(float, a[1:5])), tuple(map(float, a[5:8]))))
-        after = next(lines, '')
-        if not _key_points(after): lines = itertools.chain([after], lines)
+    out, lines, i = [], _lines(data), 0
+    while i < len(lines):
+        a = lines[i].split(maxsplit=9)
+        if a: out.append((a[9].strip(), int(a[8]), tuple(map(float, a[1:5])), tuple(map(float, a[5:8]))))
+        i += 2 if a and i + 1 < len(lines) and _key_points(lines[i + 1]) else 1
     return out
 
 def _key_points(line) -> bool:
