@@ -12,7 +12,7 @@ __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN',
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
 import bisect, difflib, importlib, inspect, logging, math, os, re, threading, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 
@@ -208,12 +208,22 @@ def _decode(self, latents: Tensor) -> Tensor:
 LatentPrior.encode, LatentPrior.decode = _encode, _decode
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent31
+def _words_read(self, text: str) -> int:
+    "How many of a text's words the text encoder reads; what comes later is cut off"
+    words, tokenizers = text.split(), [t for t in (self.pipe.tokenizer, getattr(self.pipe, "tokenizer_2", None)) if t is not None]
+    size = lambda t, n: len(t(self.pipe.maybe_convert_prompt(" ".join(words[:n]), t), verbose=False).input_ids)
+    fits = lambda n: all(size(t, n) <= t.model_max_length for t in tokenizers)
+    return len(words) if fits(len(words)) else bisect.bisect_left(range(len(words)), True, key=lambda n: not fits(n + 1))
+
 @torch.no_grad()
 def _embed(self, texts) -> Cond:
-    "str or list of str -> Cond with emb [B,L,D], one row of D numbers for each of L tokens; SDXL: also `extra`. TypeError for anything else"
+    "str or list of str -> Cond with emb [B,L,D], one row of D numbers for each of L tokens; SDXL: also `extra`. TypeError for anything else; a warning names words that the text encoder does not read"
     texts = [texts] if isinstance(texts, str) else texts
     if not texts or not all(isinstance(s, str) for s in texts): raise TypeError(f"texts must be a str or a non-empty list of str, got {texts!r}")
-    emb, _, *more = self.pipe.encode_prompt(prompt=list(texts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    lost = {s: " ".join(s.split()[n:]) for s in texts if (n := self.words_read(s)) < len(s.split())}
+    for s, words in lost.items(): warnings.warn(f"the text encoder reads {self.pipe.tokenizer.model_max_length} tokens; of {s[:60]!r} it does not read the words {words[:200]!r}", stacklevel=3)
+    with quiet() if lost else nullcontext():             # diffusers would say it again
+        emb, _, *more = self.pipe.encode_prompt(prompt=list(texts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
     return _xl_cond(self, texts, emb, more[0]) if more else Cond(emb, texts)
 
 def _xl_cond(prior, texts, emb, pooled) -> Cond:
@@ -223,7 +233,7 @@ def _xl_cond(prior, texts, emb, pooled) -> Cond:
     times = torch.tensor([size + [0, 0] + size], device=emb.device, dtype=emb.dtype).repeat(len(texts), 1)
     return Cond(emb.masked_fill(zero[:, None, None], 0), texts, dict(text_embeds=pooled.masked_fill(zero[:, None], 0), time_ids=times))
 
-LatentPrior.embed = _embed
+LatentPrior.embed, LatentPrior.words_read = _embed, _words_read
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent33
 def _check(prior, x_t, t, cond):
