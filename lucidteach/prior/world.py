@@ -925,7 +925,7 @@ def _background(text):
 def _before_backdrop(text):
     "Where 'on a light' begins at the end of a text; read from the end, once, so that no prompt takes time in its length squared."
     words = text.split(" ")
-    assert not words.pop()                                      # what follows is a word of its own
+    if words.pop(): return len(text)                            # no space before it: ':red background'
     while words and words[-1] in _PALE: words.pop()
     if words and words[-1] in ("a", "an", "the"): words.pop()
     if words and words[-1] in ("on", "against", "over", "before"): words.pop()

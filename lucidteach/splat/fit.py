@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin      # a format is known once its plugin is imported
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -380,7 +380,7 @@ def _flat_view(image):
     return Posed(image[None], Camera.orbit(0, 0, 4., size=(w, h), fov_rad=2*math.atan(1/4)))
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-068
-PICTURES, MOST_PIXELS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'TIFF', 'BMP', 'GIF'), 100_000_000     # formats that run nothing; of one picture
+PICTURES, MOST_PIXELS = ('PNG', 'JPEG', 'WEBP', 'TIFF', 'BMP', 'GIF'), 100_000_000     # formats that run nothing; of one picture
 
 def _read_image(path, background, size, wanted=None):
     "(picture [3,H,W], its full size) from a file, opaque on a background; `size` limits the longer side; `wanted`: (w, h) of its camera, looked at before anything is decoded"

@@ -11,7 +11,7 @@ import io, math, struct, zipfile, zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import numba, numpy as np, torch
-from PIL import Image
+from PIL import Image, WebPImagePlugin      # a format is known once its plugin is imported
 from torch import Tensor, nn
 import torch.nn.functional as F
 from ..prior.files import parse_json, write_file
