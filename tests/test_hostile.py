@@ -250,7 +250,7 @@ def test_opacities_near_0_and_1_come_back(tmp_path, kind, opacity):
     pytest.importorskip("gaussforge")
     g = Gaussians.ball(9, opacity=opacity)
     back = Gaussians.load(g.save(tmp_path/f"a.{kind}"))
-    assert back.logits.isfinite().all() and (back.opacities - opacity).abs().max() < .5/255 + 1e-4
+    assert back.logits.isfinite().all() and (back.opacities - opacity).abs().max() < 1/255 + 1e-4      # a step of the 8 bits that most formats have
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_infinite_opacity_is_drawn_as_0_or_1_and_nan_is_an_error(sign, tmp_path):
@@ -357,7 +357,7 @@ def begun(tmp_path_factory):
     f = tmp_path_factory.mktemp("fit")/"fit.safetensors"
     for s in fit(**args, checkpoint=f, save_every=3):
         if s.step == 3: break
-    with safe_open(f, "pt") as t: return args, f, {k: t.get_tensor(k) for k in t.keys()}, t.metadata()
+    with safe_open(f, "pt") as t: return args, f.read_bytes(), {k: t.get_tensor(k) for k in t.keys()}, t.metadata()
 
 def heads(head):
     now = json.loads(head["fit"])
@@ -368,8 +368,9 @@ def heads(head):
 
 def test_incomplete_checkpoints_are_no_whole_ones(begun, tmp_path):
     "Each tensor gone, of another shape, type or name; each number of the header gone or wrong: the same answer"
-    args, f, tensors, head = begun
-    assert [s.step for s in fit(**args, checkpoint=f)] == [4, 5, 6]
+    args, whole, tensors, head = begun
+    (tmp_path/"c.safetensors").write_bytes(whole)
+    assert [s.step for s in fit(**args, checkpoint=tmp_path/"c.safetensors")] == [4, 5, 6]
     broken = [(t, head) for k in tensors for t in ({j: v for j, v in tensors.items() if j != k}, tensors | {k: tensors[k].flatten()[:-1].clone() if tensors[k].numel() else torch.zeros(3)}, {("x." + j if j == k else j): v for j, v in tensors.items()}) if not k.startswith("count.")]
     broken += [(tensors | {"param.means": tensors["param.means"].long()}, head), (tensors | {"param.means": tensors["param.means"]*math.nan}, head), (tensors | {"param.extra": torch.zeros(6)}, head)]
     broken += [(tensors, h) for h in heads(head)]
@@ -379,8 +380,8 @@ def test_incomplete_checkpoints_are_no_whole_ones(begun, tmp_path):
 
 def test_a_full_disk_names_the_file(begun, tmp_path, monkeypatch):
     "One error, no temporary file, the old checkpoint as it was"
-    args, f = begun[:2]
-    (tmp_path/"c.safetensors").write_bytes(f.read_bytes()); old = f.read_bytes()
+    args, old = begun[:2]
+    (tmp_path/"c.safetensors").write_bytes(old)
     class Full(io.RawIOBase):
         def __init__(self, fd): self.fd = fd
         def write(self, b): raise OSError(28, "No space left on device")

@@ -114,6 +114,8 @@ class Recipe:
     module: float = 2e-2      # of a scene that is a torch module, and what is left of it in the end
     module_end: float = .05
     ssim: float = .2          # weight of 1 - SSIM
+    opacity_reg: float = 0.   # weight of the mean opacity, and of the mean half-axis: MCMC's regularisers, .01 each in 3DGS-MCMC
+    scale_reg: float = 0.
     sh_every: int = 300
     batch: int = 1            # views per step
     background: tuple = (1., 1., 1.)
@@ -121,6 +123,7 @@ class Recipe:
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1: raise ValueError(f"steps = {self.steps}, batch = {self.batch}: both must be at least 1")
         if not 0 <= self.ssim <= 1: raise ValueError(f"ssim = {self.ssim}: a weight between 0 and 1")
+        if not (self.opacity_reg >= 0 and self.scale_reg >= 0): raise ValueError(f"opacity_reg = {self.opacity_reg}, scale_reg = {self.scale_reg}: not negative")
         if self.sh_every < 1: raise ValueError(f"sh_every = {self.sh_every}: at least 1")
 
 PAPER = Recipe(steps=30_000, means=1.6e-4, scales=5e-3, quats=1e-3, sh0=2.5e-3, shN=2.5e-3/20, sh_every=1000, background=(0., 0., 0.))
@@ -185,7 +188,8 @@ def fit_step(s: Fit, views: Posed, recipe: Recipe, strategy=None, **kw):
     out = _drawn(s, recipe).render(views.camera[i], background=recipe.background, depth=False, **kw)
     if strategy: strategy.step_pre_backward(s.params, s.optimizers, s.counts, s.step, out.meta)
     truth = views.images[i].to(out.rgb)
-    loss = photo_loss(out.rgb, truth, recipe.ssim); loss.backward()
+    loss = photo_loss(out.rgb, truth, recipe.ssim)
+    (loss + _regularisers(s, recipe)).backward()
     for o in s.optimizers.values(): o.step(); o.zero_grad()
     s.refinement = _edit(s, recipe, strategy, out.meta)
     s.loss, s.psnr, s.step = loss.item(), -10*math.log10(max((out.rgb.detach() - truth).square().mean().item(), 1e-10)), s.step + 1
@@ -195,6 +199,11 @@ def _set_rates(s, recipe):
     "The learning rates that fall"
     if s.module is None: s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step); return
     for o in s.optimizers.values(): o.param_groups[0]['lr'] = recipe.module*math.sqrt(recipe.batch)*recipe.module_end**(s.step/recipe.steps)
+
+def _regularisers(s, recipe):
+    "What 3DGS-MCMC adds to the loss, so that Gaussians that are not needed fade and may be moved"
+    if s.module is not None or not (recipe.opacity_reg or recipe.scale_reg): return 0.
+    return recipe.opacity_reg*s.params['opacities'].sigmoid().mean() + recipe.scale_reg*s.params['scales'].exp().mean()
 
 def _drawn(s, recipe):
     "What a step renders: the module, or the Gaussians with as many harmonics as it is time for"
@@ -236,7 +245,7 @@ def load_fit(path, recipe: Recipe, fingerprint: str = '', module=None, generator
     except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}): delete it, or name another file") from None
     if 'fit' in head and head.get('run', '') != fingerprint: raise ValueError(f"{path} belongs to another run (recipe, strategy, start, pictures or what goes to render differ): delete it, or name another file")
     try: return _restored(_head(head), t, recipe, module, generators)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e: raise ValueError(f"{path} is no whole checkpoint of a fit ({type(e).__name__}: {str(e)[:300]}): delete it, or name another file") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as e: raise ValueError(f"{path} is no whole checkpoint of a fit ({type(e).__name__}: {str(e)[:300]}): delete it, or name another file") from None
 
 def _head(head) -> dict:
     "Step, extent, loss, PSNR and the strategy's counts, each of its kind"
@@ -338,14 +347,19 @@ def density(recipe: Recipe, cap: int = 6000) -> Density:
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-049
 @torch.no_grad()
 def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
-    "Mean and worst PSNR in dB, and mean SSIM, over the views, of Gaussians or a module; `each` has the PSNR of each view."
+    """Mean and worst PSNR in dB, and mean SSIM, over the views, of Gaussians or a module; `each` has the PSNR of each view.
+
+    `object`: mean PSNR inside the box of what differs from `background` in the true picture."""
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError("no Gaussians to render")
-    each, s = [], []
+    from lucidteach.prior.world import foreground_box, psnr
+    each, s, inside = [], [], []
     for i in range(len(views)):
         x = scene.render(views.camera[i], background=background, depth=False, **kw).rgb.clamp(0, 1)
         y = views.images[i:i + 1].to(x)
         each.append(-10*math.log10(max((x - y).square().mean().item(), 1e-10))); s.append(ssim(x, y).item())
-    return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each)
+        box = (slice(None), *foreground_box(y[0].cpu().numpy(), np.asarray(background)))
+        inside.append(psnr(x[0].cpu().numpy()[box], y[0].cpu().numpy()[box]))
+    return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each, object=sum(inside)/len(inside))
 
 def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', checkpoint=None, save_every: int = 500, **kw):
     "Run `fit` to its end with a progress display -> the scene; `mode` as in `Live`, other arguments as `fit`."
