@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN', 'TRUSTED', 'BYSTANDERS', 'PICKLES', 'LONGEST',
-           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'LIBRARIES', 'ASKED', 'DTYPE', 'MARKS', 'RUN_CODE', 'KEYWORDS', 'SHIPPED',
+           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'LIBRARIES', 'ASKED', 'DTYPE', 'MARKS', 'RUN_CODE', 'KEYWORDS', 'IDEAL',
            'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not', 'LatentPrior', 'missing_files',
            'weight_files', 'check_index', 'trusted_class', 'check_pickles', 'check_configs', 'check_shards',
            'check_size', 'mirrors', 'cached', 'quiet', 'check_whole', 'look_inside', 'check_lora', 'add_lora',
-           'lora_layers', 'check_keywords', 'check_name', 'load_prior']
+           'lora_layers', 'check_keywords', 'check_name', 'ideal_prior', 'load_prior']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
 import bisect, difflib, importlib, inspect, logging, math, os, re, threading, warnings
@@ -32,6 +32,7 @@ from safetensors import safe_open
 
 from .exact import Cond
 from .files import read_json
+from .ideal import IdealPrior
 from .schedule import Schedule, beside, expand
 transformers.utils.logging.set_verbosity(_level)
 
@@ -556,18 +557,27 @@ def check_keywords(kwargs):
         if k not in KEYWORDS: raise TypeError(f"load_prior knows no {k!r}; did you mean {' or '.join(near)}?")
     if kwargs.get("use_safetensors", True) is not True: raise ValueError("use_safetensors=False would open a pickle, which can run any code; only .safetensors are read")
 
-SHIPPED = ("toy",)
-
 def check_name(name):
     "Errors for what can be the name of no prior, at once and without asking anybody"
-    if not isinstance(name, (str, Path)) or not str(name): raise ValueError(f"no prior is named (got {name!r}): give {', '.join(map(repr, SHIPPED))}, a folder, a hub id or a .safetensors file")
-    if str(name) in SHIPPED or os.path.exists(name) or Path(name).suffix in (".safetensors", ".ckpt") or re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", str(name)): return
-    near = difflib.get_close_matches(str(name)[:100], SHIPPED, 1, .6)
-    raise FileNotFoundError(f"there is no prior {str(name)[:100]!r}" + (f": did you mean {near[0]!r}?" if near else f", and no folder of that name: give {', '.join(map(repr, SHIPPED))}, a folder, a .safetensors file, or a hub id, which has the form owner/name"))
+    shipped = ("toy", *IDEAL)
+    if not isinstance(name, (str, Path)) or not str(name): raise ValueError(f"no prior is named (got {name!r}): give {', '.join(map(repr, shipped))}, a folder, a hub id or a .safetensors file")
+    if str(name) in shipped or os.path.exists(name) or Path(name).suffix in (".safetensors", ".ckpt") or re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", str(name)): return
+    near = difflib.get_close_matches(str(name)[:100], shipped, 1, .6)
+    raise FileNotFoundError(f"there is no prior {str(name)[:100]!r}" + (f": did you mean {near[0]!r}?" if near else f", and no folder of that name: give {', '.join(map(repr, shipped))}, a folder, a .safetensors file, or a hub id, which has the form owner/name"))
+
+# %% ../../nbs/1_prior/14_latent.ipynb #latent36j
+IDEAL = {"ideal": dict(detail=0.), "ideal-detail": dict(detail=.5)}
+
+def ideal_prior(name, device="auto", **given) -> IdealPrior:
+    "An exact prior of `IDEAL`; options beside are IdealPrior's own. ValueError for what only a checkpoint can be given"
+    if str(device).split(":")[0] not in ("auto", "cpu"): raise ValueError(f"prior {name!r} computes on the CPU; device {str(device)!r} is for checkpoints")
+    for k in ("lora", "config", "prediction_type"):
+        if given.pop(k, None) is not None: raise ValueError(f"{k}= is for checkpoints; prior {name!r} has no weights")
+    return IdealPrior(**IDEAL[name] | given)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent37
 def load_prior(
-    name="toy",           # "toy" (shipped), a folder in diffusers' layout, a hub id, or a single .safetensors file
+    name="toy",           # "toy" (shipped), "ideal" or "ideal-detail" (exact, no network: see 13c), a folder in diffusers' layout, a hub id, or a single .safetensors file
     device="auto",        # "auto": cuda, else mps, else cpu
     dtype=None,           # None: float16 on cuda, float32 elsewhere
     lora=None,            # a LoRA file, folder or hub id, or {source: strength}; needs peft
@@ -576,6 +586,7 @@ def load_prior(
     **kwargs,             # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
 ) -> LatentPrior:
     "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
+    if isinstance(name, str) and name in IDEAL: return ideal_prior(name, device, lora=lora, config=config, prediction_type=prediction_type, **kwargs)
     check_keywords(kwargs)
     check_name(name)
     device, dtype = pick_device(device, dtype)
