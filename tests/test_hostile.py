@@ -365,7 +365,7 @@ def begun(tmp_path_factory):
 
 def heads(head):
     now = json.loads(head["fit"])
-    yield from (head | dict(fit=json.dumps(now | {k: v})) for k, v in [("step", "x"), ("step", -1), ("step", 7), ("step", 10**17), ("step", None), ("step", True), ("counts", []), ("extent", 0), ("extent", "x"), ("loss", None), ("psnr", [])])
+    yield from (head | dict(fit=json.dumps(now | {k: v})) for k, v in [("counts", {}), ("counts", {"scene_scale": "x"}), ("step", "x"), ("step", -1), ("step", 7), ("step", 10**17), ("step", None), ("step", True), ("counts", []), ("extent", 0), ("extent", "x"), ("loss", None), ("psnr", [])])
     yield from (head | dict(fit=json.dumps({j: v for j, v in now.items() if j != k})) for k in now)
     yield from (head | dict(fit=t) for t in ("[]", "{", DEEP, "7"))
     yield {k: v for k, v in head.items() if k != "fit"}
@@ -375,7 +375,7 @@ def test_incomplete_checkpoints_are_no_whole_ones(begun, tmp_path):
     args, whole, tensors, head = begun
     (tmp_path/"c.safetensors").write_bytes(whole)
     assert [s.step for s in fit(**args, checkpoint=tmp_path/"c.safetensors")] == [4, 5, 6]
-    broken = [(t, head) for k in tensors for t in ({j: v for j, v in tensors.items() if j != k}, tensors | {k: tensors[k].flatten()[:-1].clone() if tensors[k].numel() else torch.zeros(3)}, {("x." + j if j == k else j): v for j, v in tensors.items()}) if not k.startswith("count.")]
+    broken = [(t, head) for k, v in tensors.items() for t in ({j: v for j, v in tensors.items() if j != k}, tensors | {k: v.flatten()[:-1].clone() if v.ndim else v.bool()}, {("x." + j if j == k else j): v for j, v in tensors.items()}, tensors | {k: v.long()})]
     broken += [(tensors | {"param.means": tensors["param.means"].long()}, head), (tensors | {"param.means": tensors["param.means"]*math.nan}, head), (tensors | {"param.extra": torch.zeros(6)}, head)]
     broken += [(tensors, h) for h in heads(head)]
     for t, h in broken:

@@ -119,9 +119,13 @@ def _read_other(path: Path) -> Mesh:
     "An OBJ, STL, OFF or glTF file by trimesh: the whole scene as one mesh"
     import trimesh
     data = path.read_bytes().removeprefix(b'\xef\xbb\xbf')         # a byte order mark would hide the first vertex, and tabs any
-    if path.suffix.lower() == '.obj': data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
+    if path.suffix.lower() == '.obj':
+        data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
+        if not data.startswith(b'v ') and b'\nv ' not in data: raise ValueError("no points in it")
     kw = dict(file_type=path.suffix[1:].lower(), resolver=_beside(path), process=False, maintain_order=True)
-    with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
+    try:
+        with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
+    except Exception as e: raise ValueError(f"could not be read: {str(e)[:300] or type(e).__name__}") from None
     if not hasattr(m, 'faces'): return Mesh(_floats(m.vertices), _floats(m.colors)[:, :3]/255 if len(m.colors) else None)
     return Mesh(_floats(m.vertices), _corner_colours(m), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
 

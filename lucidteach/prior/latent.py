@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN', 'TRUSTED', 'BYSTANDERS', 'PICKLES', 'LONGEST',
-           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'LIBRARIES', 'ASKED', 'DTYPE', 'MARKS', 'RUN_CODE', 'KEYWORDS', 'IDEAL',
+           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'LIBRARIES', 'ASKED', 'MARKS', 'RUN_CODE', 'KEYWORDS', 'IDEAL',
            'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not', 'LatentPrior', 'missing_files',
            'weight_files', 'check_index', 'trusted_class', 'check_pickles', 'check_configs', 'check_shards',
            'check_size', 'mirrors', 'cached', 'quiet', 'check_whole', 'look_inside', 'check_lora', 'add_lora',
@@ -425,7 +425,6 @@ def check_whole(name, pipe, said: list):
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36a
 ASKED = ("revision", "cache_dir", "local_files_only", "token", "force_download", "proxies", "variant")     # of the hub
-DTYPE = "dtype" if hasattr(diffusers.pipelines.pipeline_utils, "_resolve_dtype") else "torch_dtype"        # as diffusers called it until 0.36
 
 def _load_folder(name, dtype, **kwargs):
     "The pipeline in a folder, in the cache, or on the hub"
@@ -435,8 +434,8 @@ def _load_folder(name, dtype, **kwargs):
     _check_folder(here)
     index = read_json(here / "model_index.json")
     if not _plain(here): kwargs.setdefault("variant", "fp16")
-    try: return FAMILIES[index["_class_name"]].from_pretrained(str(here), **{DTYPE: dtype}, **_unused(index) | kwargs | dict(use_safetensors=True))
-    except (OSError, ImportError, MemoryError): raise
+    try: return FAMILIES[index["_class_name"]].from_pretrained(str(here), dtype=dtype, **_unused(index) | kwargs | dict(use_safetensors=True))
+    except (FileNotFoundError, PermissionError, ImportError, MemoryError): raise
     except Exception as e: raise ValueError(f"{name} cannot be loaded, its files are damaged or do not belong together: {type(e).__name__}: {str(e)[:300]}") from e
 
 def _from_hub(name: str, begun, asked) -> Path:
@@ -445,8 +444,11 @@ def _from_hub(name: str, begun, asked) -> Path:
         index = DiffusionPipeline.load_config(name, **{k: v for k, v in asked.items() if k != "variant"})
         check_index(index, name)
         if reason := why_not(index, {}, {}): raise ValueError(f"{name} cannot be a prior: {reason}")
-        return Path(DiffusionPipeline.download(name, use_safetensors=True, **_unused(index), **asked))
+        folder = Path(DiffusionPipeline.download(name, use_safetensors=True, **_unused(index), **asked))
     except OSError as error: raise FileNotFoundError(_hub_message(name, error, begun)) from error
+    check_pickles(folder, index)
+    if gone := missing_files(folder): raise FileNotFoundError(_hub_message(name, FileNotFoundError(gone[0]), folder))     # not all came
+    return folder
 
 def _unused(index) -> dict:
     "What a prior does without: it looks at no pictures through CLIP, and judges none"
@@ -498,7 +500,7 @@ def _load_file(path, dtype, config=None, **kwargs):
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") not in FAMILIES: raise ValueError(f"config folder {folder} is for a {index.get('_class_name')}: one of {', '.join(FAMILIES)} is needed")
     if ("XL" in index["_class_name"]) != (found["family"] == "sdxl"): raise ValueError(f"{path} is of the family {found['family']}, its config {folder} is for a {index['_class_name']}")
-    try: pipe = FAMILIES[index["_class_name"]].from_single_file(str(path), config=str(folder), **{DTYPE: dtype}, local_files_only=True, **kwargs)
+    try: pipe = FAMILIES[index["_class_name"]].from_single_file(str(path), config=str(folder), dtype=dtype, local_files_only=True, **kwargs)
     except Exception as error: raise ValueError(f"{path} is of the family {found['family']}, and its weights do not fit the config {folder} (of another family or size?): {str(error)[:300]}") from error
     return _predicting(pipe, found["predicts"])
 

@@ -271,6 +271,7 @@ def _memory(name, m, v) -> dict:
     "What an Adam remembers of a parameter v, if it is whole"
     if not isinstance(m, dict) or m.keys() != {'step', 'exp_avg', 'exp_avg_sq'}: raise ValueError(f"the optimiser's memory of {name} is incomplete: {sorted(m) if isinstance(m, dict) else 'none'}")
     if m['step'].numel() != 1 or any(m[k].shape != v.shape or m[k].dtype != v.dtype for k in ('exp_avg', 'exp_avg_sq')): raise ValueError(f"the optimiser's memory of {name} does not fit {name}, {list(v.shape)} of {v.dtype}")
+    if not m['step'].is_floating_point() or not all(m[k].isfinite().all() for k in m) or (m['exp_avg_sq'] < 0).any() or m['step'] < 0: raise ValueError(f"the optimiser's memory of {name} holds numbers that no Adam has")
     return m
 
 def _restored_gaussians(now, saved, counts, recipe) -> Fit:
@@ -280,7 +281,7 @@ def _restored_gaussians(now, saved, counts, recipe) -> Fit:
     if params.keys() != want.keys(): raise ValueError(f"it holds {sorted(params)}, where {sorted(want)} are needed")
     if any(v.dtype != torch.float32 or not v.isfinite().all() for v in params.values()): raise ValueError("numbers in it that are not finite, or not float32")
     n = len(Gaussians.from_params(params))                          # looks at the shapes
-    if any(len(v) != n for k, v in counts.items() if v.ndim): raise ValueError(f"what the strategy counts is not of {n} Gaussians")
+    if bad := [k for k, v in counts.items() if v.ndim and len(v) != n or not v.is_floating_point() or not v.isfinite().all()]: raise ValueError(f"what the strategy counts as {bad[0]} is no number for each of {n} Gaussians")
     return Fit(now['step'], params, adams(params, recipe, now['extent']), now['counts'] | counts, now['extent'], now['loss'], now['psnr'])
 
 def _restored_module(now, saved, recipe, module) -> Fit:
@@ -321,8 +322,15 @@ def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple
     extent = _reach(views, start)
     start = Gaussians.ball(2000, radius=extent/4, sh_degree=0) if start is None else start
     run = _fingerprint(views, start, recipe, strategy, kw)
-    s = load_fit(checkpoint, recipe, run, module, _generators(kw)) if checkpoint is not None and Path(checkpoint).exists() else begin(start, recipe, extent, strategy)
+    there = checkpoint is not None and Path(checkpoint).exists()
+    s = load_fit(checkpoint, recipe, run, module, _generators(kw)) if there else begin(start, recipe, extent, strategy)
+    if there and strategy and (lost := _uncounted(strategy.initialize_state(extent), s.counts)): raise ValueError(f"{checkpoint} is no whole checkpoint of a fit (what the strategy counts as {', '.join(lost)} is not there, or no number): delete it, or name another file")
     return s, views, recipe, strategy, checkpoint, save_every, run, kw
+
+def _uncounted(wanted, counts) -> list:
+    "Names of what a strategy counts and a checkpoint lacks, or holds as something else"
+    number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+    return [k for k, v in wanted.items() if k not in counts or (number(v) and not number(counts[k])) or not (counts[k] is None or number(counts[k]) or isinstance(counts[k], Tensor))]
 
 def _reach(views, start):
     "The scene's scale: the cameras' extent, or where all stand in one place, how far from there the Gaussians lie"
