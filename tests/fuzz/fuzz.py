@@ -5,7 +5,7 @@ or refuse with one of its errors (`readers.ALLOWED`); anything else is kept, inp
 
 To add a reader: a function of a folder in readers.py, and a test in a module `test_fuzz_<theme>.py` that draws its files and calls `check`.
 `make test` runs each test on a few inputs, always the same; `make fuzz MINUTES=30` goes on with new ones until the time is over: python tests/fuzz/fuzz.py --minutes 30"""
-import argparse, atexit, collections, hashlib, json, os, re, select, struct, subprocess, sys, time
+import argparse, atexit, collections, copy, hashlib, json, os, re, select, struct, subprocess, sys, time
 from pathlib import Path
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
@@ -57,13 +57,13 @@ def mutated_json(draw, value, at_most: int = 3):
     value = json.loads(json.dumps(value))
     for _ in range(draw(st.integers(1, at_most))):
         path = draw(st.sampled_from(list(places(value))))
-        if not path: value = draw(st.sampled_from(VALUES)) if draw(st.integers(0, 9)) == 0 else value; continue
+        if not path: value = copy.deepcopy(draw(st.sampled_from(VALUES))) if draw(st.integers(0, 9)) == 0 else value; continue
         inside = value
         for k in path[:-1]: inside = inside[k]
         match draw(st.sampled_from(["value", "value", "value", "gone", "more", "deep"])):
-            case "value": inside[path[-1]] = draw(st.sampled_from(VALUES))
+            case "value": inside[path[-1]] = copy.deepcopy(draw(st.sampled_from(VALUES)))      # it may be changed next
             case "gone": del inside[path[-1]]
-            case "more" if isinstance(inside, dict): inside[draw(st.sampled_from(["x", "extra", "_class_name", "k1"]))] = draw(st.sampled_from(VALUES))
+            case "more" if isinstance(inside, dict): inside[draw(st.sampled_from(["x", "extra", "_class_name", "k1"]))] = copy.deepcopy(draw(st.sampled_from(VALUES)))
             case "deep": inside[path[-1]] = "@@deep@@"
         if not isinstance(value, (dict, list)): break
     text = json.dumps(value).encode().replace(b'"@@deep@@"', b"["*100_000 + b"]"*100_000)
@@ -130,7 +130,7 @@ def main():
     env = os.environ | dict(FUZZ_STATS=str(stats), FUZZ_FOUND=str(FOUND))
     while rounds < len(modules) or time.time() - start < 60*a.minutes:
         module = modules[rounds % len(modules)]; rounds += 1
-        r = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=0", "--durations=0", "--hypothesis-seed=random", str(module)], env=env, capture_output=True, text=True)
+        r = subprocess.run([sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-seed=random", str(module)], env=env, capture_output=True, text=True)
         failed |= set(re.findall(r"^FAILED (\S+)", r.stdout, re.M))
         if r.returncode > 1: print(r.stdout[-2000:], r.stderr[-2000:])
         print(f"{time.time() - start:6.0f} s  {module.stem:28} {r.stdout.strip().splitlines()[-1]}", flush=True)

@@ -49,13 +49,13 @@ def folder(tmp_path_factory):
 
 PARTS = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json")
 
-@inputs(10, 30)
+@inputs(6, 30)
 @given(data=st.data())
 def test_diffusers_folder(folder, data):
     name = data.draw(st.sampled_from(PARTS))
     check("prior", 120, **folder | {name: data.draw(mutated_json(json.loads(folder[name])))})
 
-@inputs(6, 20)
+@inputs(4, 20)
 @given(data=st.data())
 def test_diffusers_weights(folder, data):
     name = data.draw(st.sampled_from([k for k in folder if k.endswith(".safetensors")]))
