@@ -212,8 +212,9 @@ LatentPrior.encode, LatentPrior.decode = _encode, _decode
 def _words_read(self, text: str) -> int:
     "How many of a text's words the text encoder reads; what comes later is cut off"
     words, tokenizers = text.split(), [t for t in (self.pipe.tokenizer, getattr(self.pipe, "tokenizer_2", None)) if t is not None]
-    size = lambda t, n: len(t(self.pipe.maybe_convert_prompt(" ".join(words[:n]), t), verbose=False).input_ids)
-    fits = lambda n: all(size(t, n) <= t.model_max_length for t in tokenizers)
+    spelt = lambda s, t: self.pipe.maybe_convert_prompt(s, t) if any(f"{k}_1" in t.added_tokens_encoder for k in t.added_tokens_encoder) else s      # a textual inversion of many tokens
+    size = lambda t, n, most: len(t(spelt(" ".join(words[:n]), t), truncation=True, max_length=most + 1).input_ids)
+    fits = lambda n: all(size(t, n, most := min(t.model_max_length, 10**6)) <= most for t in tokenizers)
     return len(words) if fits(len(words)) else bisect.bisect_left(range(len(words)), True, key=lambda n: not fits(n + 1))
 
 @torch.no_grad()
