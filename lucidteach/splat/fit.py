@@ -357,7 +357,7 @@ def density(recipe: Recipe, cap: int = 6000) -> Density:
 def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
     """Mean and worst PSNR in dB, and mean SSIM, over the views, of Gaussians or a module; `each` has the PSNR of each view.
 
-    `object`: mean PSNR inside the box of what differs from `background` in the true picture."""
+    `object`, `each_object`: the PSNR inside the box of what differs from `background` in the true picture."""
     if isinstance(scene, Gaussians) and not len(scene): raise ValueError("no Gaussians to render")
     from lucidteach.prior.world import foreground_box, psnr
     each, s, inside = [], [], []
@@ -367,7 +367,7 @@ def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
         each.append(-10*math.log10(max((x - y).square().mean().item(), 1e-10))); s.append(ssim(x, y).item())
         box = (slice(None), *foreground_box(y[0].cpu().numpy(), np.asarray(background)))
         inside.append(psnr(x[0].cpu().numpy()[box], y[0].cpu().numpy()[box]))
-    return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each, object=sum(inside)/len(inside))
+    return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each, object=sum(inside)/len(inside), each_object=inside)
 
 def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', checkpoint=None, save_every: int = 500, **kw):
     "Run `fit` to its end with a progress display -> the scene; `mode` as in `Live`, other arguments as `fit`."
