@@ -111,6 +111,22 @@ def test_a_lora_is_applied_whole_or_not_at_all(model, tmp_path, form):
     load_prior(model, device="cpu", lora=tmp_path/"good.safetensors")
     with pytest.raises(ValueError, match="1 of its 2 layers are not there: unet.down_blocks.9|does not fit this model.*down_blocks.9"): load_prior(model, device="cpu", lora=tmp_path/"bad.safetensors")
 
+def test_a_lora_as_most_are_written(model, tmp_path):
+    "kohya's names, with underscores and alphas, for all layers of UNet and text encoder: all are there; and with one more, that one is named"
+    pytest.importorskip("peft")
+    pipe, state = load_prior(model, device="cpu").pipe, {}
+    for head, net in (("lora_unet_", pipe.unet), ("lora_te_text_model_", pipe.text_encoder)):
+        for k, m in net.named_modules():
+            if not isinstance(m, torch.nn.Linear) or head == "lora_unet_" and not re.search("attn|ff", k): continue
+            name = head + k.removeprefix("text_model.").replace(".", "_")
+            state |= {f"{name}.lora_down.weight": torch.ones(2, m.in_features), f"{name}.lora_up.weight": torch.ones(m.out_features, 2), f"{name}.alpha": torch.tensor(2.)}
+    save_file(state, tmp_path/"all.safetensors")
+    loaded = load_prior(model, device="cpu", lora=tmp_path/"all.safetensors").pipe
+    assert sum("lora0" in getattr(m, "lora_A", ()) for net in (loaded.unet, loaded.text_encoder) for m in net.modules()) == len(state)/3 > 50
+    first = next(iter(state)).split(".")[0]
+    save_file(state | {k.replace("down_blocks_0", "down_blocks_7"): v.clone() for k, v in state.items() if k.startswith(first)}, tmp_path/"more.safetensors")
+    with pytest.raises(ValueError, match=f"1 of its {len(state)//3 + 1} layers are not there: unet.down_blocks.7"): load_prior(model, device="cpu", lora=tmp_path/"more.safetensors")
+
 # ---------------------------------------------------------------- words
 
 def test_words_that_the_text_encoder_does_not_read_are_said(model):

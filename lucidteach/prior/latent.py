@@ -532,7 +532,7 @@ def add_lora(pipe, loras: dict):
         except Exception as e: raise ValueError(f"LoRA {name} does not fit this model (another family?): {str(e)[:300]}") from e
         there = {_plain_name(f"{part}.{k}") for part, net in pipe.components.items() if isinstance(net, torch.nn.Module) for k, m in net.named_modules() if f"lora{i}" in getattr(m, "lora_A", ())}
         if not there: raise ValueError(f"LoRA {name} has no weights for this model: its keys name other layers")
-        if lost := sorted(wanted - there): raise ValueError(f"LoRA {name} does not fit this model: {len(lost)} of its {len(wanted)} layers are not there: {', '.join(lost[:6])}{', ...' * (len(lost) > 6)}")
+        if len(there) < len(wanted) and (lost := sorted(wanted - there)): raise ValueError(f"LoRA {name} does not fit this model: {len(lost)} of its {len(wanted)} layers are not there: {', '.join(lost[:6])}{', ...' * (len(lost) > 6)}")
     if loras: pipe.set_adapters([f"lora{i}" for i in range(len(loras))], [float(strength) for strength in loras.values()])
 
 def lora_layers(state) -> set:
@@ -541,7 +541,11 @@ def lora_layers(state) -> set:
     bare = [re.sub(r"\.processor|_lora(?=\.(?:down|up)\.)", "", k) for k in state if "alpha" not in k.rsplit(".", 1)[-1]]
     return {_plain_name(re.split(r"\.lora[._]|\.(?:down|up)\.weight$", k)[0]) for k in bare}
 
-def _plain_name(layer: str) -> str: return layer.replace(".text_model.", ".").replace(".to_out_lora", ".to_out.0")        # transformers 5 has no text_model
+def _plain_name(layer: str) -> str:
+    "A layer's name in the pipeline as it is, from any of the names that LoRA files and versions of transformers give it"
+    layer = layer.replace(".text_model.", ".")                                     # transformers 5.6 has no text_model
+    if layer.startswith("text_encoder"): return re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", layer)
+    return re.sub(r"\.to_out$", ".to_out.0", layer)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36h
 RUN_CODE = ("trust_remote_code", "custom_pipeline", "custom_revision")
