@@ -33,25 +33,15 @@ def shifted(prior, x, dy, dx):
     "Latents of the picture that `x` [B,C,h,w] decodes to, moved by whole pixels (periodic)"
     return x if dy == dx == 0 else prior.encode(torch.roll(prior.decode(x), (dy, dx), (-2, -1)))
 
-# %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-checks
-def _check_bench(method, n, jitter, shift, least=1):
-    "ValueError for an unknown method, or for a number of draws, a jitter or a shift that makes no sense"
-    if method not in METHODS: raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}.")
-    for name, value, low in (("n", n, least), ("shift", shift, 0)):
-        whole = hasattr(value, "__index__") and not isinstance(value, bool)
-        if not whole or operator.index(value) < low: raise ValueError(f"{name} must be at least {low}, a whole number; got {value!r}.")
-    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
-    if not number or not math.isfinite(jitter) or jitter < 0:
-        raise ValueError(f"jitter must be a number >= 0, the std of what is added to x; got {jitter!r}.")
-
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-pseudo
 @torch.no_grad()
 def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_noise=False, generator=None, **options):
     """The targets that `method` pulls `x` [B,C,h,w] to, `n` times over.
 
-    Each time: fresh noise (or one for all, `same_noise`), x + `jitter` N(0,1), and a shift of up to `shift` whole pixels. `options` go to the
-    method; so does the noise, which ISM uses only with start_noise=True. Calls at the same generator state share all draws, so methods can be
-    paired. ValueError for an unknown method, n < 1, a jitter or a shift below 0, and a method without the linear form."""
+    Each time: fresh noise (or one for all, `same_noise`), x + `jitter` N(0,1), and a shift of up to `shift` whole
+    pixels. `options` go to the method; so does the noise, which ISM uses only with start_noise=True. Calls at the same
+    generator state share all draws, so methods can be paired. ValueError for an unknown method or one without the
+    linear form, for n < 1, and for a jitter or a shift below 0."""
     check_x(x)
     _check_bench(method, n, jitter, shift)
     cond = as_cond(prior, cond, len(x))
@@ -64,19 +54,32 @@ def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_
         dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
         step = METHODS[method](prior, shifted(prior, x_i, dy, dx), cond, t, noise=fixed if same_noise else noise,
                                generator=torch.Generator().manual_seed(seed), **options)
-        if step.x0_target is None: raise ValueError(f"method {method!r} is not of the linear form and has no pseudo-ground-truth.")
+        if step.x0_target is None:
+            raise ValueError(f"method {method!r} is not of the linear form and has no pseudo-ground-truth.")
         rows.append((shifted(prior, step.x0_target, -dy, -dx), shifted(prior, step.x0_hat, -dy, -dx), x_i))
         calls += step.calls
     return PseudoGT(*map(torch.stack, zip(*rows)), calls)
 
+# %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-checks
+def _check_bench(method, n, jitter, shift, least=1):
+    "ValueError for an unknown method, or for a number of draws, a jitter or a shift that makes no sense"
+    if method not in METHODS: raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+    for name, value, low in (("n", n, least), ("shift", shift, 0)):
+        whole = hasattr(value, "__index__") and not isinstance(value, bool)
+        if not whole or operator.index(value) < low:
+            raise ValueError(f"{name} must be at least {low}, a whole number; got {value!r}.")
+    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
+    if not number or not math.isfinite(jitter) or jitter < 0:
+        raise ValueError(f"jitter must be a number >= 0, the std of what is added to x; got {jitter!r}.")
+
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-tvar
 @torch.no_grad()
 def target_variance(prior, x, cond, times, *, method="sds", n=8, jitter=0., shift=0, **options):
-    """Variance of the targets of `x` [B,C,h,w], split by cause: (over the draws at one time, over `times`), each [B], mean over pixels.
+    """Variance of the targets of `x` [B,C,h,w] by cause: (over the draws at one time, over `times`), each [B].
 
-    `times`: at least two timesteps, drawn as a run draws them; `n` >= 2 draws at each. Their sum is the variance over all draws at all times.
-    What `n` draws leave in their mean is taken off the second part, which can therefore come out slightly negative. Other options as in
-    `pseudo_gt`. ValueError for fewer times or draws."""
+    Mean over pixels. `times`: two timesteps or more, as a run draws them; `n` >= 2 draws at each. The sum of the two
+    parts is the variance over all draws at all times. What `n` draws leave in their mean is taken off the second part,
+    which can therefore come out slightly negative. `options` as in `pseudo_gt`. ValueError for fewer times or draws."""
     _check_bench(method, n, jitter, shift, least=2)
     times = list(times)
     if len(times) < 2: raise ValueError(f"times must be at least two timesteps, to vary over them; got {times}.")
