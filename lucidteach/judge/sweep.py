@@ -62,7 +62,6 @@ ARMS = {"sds": Arm("fresh", "noise", "sds"),
 CONTROLS = {"sds-small": replace(ARMS["sds"], t_range=(.02, .2)),
             "ism-start": inverted("interval", start_noise=True),
             "ism-fine": inverted("interval", delta_s=50),
-            "ism-fine-start": inverted("interval", delta_s=50, start_noise=True),
             "sdi-fine": inverted("noise", target="full", delta_s=50)}
 ALL_ARMS = ARMS | CONTROLS
 
@@ -335,8 +334,8 @@ def results(out) -> list:
 RATES, GUIDANCE = (.03, .1, .3, 1.), (1., 3., 7.5, 20., 100.)
 
 DETAIL_GRID = {"truth": (1.,), "start": (1.,), "sds": (1., 3., 7.5, 20., 100.), "sds-small": (1., 7.5, 20.),
-               "fixed": (1., 7.5, 20.), "csd": (1.,), "ism": (1., 3., 7.5), "ism-start": (1., 7.5),
-               "ism-fine": (1., 3., 7.5), "ism-fine-start": (3.,), "inverted-noise": (7.5,), "sdi-fine": (7.5, 20.)}
+               "fixed": (1., 7.5, 20.), "csd": (1.,), "ism": (1., 3., 7.5), "ism-start": (1.,),
+               "ism-fine": (1., 3., 7.5), "sdi-fine": (7.5,)}
 
 def mean_by(rows, key: str, value: str) -> dict:
     "Mean of `value` for each `key` among the rows. ValueError where a row lacks one of them"
@@ -417,7 +416,7 @@ def diversity(out, arm: str) -> float:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-t02
 TIMES = (100, 300, 500, 700, 900)
-TARGET_ARMS = ("sds", "ism", "ism-start", "ism-fine", "ism-fine-start", "inverted-noise")
+TARGET_ARMS = ("sds", "ism", "ism-start", "ism-fine", "inverted-noise")
 
 def rms(x): return x.double().square().flatten(1).mean(1).sqrt()
 
@@ -435,7 +434,7 @@ def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: 
             implied.append(rms((step.x_t / expand(sched.abar(t).sqrt(), x) - x_i) / expand(sched.gamma(t), x)))
     return torch.stack(targets).unflatten(0, (len(TIMES), draws)), torch.stack(implied).mean(0)
 
-def target_scores(prior, truth, prompts, arm: str, draws: int = 3, guidance: float = 7.5, jitter: float = .1) -> list:
+def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = .1) -> list:
     "A dict for each prompt: variance of an arm's targets over noise, over time, over jitter; their distance to the true latents (rms); the implied noise"
     blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1, count_include_pad=False)
     x, true = prior.encode(blurred.float()), prior.encode(truth.float())
@@ -525,14 +524,19 @@ def scores(judges):
         return rows if stage == "rate" else [r | against_truth(i, p) for r, i, p in zip(rows, images, prompts)]
     return score
 
-def save_targets(out, prior):
+def save_targets(out, prior, mode: str = "auto"):
     "The stage `targets`: a line for each arm and prompt in `out`/targets.jsonl, unless all are there"
+    from lucidteach.show.live import Live
     path, exact = Path(out)/"targets.jsonl", isinstance(prior, IdealPrior)
     prompts = DETAIL_PROMPTS if exact else TEST_PROMPTS
     wanted = [(a, p) for a in TARGET_ARMS for p in prompts]
     if path.exists() and [(r.get("arm"), r.get("prompt")) for r in read_lines(path)] == wanted: return
     truth = prior.decode(renders_of(prior, prompts, True)) if exact else true_renders(prompts)
-    rows = [r | dict(prior=prior_name(prior)) for a in TARGET_ARMS for r in target_scores(prior, truth, prompts, a)]
+    rows = []
+    with Live(len(TARGET_ARMS), "targets", mode=mode) as live:
+        for k, arm in enumerate(TARGET_ARMS, 1):
+            rows += [r | dict(prior=prior_name(prior)) for r in target_scores(prior, truth, prompts, arm)]
+            live.update(k, arm=arm)
     write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 EXTRA = ("rungs", "targets")
