@@ -171,3 +171,76 @@ def test_a_job_in_work_elsewhere_is_not_moved(small_sweep):
     (dict(steps=2.5), "whole number"), (dict(guidance=float("inf")), "finite"), (dict(guidance=10**400), "too large"), (dict(canvas="oil"), "there are pixels")])
 def test_a_job_that_cannot_be_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said): sweep.Job(**dict(stage="rate", arm="sds") | wrong)
+
+def test_student_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    for df in (1, 2, 7, 27, 200):
+        for t in (0., .3, 2.3, 11.):
+            assert math.isclose(m.student(t, df), 1 - 2 * stats.t.sf(t, df), abs_tol=1e-12)
+        assert math.isclose(m.student_quantile(.95, df), stats.t.ppf(.975, df), rel_tol=1e-9)
+    d = np.random.default_rng(4).normal(.5, 1, 8)
+    assert math.isclose(m.t_test(d), stats.ttest_1samp(d, 0).pvalue, rel_tol=1e-9)
+    assert np.allclose(m.mean_interval(d), stats.ttest_1samp(d, 0).confidence_interval())
+
+def test_the_interval_of_eight_prompts_holds_the_mean_as_often_as_it_says():
+    d = np.random.default_rng(5).normal(.5, 1, (2000, 8))
+    hit = lambda interval: np.mean([low <= .5 <= high for low, high in map(interval, d)])
+    assert .935 < hit(m.mean_interval) < .965                                              # 2,000 studies: half a percent of noise
+    assert hit(lambda v: m.paired_bootstrap(v, n=300)) < .915                              # which is why it is not used there
+
+def test_a_p_value_never_prints_as_nothing():
+    for p in (0., 1e-300, 1e-9, .0004, .004, .004999, .0099, .05, .5, 1.):
+        assert float(f"{m.PValue(p):.2f}".removeprefix("< ")) > 0
+    assert repr(sweep.Table([dict(p=m.PValue(.0002))])).split()[-1] == "2e-04"
+
+def test_a_ledger_of_empty_claims_says_nothing_and_a_clear_one_is_found():
+    d = np.random.default_rng(6).normal(size=(100, 20, 8))
+    empty = [sweep.ledger([sweep.Claim("", "", "", tuple(v)) for v in study]) for study in d]
+    assert np.mean([any(r["verdict"] != "not shown" for r in rows) for rows in empty]) < .12
+    sure = sweep.ledger([sweep.Claim("", "", "", tuple(v + (8 if k == 3 else 0))) for k, v in enumerate(d[0])])
+    assert [k for k, r in enumerate(sure) if r["verdict"] == "holds"] == [3]
+    assert [r["verdict"] for r in sweep.ledger([sweep.Claim("", "", "", tuple(-v - 8)) for v in d[0][:2]])] == ["opposite"] * 2
+
+@pytest.fixture(scope="module")
+def speckled(tmp_path_factory):
+    "A very small world with local detail, and the stage 'detail' in it, two steps of some arms"
+    from lucidteach.prior.ideal import IdealPrior
+    prior, out = IdealPrior(detail=.5, renders=2, wide=3, size=32), tmp_path_factory.mktemp("detail")
+    prompts = ["a red mug", "a blue car"]
+    jobs = [j for j in sweep.plan("detail", steps=2) if j.guidance == 1 and j.arm in ("truth", "start", "sds", "sds-small", "ism-fine")]
+    sweep.save_ends(out, prior, jobs[0], prompts)
+    sweep.sweep(out, jobs, prior, prompts, mode="quiet")
+    sweep.score_all(out, sweep.detail_scores(prior), mode="quiet")
+    return prior, out, prompts
+
+def test_the_truth_of_a_detailed_world_is_found_true(speckled):
+    prior, out, prompts = speckled
+    by = {k: sweep.mean_by(sweep.results(out), "arm", k) for k in ("detail", "off_texture", "calls")}
+    assert abs(by["detail"]["truth"] - 1) < .2 and abs(by["off_texture"]["truth"] - 1) < .3 and by["detail"]["start"] < .3
+    assert by["calls"]["truth"] == 0 and by["calls"]["sds"] == 4                            # two steps, with and without the prompt
+    lines = sweep.bind(out, "detail")
+    assert sweep.read_lines(out/"detail.jsonl") == sweep.results(out)
+    sheet = sweep.images_of_sheet(out/"detail.png", len(lines))
+    assert torch.equal(sheet[0], torch.cat([*sweep.images_of(out/f"{sweep.Job(**{k: lines[0][k] for k in ('stage', 'arm', 'guidance', 'lr', 'steps', 'seed')}).name}.png")], 2))
+
+def test_small_times_stay_small(speckled):
+    small, whole = (sweep.settings_of(sweep.Job("detail", a)) for a in ("sds-small", "sds"))
+    draw = lambda s: [int(s.times()(1000, 1, i / 100, torch.Generator().manual_seed(i))) for i in range(100)]
+    assert max(draw(small)) < 200 and min(draw(whole)) >= 20 and max(draw(whole)) > 900
+
+def test_targets_of_a_detailed_world(speckled):
+    prior, out, prompts = speckled
+    truth = prior.decode(sweep.renders_of(prior, prompts, True)).float()
+    sds, ism, start = (sweep.target_scores(prior, truth, prompts, a) for a in ("sds", "ism", "ism-start"))
+    assert [r["prompt"] for r in sds] == prompts
+    assert all(r["over_noise"] == 0 for r in ism) and all(r["over_noise"] > 0 for r in start + sds)
+    assert all(abs(r["implied"] - 1) < .1 for r in sds) and all(r["implied"] < .9 for r in ism)
+
+@pytest.mark.parametrize("stages, prior, said", [("", "toy", "no stage"), ("tset", "toy", "unknown stage 'tset'"), ("detail", "toy", "ideal-detail"),
+    ("rate", "ideal", "detail and targets"), ("detail", "ideal", "local detail")])
+def test_stages_that_cannot_be_are_refused_before_work(stages, prior, said):
+    with pytest.raises(ValueError, match=said): sweep.check_stages(stages, prior)
+
+def test_damaged_lines_are_named(tmp_path):
+    (tmp_path/"x.jsonl").write_text('{"a": 1}\n{"a": ')
+    with pytest.raises(ValueError, match="line 2"): sweep.read_lines(tmp_path/"x.jsonl")
