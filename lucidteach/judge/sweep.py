@@ -416,7 +416,7 @@ def diversity(out, arm: str) -> float:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-t02
 TIMES = (100, 300, 500, 700, 900)
-TARGET_ARMS = ("sds", "ism", "ism-start", "ism-fine", "inverted-noise")
+TARGET_ARMS = ("sds", "ism", "ism-start", "ism-fine")
 
 def rms(x): return x.double().square().flatten(1).mean(1).sqrt()
 
@@ -435,15 +435,19 @@ def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: 
     return torch.stack(targets).unflatten(0, (len(TIMES), draws)), torch.stack(implied).mean(0)
 
 def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = .1) -> list:
-    "A dict for each prompt: variance of an arm's targets over noise, over time, over jitter; their distance to the true latents (rms); the implied noise"
+    """A dict for each prompt: variance of an arm's targets over noise, over time, over jitter, and their distance to the true latents (rms);
+    the same in the lower half of the schedule (`low_`); the rms of the implied noise"""
     blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1, count_include_pad=False)
     x, true = prior.encode(blurred.float()), prior.encode(truth.float())
     cond = prior.embed(list(prompts))
     spread = lambda z, dim: z.var(dim).mean((0, -3, -2, -1))
+    low = sum(t <= len(prior.schedule) / 2 for t in TIMES)
     free, implied = many_targets(prior, x, cond, arm, draws, guidance, 0., False)
     shaken, _ = many_targets(prior, x, cond, arm, draws, guidance, jitter, True)
-    far = torch.stack([rms(z - true) for z in free.flatten(0, 1)]).mean(0)
-    marks = dict(over_noise=spread(free, 1), over_time=spread(free, 0), over_jitter=spread(shaken, 1), to_truth=far, implied=implied)
+    far = [torch.stack([rms(z - true) for z in part.flatten(0, 1)]).mean(0) for part in (free, free[:low])]
+    marks = dict(over_noise=spread(free, 1), over_time=spread(free, 0), over_jitter=spread(shaken, 1))
+    marks |= dict(low_noise=spread(free[:low], 1), low_time=spread(free[:low], 0), low_jitter=spread(shaken[:low], 1))
+    marks |= dict(to_truth=far[0], low_to_truth=far[1], implied=implied)
     return [dict(arm=arm, prompt=p, guidance=guidance) | {k: float(v[b]) for k, v in marks.items()} for b, p in enumerate(prompts)]
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-d02
@@ -527,11 +531,10 @@ def scores(judges):
 def save_targets(out, prior, mode: str = "auto"):
     "The stage `targets`: a line for each arm and prompt in `out`/targets.jsonl, unless all are there"
     from lucidteach.show.live import Live
-    path, exact = Path(out)/"targets.jsonl", isinstance(prior, IdealPrior)
-    prompts = DETAIL_PROMPTS if exact else TEST_PROMPTS
+    path, prompts = Path(out)/"targets.jsonl", DETAIL_PROMPTS
     wanted = [(a, p) for a in TARGET_ARMS for p in prompts]
     if path.exists() and [(r.get("arm"), r.get("prompt")) for r in read_lines(path)] == wanted: return
-    truth = prior.decode(renders_of(prior, prompts, True)) if exact else true_renders(prompts)
+    truth = prior.decode(renders_of(prior, prompts, True)) if isinstance(prior, IdealPrior) else true_renders(prompts)
     rows = []
     with Live(len(TARGET_ARMS), "targets", mode=mode) as live:
         for k, arm in enumerate(TARGET_ARMS, 1):
