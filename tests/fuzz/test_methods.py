@@ -69,3 +69,16 @@ def test_an_option_that_is_no_number_is_named(name, bad):
     with pytest.raises(ValueError, match="guidance must be finite; got"): METHODS[name](prior, x, "cat", 500, guidance=bad)
     with pytest.raises(ValueError, match="progress must be finite; got"): METHODS[name](prior, x, "cat", 500, progress=bad)
     with pytest.raises(ValueError, match="source must be finite; got"): METHODS[name](prior, x, "cat", 500, source=(x + bad, "cat"))
+
+def test_a_run_gets_the_step_that_overflowed():
+    "An inversion that guidance blows up: an error for who calls the method, the step for a run, which stops with what it has; a network's own NaN is left to both"
+    from lucidteach.distill.sds import Overflow, attempt
+    prior, x = PRIORS["mixture"][0], torch.ones(1, 2, 3, 3)
+    call = ("sds", prior, x, "cat", 500)
+    with pytest.raises(Overflow, match="overflows float32.*Lower the guidance") as said: METHODS["sds"](prior, x, "cat", 500, guidance=1e300)
+    step = attempt(*call, guidance=1e300)
+    assert not step.grad.isfinite().all() and said.value.step.grad.shape == x.shape
+    class Broken(MixturePrior):
+        def eps(self, x_t, t, cond): return super().eps(x_t, t, cond)*math.nan
+    broken = Broken(prior.means, prior.stds.flatten(), prior.weights, prior.names)
+    assert METHODS["sds"](broken, x, "cat", 500).grad.isnan().all()
