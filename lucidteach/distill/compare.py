@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from ..prior.schedule import WEIGHTS, AnnealedT
 from ..prior.guidance import as_cond
 from ..prior.world import nearest_truth, parse
-from .sds import METHODS, init_state, surrogate
+from .sds import METHODS, attempt, init_state, surrogate
 import lucidteach.distill.zoo  # and with it every method
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-007
@@ -199,7 +199,7 @@ def averaged(once, allowed: int = 0):
 # %% ../../nbs/2_distill/26_compare.ipynb #26-038
 def gradient(prior, z, cond, t, method, settings, progress=0., noise=None, state=None, allowed=0):
     "The Step of `method` at latents z [B,C,h,w] and time t under the common settings; several draws averaged where `allowed` calls permit."
-    once = lambda: METHODS[method](prior, z, cond, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
+    once = lambda: attempt(method, prior, z, cond, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
                                    progress=progress, generator=noise, state=state, **settings.options.get(method, {}))
     return averaged(once, allowed)
 
