@@ -11,23 +11,26 @@ def parser():
     for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor): add(sub)
     return p
 
-def add_run_options(p, steps, seed, out):
+def add_run_options(p, steps, seed, out, prior="toy"):
     "The options that every command that makes something has"
     p.add_argument("--steps", type=int, help=steps)
     p.add_argument("--seed", type=int, default=0, help=f"{seed} (default: %(default)s)")
     p.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
     p.add_argument("--out", help=f"output folder (default: {out}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--prior", default=prior, help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})")
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
 
 def add_compare(sub):
     p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
+                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and checkpoints; the same command goes on "
+                                   "with an unfinished run. With neither --prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained prior, SDS and ISM at "
+                                   "several guidances. With --methods or --guidance: a plain comparison on one prior.")
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
-    p.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")
-    add_run_options(p, "optimisation steps per method", "start canvas, times and noises", "runs/<prompt>)")
+    p.add_argument("--methods", help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, ism@3:head_start=0:delta_t=50 is ISM with options of its own "
+                                     "(default: the arms of each world; with --guidance sds,ism)")
+    add_run_options(p, "optimisation steps per method", "start canvas, times and noises", "runs/<prompt>)", prior=None)
     p.set_defaults(run=compare)
 
 def add_create(sub):
