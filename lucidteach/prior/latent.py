@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN', 'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'LIBRARIES',
-           'MARKS', 'KEYWORDS', 'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not',
+           'MARKS', 'KEYWORDS', 'IDEAL', 'LinearAutoencoder', 'fit_autoencoder', 'to_eps', 'pick_device', 'why_not',
            'LatentPrior', 'read_json', 'missing_files', 'mirrors', 'cached', 'quiet', 'check_whole', 'look_inside',
-           'check_lora', 'add_lora', 'check_keywords', 'load_prior']
+           'check_lora', 'add_lora', 'check_keywords', 'ideal_prior', 'load_prior']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
 import difflib, inspect, json, logging, re, threading, warnings
@@ -29,6 +29,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from .exact import Cond
+from .ideal import IdealPrior
 from .schedule import Schedule, beside, expand
 transformers.utils.logging.set_verbosity(_level)
 
@@ -441,9 +442,19 @@ def check_keywords(kwargs):
         near = difflib.get_close_matches(k, known, 1, .5) or sorted(known)
         if k not in KEYWORDS: raise TypeError(f"load_prior knows no {k!r}; did you mean {' or '.join(near)}?")
 
+# %% ../../nbs/1_prior/14_latent.ipynb #latent36j
+IDEAL = {"ideal": dict(detail=0.), "ideal-detail": dict(detail=.5)}
+
+def ideal_prior(name, device="auto", **given) -> IdealPrior:
+    "An exact prior of `IDEAL`; options beside are IdealPrior's own. ValueError for what only a checkpoint can be given"
+    if str(device).split(":")[0] not in ("auto", "cpu"): raise ValueError(f"prior {name!r} computes on the CPU; device {str(device)!r} is for checkpoints")
+    for k in ("lora", "config", "prediction_type"):
+        if given.pop(k, None) is not None: raise ValueError(f"{k}= is for checkpoints; prior {name!r} has no weights")
+    return IdealPrior(**IDEAL[name] | given)
+
 # %% ../../nbs/1_prior/14_latent.ipynb #latent37
 def load_prior(
-    name="toy",           # "toy" (shipped), a folder in diffusers' layout, a hub id, or a single .safetensors file
+    name="toy",           # "toy" (shipped), "ideal" or "ideal-detail" (exact, no network: see 13c), a folder in diffusers' layout, a hub id, or a single .safetensors file
     device="auto",        # "auto": cuda, else mps, else cpu
     dtype=None,           # None: float16 on cuda, float32 elsewhere
     lora=None,            # a LoRA file, folder or hub id, or {source: strength}; needs peft
@@ -452,6 +463,7 @@ def load_prior(
     **kwargs,             # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
 ) -> LatentPrior:
     "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
+    if name in IDEAL: return ideal_prior(name, device, lora=lora, config=config, prediction_type=prediction_type, **kwargs)
     check_keywords(kwargs)
     if not str(name): raise ValueError("no prior is named: give 'toy', a folder, a hub id or a .safetensors file")
     device, dtype = pick_device(device, dtype)
