@@ -41,7 +41,7 @@ def in_words(row: dict) -> str:
     if (row.get("fill") or 0) > 1.5: return f"{name} shows no whole object: the nearest true render is a close-up that fills the frame {row['fill']:.1f} times, and the numbers below say little."
     ground = "a clean background" if row["clutter"] < .05 else f"a background that is not clean (clutter {row['clutter']:.2f})"
     if row.get("detail") is not None:
-        return f"{name} has {row['detail']:.0%} of the truth's own detail, {row['off']:.1f} times as far from it as a true picture is; PSNR to the nearest true picture {row['psnr']:.1f} dB."
+        return f"{name} has {row['detail']:.0%} of the truth's own detail, {row['off_texture']:.1f} times as far from it as a true picture is; PSNR to the nearest true picture {row['psnr']:.1f} dB."
     return f"{name} {fineness(row['sharpness'])}{colourfulness(row['saturation'])}, with {ground}; PSNR to the nearest true render {row['psnr']:.1f} dB."
 
 # %% ../../nbs/6_show/64_report.ipynb #64-012
@@ -61,22 +61,23 @@ def level(share: float) -> str:
     "What a share of the truth's detail is called."
     return "smooths" if share < .9 else "overshoots" if share > 1.1 else "has the truth's detail"
 
-def circumstances(arm: str, settings) -> str:
-    "What sets an arm apart from others of its method, in words."
-    (method, own), apart = spelled(arm, settings), arm.split(":")[1:]
-    head = f" after {own.head} steps of SDS" if own.head and method != "sds" else " without a head start" if method != "sds" and settings.steps else ""
-    rest = "".join(f", {p.replace('_', ' ').replace('=', ' ')}" for p in apart if not p.startswith("head_start"))
-    return f"guidance {own.guidance:g}{head}{rest}"
+def circumstances(arm: str, settings, told: bool = True) -> str:
+    "What sets an arm apart from others of its method, in words; `told`: whether its head start is."
+    (method, own), apart = spelled(arm, settings), [p for p in arm.split(":")[1:] if not p.startswith("head_start")]
+    head = f" after {own.head} steps of SDS" if own.head else " without a head start"
+    rest = "".join(f", {p.replace('_', ' ').replace('=', ' ')}" for p in apart)
+    return f"guidance {own.guidance:g}{head * (told and method != 'sds')}{rest}"
 
 def conclusion(rows: list, settings) -> str:
     "How much of the truth's fine detail each method leaves, as sentences; nothing where no truth is known."
     known, sentences = [r for r in rows if r.get("psnr") is not None and fine(r) is not None], []
+    told = len({spelled(r["method"], settings)[1].head for r in known}) > 1
     for method in dict.fromkeys(spelled(r["method"])[0] for r in known):
         mine, seen = [r for r in known if spelled(r["method"])[0] == method], {}
         for r in mine:
             word = "shows no whole object" if (r.get("fill") or 0) > 1.5 else level(fine(r))
-            litter = f", on a littered ground ({r['clutter']:.2f})" if r["clutter"] > .1 else ""
-            seen.setdefault(word, []).append(f"{circumstances(r['method'], settings)} ({fine(r):.0%}{litter})")
+            litter = ", on a littered ground" if r["clutter"] > .05 else ""
+            seen.setdefault(word, []).append(f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{litter})")
         sentences.append(f"{method.upper()} " + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items()) + ".")
     return " ".join(sentences)
 
@@ -107,12 +108,12 @@ CSS = """
 main{max-width:1280px;margin:0 auto;padding:16px 16px 64px}h1{font-size:1.6rem;line-height:1.25;margin:.1em 0 .3em;overflow-wrap:anywhere}a{color:var(--link)}
 h2{font-size:1.15rem;margin:1.8em 0 .4em}.soft,figcaption,small{color:var(--soft)}p.soft{margin:.2em 0}li{margin:.3em 0;break-inside:avoid}
 .text{max-width:46em}@media (min-width:1100px){.text{max-width:none;columns:2;column-gap:40px}.text>:first-child{margin-top:0}}
-.world{display:grid;gap:6px 28px;padding:10px 0;border-top:1px solid var(--line)}.world h2{margin:.1em 0;font-size:1.05rem}.world p{margin:.3em 0}
+.world{display:grid;gap:6px 28px;padding:10px 0;border-top:1px solid var(--line)}.world h2{margin:.1em 0;font-size:1.05rem}.world p{margin:.2em 0;font-size:.95rem;line-height:1.4}.world p.soft{font-size:.85rem}
 @media (min-width:1100px){.world{grid-template-columns:minmax(15em,1fr) auto;align-items:start}}
 .arm{margin:14px 0;padding:12px 14px;background:var(--card);border:1px solid var(--line);border-left:6px solid var(--method,var(--soft));border-radius:8px}
 h3{margin:0 0 8px;font-size:1rem}.row{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;flex:0 0 130px}.end{margin-left:14px}
 img{display:block;width:130px;height:130px;background:#fff;border-radius:4px;border:1px solid var(--line)}.pixels{image-rendering:pixelated}
-.final{flex-basis:124px}.final img{width:124px;height:124px;border:3px solid var(--method,var(--soft))}.final b{color:var(--ink)}
+.final{flex-basis:124px}.final figcaption{font-size:.76rem}.final img{width:124px;height:124px;border:3px solid var(--method,var(--soft))}.final b{color:var(--ink)}
 figcaption{font-size:.8rem;line-height:1.3;margin-top:4px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:6px 12px 6px 0;text-align:right;vertical-align:bottom;border-bottom:1px solid var(--line)}td{white-space:nowrap}th:first-child,td:first-child{text-align:left}
 th{font-weight:600;color:var(--soft)}pre{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;font-size:.85rem}
@@ -169,7 +170,7 @@ def arm_html(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> Mark
     return filled(ARM, kind=css_class(arm[0]), title=name, tiles=Markup("").join(tiles))
 
 # %% ../../nbs/6_show/64_report.ipynb #64-024
-HEADS = {"method": "method", "canvas": "canvas", "detail": "detail over the truth's", "off": "distance from true detail", "psnr": "PSNR to nearest truth, dB",
+HEADS = {"method": "method", "canvas": "canvas", "detail": "detail over the truth's", "off_texture": "distance from true detail", "psnr": "PSNR to nearest truth, dB",
          "sharpness": "sharpness ratio", "saturation": "saturation ratio", "clutter": "clutter", "noise": "noise at x_t", "calls": "network calls", "seconds": "seconds"}
 
 TABLE = """<div class="scroll"><table><tr>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
@@ -214,13 +215,13 @@ def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = Non
 # %% ../../nbs/6_show/64_report.ipynb #64-028
 LESSONS = "https://github.com/lucidteach/lucidteach/blob/main/nbs/2_distill/"
 
-WORLD = """<section class="world"><div>{% if kind %}<h2>{{ kind }}</h2>{% endif %}<p><strong>{{ lead }}</strong></p><p class="soft">{{ done }}</p></div><div class="row">{{ tiles }}</div></section>"""
+WORLD = """<section class="world"><div>{% if kind %}<h2>{{ kind }}</h2>{% endif %}<p>{{ lead }}</p><p class="soft">{{ done }}</p></div><div class="row">{{ tiles }}</div></section>"""
 
 WHY = """<p>Why: at the times where noise hides a detail, SDS pulls to the mean of all that it may be, and the mean is smooth; guidance pushes beyond that mean, back to the
 detail or past it. ISM asks at a point to which an inversion carries the canvas itself, and takes its target one short interval below, so that what is on the canvas
 stays, and grows. Where each holds: <a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
 
-FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>{{ share }} of the truth's detail{% endif %}"""
+FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>detail {{ share }}{% endif %}"""
 
 def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
     "Where one arm ended, and what was done to it."
@@ -236,15 +237,16 @@ def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
         if not rows: continue
         tiles, near = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows], result.common(canvas, prompt)
         if near is not None: tiles += [tile(torch.as_tensor(near.image), filled(FINAL, lines=["the truth"], share=None), "The true picture nearest to all of these", "final truth")]
-        lead = " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas)))) or "No truth is known for this prompt; the pictures must speak for themselves."
+        apart = "" if rows[0].get("detail") is not None else difference(rows, canvas)              # where the truth knows its detail, that says it
+        lead = " ".join(filter(None, (conclusion(rows, result.settings), apart))) or "No truth is known for this prompt; the pictures must speak for themselves."
         parts.append(filled(WORLD, kind=kind or f"On {canvas}", lead=lead, done=done_text(result, canvas), tiles=Markup("").join(tiles)))
     return Markup("").join(parts)
 
 def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
-    return (f"{result.prior}, {canvas}, {s.steps} steps; times drawn from {s.t_range[0]:g} to {s.t_start:g} of the schedule"
-            + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "") + f"; weight {s.weight}; the same start, times and noise for all.")
+    times = f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
+    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail is over the truth's."
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028b
 DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
