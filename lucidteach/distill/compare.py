@@ -8,8 +8,8 @@ __all__ = ['CANVASES', 'EDITING', 'DEFAULTS', 'ARM', 'MEASURES', 'compare', 'TOY
            'start_image', 'Pixels', 'Latents', 'Implicit', 'Settings', 'check_names', 'check_own', 'literal', 'spelled',
            'title_of', 'color_of', 'averaged', 'gradient', 'not_finite', 'remember', 'check_whole', 'recall', 'started',
            'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'psnr_to', 'nearest_blocks', 'measures',
-           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'fine', 'said', 'finals',
-           'overview', 'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run', 'check_arms',
+           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'fine', 'said', 'window',
+           'finals', 'overview', 'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run', 'check_arms',
            'check_prompts', 'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted', 'cost_text',
            'write_atomic', 'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied', 'folder_name',
            'last_told', 'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds', 'save_means',
@@ -140,7 +140,7 @@ DEFAULTS = {  # setting -> what it is in a single step, in a comparison and in t
     "guidance": dict(step=7.5, compare=3., create=3., why="a step follows the article; on a small prior ISM at 7.5 litters a bare canvas"),
     "delta_t": dict(step=50, compare=200, create=(100, 50), why="a step follows the article, 3D its official code; on a free canvas 200 keeps "
                                                                  "more of the pull towards the data"),
-    "weight": dict(step={"ism": "gamma", "sds": "sigma2"}, compare="sigma2", create="gamma", why="each article has its own weight; a comparison has "
+    "weight": dict(step={"ism": "gamma", "sds": "sigma2"}, compare="sigma2", create="sigma2", why="each article has its own weight; a comparison has "
                                                                                                   "one for all, and Adam divides its scale out")}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-031
@@ -534,17 +534,25 @@ def said(arm: str, settings) -> list:
     if own.head and method != "sds": lines += [f"first {own.head} steps SDS"]
     return lines
 
+def window(near, size: int, margin: float = .15) -> tuple:
+    "The square of a picture that shows an object and its fine detail: the truth's foreground and a margin; all of it where detail is not the question."
+    if near is None or "detail" not in measures(near): return slice(None), slice(None)
+    rows, columns = (foreground(torch.as_tensor(near.image)).any(1 - axis).nonzero()[[0, -1], 0] for axis in (0, 1))
+    side = min(size, round(float(max(rows[1] - rows[0], columns[1] - columns[0]) + 1) * (1 + 2 * margin)))
+    place = lambda ends: max(0, min(size - side, round(float(ends.float().mean()) + .5 - side / 2)))
+    return slice(place(rows), place(rows) + side), slice(place(columns), place(columns) + side)
+
 def finals(result, prompt: int = 0) -> list:
-    "For every arm that has a picture (lines above, [3,H,W], line below, colour), and at the end of each canvas its truth."
+    "For every arm that has a picture (lines above, the `window` of it [3,H,W], line below, colour), and at the end of each canvas its truth."
     rows = {(r["method"], r["canvas"]): r for r in result.table() if r["prompt"] == result.prompts[prompt]}
     shown = []
     for canvas in result.canvases:
-        arms = [(m, canvas) for m in result.methods if (m, canvas) in rows]
+        arms, near = [(m, canvas) for m in result.methods if (m, canvas) in rows], result.common(canvas, prompt)
+        cut = (slice(None), *window(near, result.image(arms[0], prompt).shape[-1])) if arms else None
         for arm in arms:
             share = fine(rows[arm])
-            shown += [(said(arm[0], result.settings), result.image(arm, prompt), "" if share is None else f"{share:.0%} of its detail", color_of(arm[0]))]
-        near = result.common(canvas, prompt)
-        if near is not None: shown += [(["the truth"], torch.as_tensor(near.image), "100%", method_color("truth"))]
+            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], "" if share is None else f"{share:.0%} of its detail", color_of(arm[0]))]
+        if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], "100%", method_color("truth"))]
     return shown
 
 def overview(results, prompt: int = 0, size: float = 1.38, titles=None) -> Figure:

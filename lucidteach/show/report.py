@@ -6,7 +6,7 @@
 __all__ = ['START', 'esc', 'CSS', 'POLICY', 'PAGES', 'PAGE', 'TILE', 'ARM', 'HEADS', 'TABLE', 'TARGETS', 'LESSONS', 'WORLD',
            'WHY', 'FINAL', 'DETAILS', 'PROMPT', 'EXPLAIN', 'REPORT', 'LEGEND', 'fineness', 'colourfulness', 'in_words',
            'difference', 'level', 'circumstances', 'conclusion', 'targets', 'spread', 'template', 'filled', 'page_html',
-           'tile', 'css_class', 'arm_html', 'number', 'table_html', 'one_each', 'targets_html', 'final_tile',
+           'tile', 'css_class', 'arm_html', 'number', 'table_html', 'one_each', 'targets_html', 'final_tile', 'cut_to',
            'world_html', 'done_text', 'details_html', 'prompt_html', 'report_html', 'head_text', 'save_report',
            'planned', 'split_methods', 'run_compare']
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2, torch
 from markupsafe import Markup
 from ..distill.sds import METHOD_COLORS, METHODS, init_state
-from ..distill.compare import KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, evenly, fill, fine, folder_name, prepare, said, spelled, title_of, write_atomic
+from ..distill.compare import KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, evenly, fill, fine, folder_name, measures, prepare, said, spelled, title_of, window
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
@@ -224,10 +224,14 @@ stays, and grows. Where each holds: <a href="{{ lessons }}27_regimes.ipynb">27_r
 FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>detail {{ share }}{% endif %}"""
 
 def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
-    "Where one arm ended, and what was done to it."
+    "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
     lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
     caption = filled(FINAL, lines=lines, share=None if fine(row) is None else f"{fine(row):.0%}")
-    return tile(result.image(arm, prompt), caption, f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}", f"final {css_class(arm[0])}")
+    return tile(cut_to(result, arm[1], prompt, result.image(arm, prompt)), caption, f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}", f"final {css_class(arm[0])}")
+
+def cut_to(result: Comparison, canvas: str, prompt: int, image):
+    "The window of a picture [3,H,W] that `window` gives for the truth of a canvas."
+    return image[(slice(None), *window(result.common(canvas, prompt), image.shape[-1]))]
 
 def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
     "The first screen of one comparison: for each canvas the sentence that the numbers make, and where every arm ended, with the one truth."
@@ -236,7 +240,7 @@ def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
         rows = [r for r in table if r["canvas"] == canvas]
         if not rows: continue
         tiles, near = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows], result.common(canvas, prompt)
-        if near is not None: tiles += [tile(torch.as_tensor(near.image), filled(FINAL, lines=["the truth"], share=None), "The true picture nearest to all of these", "final truth")]
+        if near is not None: tiles += [tile(cut_to(result, canvas, prompt, torch.as_tensor(near.image)), filled(FINAL, lines=["the truth"], share=None), "The true picture nearest to all of these", "final truth")]
         apart = "" if rows[0].get("detail") is not None else difference(rows, canvas)              # where the truth knows its detail, that says it
         lead = " ".join(filter(None, (conclusion(rows, result.settings), apart))) or "No truth is known for this prompt; the pictures must speak for themselves."
         parts.append(filled(WORLD, kind=kind or f"On {canvas}", lead=lead, done=done_text(result, canvas), tiles=Markup("").join(tiles)))
@@ -246,7 +250,8 @@ def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
     times = f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
-    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail is over the truth's."
+    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail is over the truth's." \
+        + " The pictures are cut to the object; the rows below show all of them." * any("detail" in measures(near) for near in result.found.values())
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028b
 DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
