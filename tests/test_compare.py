@@ -366,7 +366,7 @@ def test_killed_before_any_file_all_that_was_promised_comes(tmp_path, monkeypatc
     run, count = command(monkeypatch, names=names)
     run(tmp_path/"whole"); writes, whole = next(count), contents(tmp_path/"whole")
     assert (tmp_path/"whole"/"report.html").exists()
-    for at in range(writes):
+    for at in range(0, writes, 1 if len(names) == 1 else 4):
         run, _ = command(monkeypatch, at, names)
         with pytest.raises(Killed): run(tmp_path/f"cut{at}")
         run, _ = command(monkeypatch, None, names)

@@ -8,13 +8,13 @@ __all__ = ['CANVASES', 'EDITING', 'DEFAULTS', 'ARM', 'MEASURES', 'compare', 'TOY
            'start_image', 'Pixels', 'Latents', 'Implicit', 'Settings', 'check_names', 'check_own', 'literal', 'spelled',
            'title_of', 'color_of', 'averaged', 'gradient', 'not_finite', 'remember', 'check_whole', 'recall', 'started',
            'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'psnr_to', 'nearest_blocks', 'measures',
-           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'fine', 'said', 'window',
-           'finals', 'overview', 'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run', 'check_arms',
-           'check_prompts', 'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted', 'cost_text',
-           'write_atomic', 'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied', 'folder_name',
-           'last_told', 'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds', 'save_means',
-           'check_seeds', 'again', 'Worlds', 'best_threads', 'threads_for', 'carry_out', 'as_one', 'said_first',
-           'worlds']
+           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'fine', 'fine_name', 'said',
+           'window', 'finals', 'overview', 'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run',
+           'check_arms', 'check_prompts', 'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted',
+           'cost_text', 'write_atomic', 'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied',
+           'folder_name', 'last_told', 'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds',
+           'save_means', 'check_seeds', 'again', 'Worlds', 'best_threads', 'threads_for', 'carry_out', 'as_one',
+           'said_first', 'worlds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
 import ast, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
@@ -194,10 +194,10 @@ def check_own(options: dict):
     "Options of single methods; `ValueError` for an unknown method or option, or one that all methods of a comparison share."
     for name, own in options.items():
         check_names([name], METHODS, "method")
+        if not isinstance(own, dict): raise ValueError(f"options[{name!r}] is a dict of options of {name}, got {own!r}")
         shared = {"guidance", "negative", "weight", "progress", "generator", "state"} & set(own)
         if shared: raise ValueError(f"options[{name!r}] holds {min(shared)!r}, which all methods of a comparison share; "
                                     f"an arm has its own so: '{name}@7.5', '{name}:negative=blurry'")
-        if not isinstance(own, dict): raise ValueError(f"options[{name!r}] is a dict of options of {name}, got {own!r}")
         try: check_options(METHODS[name], name, own)
         except TypeError as e: raise ValueError(str(e)) from None
 
@@ -525,6 +525,10 @@ def fine(row: dict) -> float | None:
     "How much of the truth's fine detail a row of the table has: the prior's own measure, or the sharpness ratio; None where no truth is known."
     return row["detail"] if row.get("detail") is not None else row.get("sharpness")
 
+def fine_name(row: dict) -> str:
+    "What `fine` is called."
+    return "detail" if row.get("detail") is not None else "sharpness"
+
 def said(arm: str, settings) -> list:
     "What was done to an arm, line by line: method and guidance, its interval, its head start."
     method, own = spelled(arm, settings)
@@ -551,7 +555,7 @@ def finals(result, prompt: int = 0) -> list:
         cut = (slice(None), *window(near, result.image(arms[0], prompt).shape[-1])) if arms else None
         for arm in arms:
             share = fine(rows[arm])
-            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], "" if share is None else f"{share:.0%} of its detail", color_of(arm[0]))]
+            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], "" if share is None else f"{share:.0%} of its {fine_name(rows[arm])}", color_of(arm[0]))]
         if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], "100%", method_color("truth"))]
     return shown
 
@@ -745,7 +749,7 @@ def prepare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     if not (truth is None or truth == "world" or callable(truth)):
         raise ValueError(f"truth must be 'world', None, or a function of an image [3,H,W] and a prompt, got {truth!r}")
     settings, name = Settings(**settings), prior_name(prior)
-    check_own(settings.options)
+    check_own(settings.options)                                                  # before any arm is spelled
     methods, canvases = check_arms(methods, settings), check_names(canvases, CANVASES, "canvas")
     if editing := [m for m in methods if spelled(m)[0] in EDITING]:
         raise ValueError(f"{editing[0]} is an editing loss: it changes a given picture, and compare begins from grey")

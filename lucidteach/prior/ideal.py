@@ -119,37 +119,32 @@ def _embed(self, texts) -> Cond:
 IdealPrior.embed = _embed
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal17
-def _normal(square, v, D):
-    "log N of D numbers at the squared distance `square`, variance v each"
-    return -square / (2 * v) - D / 2 * (2 * math.pi * v).log()
-
 def _explain(self, u, abar, row):
-    """What the renders that `row` [capacity + 1] allows say of noisy patches u [P,B,D] at abar [B]: their weights' logs [K], base [P,K,D], sign
-    [P,K], and for each patch log of (share times density) under each speckle and, without a prompt, under the haze: a list of [P,B,K]"""
+    """What the renders that `row` [capacity + 1] allows say of noisy patches u [P,B,D] at abar [B].
+
+    Returns their base [P,K,D] and sign [P,K]; log of weight times density of each plain patch [P,B,K]; the surface as pairs (P, k), two lists of S
+    numbers; and, for these pairs, by how much each speckle [J,S,B] and (without a prompt) the haze [1,S,B] explain them better, as logs with their shares."""
     on = row[self.group] > 0
-    base, sign, D, J = self.base[:, on], self.sign[:, on][:, None], u.shape[2], len(self.patterns)
-    a, v = abar.sqrt()[:, None], (abar * self.std**2 + 1 - abar)[:, None]
-    square = u.square().sum(2, keepdim=True) - 2 * a * (u @ base.mT) + a**2 * base.square().sum(2)[:, None]
-    along = (u @ self.patterns.T)[:, :, None] - a[..., None] * (base @ self.patterns.T)[:, None]              # (u - a m) . p_j
-    logs = [_normal(square - 2 * a * sign * along[..., j] + (a * sign)**2 * p.square().sum(), v, D) - math.log(J)
-            for j, p in enumerate(self.patterns)]
-    if row[0] > 0 and self.haze_weight and J > 1:
-        share = self.haze_weight / (1 + self.haze_weight)
-        logs = [torch.where(sign == 0, l, l + math.log(1 - share)) for l in logs]
-        haze = _normal(square, (abar * self.haze**2 + 1 - abar)[:, None], D) + math.log(share)
-        logs.append(torch.where(sign == 0, -torch.inf, haze))
-    return row[self.group[on]].log(), base, sign, logs
+    base, sign, D, J = self.base[:, on], self.sign[:, on], u.shape[2], len(self.patterns)
+    a, v = abar.sqrt(), abar * self.std**2 + 1 - abar
+
+    square = u.square().sum(2, keepdim=True) - 2 * a[:, None] * (u @ base.mT) + a[:, None]**2 * base.square().sum(2)[:, None]
+    plain = -square / (2 * v[:, None]) - D / 2 * (2 * math.pi * v[:, None]).log()
+
+    P, k = pairs = sign.nonzero(as_tuple=True)
+    f, away = sign[pairs][:, None], square[P, :, k]                                           # [S,1], [S,B]
+    along = (u @ self.patterns.T)[P] - a[:, None] * (base @ self.patterns.T)[pairs][:, None]  # (u - a m) . p_j, [S,B,J]
+    better = (a[:, None] * f[..., None] * along - (a[:, None]**2 / 2) * self.patterns.square().sum(1)) / v[:, None] - math.log(J)
+    choices = better.movedim(2, 0)
+    if row[0] > 0 and self.haze_weight:
+        share, v_haze = self.haze_weight / (1 + self.haze_weight), abar * self.haze**2 + 1 - abar
+        haze = away * (1 / (2 * v) - 1 / (2 * v_haze)) + D / 2 * (v / v_haze).log() + math.log(share)
+        choices = torch.cat([choices + math.log(1 - share), haze[None]])
+    return base, sign, plain, pairs, choices
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal18
-def _sum_logs(logs):
-    "log of the sum of exp over a list of tensors, and each one's share of it"
-    top = torch.stack(logs).amax(0)
-    parts = [(l - top).exp() for l in logs]
-    total = sum(parts)
-    return top + total.log(), [p / total for p in parts]
-
 def _rows(self, x_t, t, cond):
-    "The samples that share a condition together: pairs of (which samples, what `_explain` needs)"
+    "The samples that share a condition together: (which samples, their patches [P,B,D], abar [B], the row of cond.emb)"
     if x_t.shape[1:] != self.latent_shape: raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior")
     B, x = len(x_t), x_t.double().cpu()
     abar = torch.as_tensor(self.schedule.abar(t)).reshape(-1).expand(B)
@@ -158,32 +153,38 @@ def _rows(self, x_t, t, cond):
         mine = (of == i).nonzero()[:, 0]
         yield mine, to_patches(x[mine]), abar[mine], row
 
+def _whole(self, plain, pairs, choices, row):
+    "log(weight times density) of each render as a whole, [B,K]: the plain patches, and what their surface adds"
+    extra = torch.zeros_like(plain[0]).index_add(1, pairs[1], choices.logsumexp(0).T)
+    return plain.sum(0) + extra + row[self.group[row[self.group] > 0]].log()
+
 def _log_prob(self, x_t, t, cond) -> Tensor:
     "log p(x_t) of equation (1) at time t, [B] float64"
-    out = {}
+    out = torch.zeros(len(x_t), dtype=torch.float64)
     for mine, u, abar, row in _rows(self, x_t, t, cond):
-        weight, _, _, logs = _explain(self, u, abar, row)
-        each = (_sum_logs(logs)[0].sum(0) + weight).logsumexp(1) - weight.logsumexp(0)
-        out |= dict(zip(mine.tolist(), each))
-    return torch.stack([out[b] for b in range(len(x_t))])
+        _, _, plain, pairs, choices = _explain(self, u, abar, row)
+        total = row[self.group[row[self.group] > 0]].sum()
+        out = out.index_add(0, mine, _whole(self, plain, pairs, choices, row).logsumexp(1) - total.log())
+    return out
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal20
 def _score(self, x_t, t, cond) -> Tensor:
     "Gradient of `log_prob` with respect to x_t, [B,3,h,w] float64; equation (3)"
-    out = []
+    out = torch.zeros_like(x_t, dtype=torch.float64, device="cpu")
     for mine, u, abar, row in _rows(self, x_t, t, cond):
-        weight, base, sign, logs = _explain(self, u, abar, row)
-        log_p, shares = _sum_logs(logs)                                                   # [P,B,K]
-        q = (log_p.sum(0) + weight).softmax(1)                                            # [B,K]
-        a, v = abar.sqrt()[:, None], (abar * self.std**2 + 1 - abar)[:, None]
-        speckled = shares[:len(self.patterns)]
-        pull = q * sum(speckled) / v
-        if len(shares) > len(speckled): pull = pull + q * shares[-1] / (abar * self.haze**2 + 1 - abar)[:, None]
-        amount = torch.stack([(q * sign * r / v).sum(2) for r in speckled], 2)             # of each pattern, [P,B,J]
+        base, sign, plain, pairs, choices = _explain(self, u, abar, row)
+        a, v, J = abar.sqrt()[:, None], (abar * self.std**2 + 1 - abar)[:, None], len(self.patterns)
+        q = _whole(self, plain, pairs, choices, row).softmax(1)                               # of each render, [B,K]
+        r = choices.softmax(0) * q.T[pairs[1]]                                                # of each choice on the surface, [J or J+1,S,B]
+
+        pull = (q / v).repeat(len(u), 1, 1)                                                   # [P,B,K]
+        if len(r) > J: pull[pairs[0], :, pairs[1]] += r[J] * (1 / (abar * self.haze**2 + 1 - abar) - 1 / v[:, 0])
+        speckled = (r[:J] * sign[pairs][:, None]).permute(1, 2, 0) / v                        # [S,B,J]
+        amount = torch.zeros(*u.shape[:2], J, dtype=torch.float64).index_add(0, pairs[0], speckled)
+
         s = a * (pull @ base + amount @ self.patterns) - pull.sum(2, keepdim=True) * u
-        out.append((mine, from_patches(s, *x_t.shape[2:])))
-    order = torch.cat([mine for mine, _ in out]).argsort()
-    return torch.cat([s for _, s in out])[order].to(x_t.device)
+        out = out.index_copy(0, mine, from_patches(s, *x_t.shape[2:]))
+    return out.to(x_t.device)
 
 IdealPrior.log_prob, IdealPrior.score = _log_prob, _score
 

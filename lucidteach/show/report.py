@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2, torch
 from markupsafe import Markup
 from ..distill.sds import METHOD_COLORS, METHODS, init_state
-from ..distill.compare import KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, evenly, fill, fine, folder_name, measures, prepare, said, spelled, title_of, window
+from ..distill.compare import KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, evenly, fill, fine, fine_name, folder_name, measures, prepare, said, spelled, title_of, window
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
@@ -221,12 +221,12 @@ WHY = """<p>Why: at the times where noise hides a detail, SDS pulls to the mean 
 detail or past it. ISM asks at a point to which an inversion carries the canvas itself, and takes its target one short interval below, so that what is on the canvas
 stays, and grows. Where each holds: <a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
 
-FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>detail {{ share }}{% endif %}"""
+FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>{{ share }}{% endif %}"""
 
 def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
     "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
     lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
-    caption = filled(FINAL, lines=lines, share=None if fine(row) is None else f"{fine(row):.0%}")
+    caption = filled(FINAL, lines=lines, share=None if fine(row) is None else f"{fine_name(row)} {fine(row):.0%}")
     return tile(cut_to(result, arm[1], prompt, result.image(arm, prompt)), caption, f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}", f"final {css_class(arm[0])}")
 
 def cut_to(result: Comparison, canvas: str, prompt: int, image):
@@ -250,7 +250,7 @@ def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
     times = f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
-    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail is over the truth's." \
+    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail and sharpness are over the truth's." \
         + " The pictures are cut to the object; the rows below show all of them." * any("detail" in measures(near) for near in result.found.values())
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028b
