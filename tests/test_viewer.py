@@ -215,6 +215,25 @@ def test_only_the_viewers_script_runs(opened, embedded):
     assert page.title() == "a torus" == inside.evaluate("document.title")
     bare = opened(html, bypass_csp=True); bare.wait_for_function("() => document.title == '1'")
 
+def test_a_run_folder_of_a_stranger(opened, tmp_path):
+    "Words that would run in panels' names, prompt and notes: the report shows them as text or not at all, its viewer turns, and no script but the viewer's runs"
+    from lucidteach.create import text_to_3d as t3
+    from lucidteach.prior.exact import GaussianPrior
+    go = lambda: t3.create(HANDLER, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path/"run", mode="quiet", steps=3, init="ball", size=16, points=60, every=1, view_prompts=False, overhead=False)
+    go()
+    (tmp_path/"run"/"panels"/"step-'><img src=x onerror=document.title=1>.png").write_bytes((tmp_path/"run"/"panels"/"step-000001.png").read_bytes())
+    head = t3.read_with_numbers(tmp_path/"run"/"state.safetensors"); numbers = head[1] | dict(notes=[HANDLER, "Interrupted <b>"]); numbers.pop("digest")
+    (tmp_path/"run"/"state.safetensors").write_bytes(t3.with_numbers(head[0], numbers | dict(digest=t3.digest(head[0], numbers))))
+    (tmp_path/"run"/"report.html").unlink(); go()
+    text = (tmp_path/"run"/"report.html").read_text()
+    page = opened(text, 1000); inside = page.frames[-1]
+    assert page.locator(".note").count() == 1 and page.locator(".strip").count() == 3 and page.title().startswith("<img src") and HANDLER in page.inner_text("h1")
+    inside.wait_for_function("() => document.querySelector('canvas').dataset.frames >= 1")
+    inside.focus("canvas"); page.keyboard.press("ArrowRight")
+    inside.wait_for_function("() => shown.view.azimuth == 35")
+    page.screenshot(path=shots(tmp_path)/"create-report.png", full_page=True)
+    assert page.title().startswith("<img src")
+
 def lucidteach(*args): return subprocess.run([sys.executable, "-m", "lucidteach.cli", *map(str, args)], capture_output=True, text=True, timeout=300)
 
 def test_export_command(opened, tmp_path):
