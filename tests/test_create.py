@@ -144,6 +144,13 @@ def test_a_size_is_looked_at_before_anything(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="multiple of 8.*70.*64, 72"): t3.create("a red mug", prior=loaded, preset="toy", size=70, out=tmp_path/"run")
     assert not (tmp_path/"run").exists()
 
+@pytest.mark.parametrize("kw, says", [(dict(mode="loud"), "loud"), (dict(out=5), "folder"), (dict(steps=10**400), "steps"), (dict(size=10**7), "size"), (dict(points=10**12), "points"), (dict(guidance="7"), "guidance"),
+                                      (dict(view_prompts=True), "front view"), (dict(method=None), "method"), (dict(scene=3), "from_points"), (dict(preset="toyy"), "toy, ball")])
+def test_a_wrong_call_is_answered_before_a_folder_is_made(tmp_path, kw, says):
+    "With the value and what is allowed, and not even the folder above is there afterwards"
+    with pytest.raises(ValueError, match=says): t3.create("a red mug", **{**dict(prior=prior(), preset="toy", out=tmp_path/"runs"/"mug", mode="quiet"), **SMALL, **kw})
+    assert not list(tmp_path.iterdir())
+
 def test_a_prompt_without_quotes(capsys):
     from lucidteach import cli
     assert cli.main(["create", "a", "red", "mug"]) == 2 and 'lucidteach create "a red mug"' in capsys.readouterr().err

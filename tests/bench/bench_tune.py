@@ -13,7 +13,7 @@ PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=
 INGREDIENTS = [dict(view_prompts=False), dict(overhead=False), dict(perp_neg=True), dict(flip=0.), dict(scale_noise=0.), dict(scale=0.), dict(tv=1.), dict(background=.66), dict(disparity_share=.2),
                dict(start_noise=True), dict(start_noise=True, offset_noise=.1), dict(target="full"), dict(densify=(20, 60, 10)), {k: v for k, v in t3.BALL.items() if v != t3.TOY[k]}]   # switched on or off
 
-ISM = [dict(head_start=0.) | own for own in ({}, dict(target="full"), dict(start_noise=True, offset_noise=.1), dict(delta_t=(200, 200)))]
+ISM = [dict(head_start=0.) | own for own in ({}, dict(target="full"), dict(start_noise=True, offset_noise=.1))]
 STAGES = dict(fourth=(SEEDS + PRESET + INGREDIENTS, None), fifth=(ISM, ("a blue car", "a green house", "a purple teapot")))    # settings, and prompts (None: all of development)
 
 def main():
