@@ -594,3 +594,14 @@ def test_very_small_half_axes_stay_finite():
     g = Gaussians.ball(5)
     g = t3.replace(g, log_scales=g.log_scales - 60)
     assert (t3.as_trained(g, t3.config("toy")).log_scales - g.log_scales + math.log(10)).abs().max() < 1e-4
+
+@pytest.mark.parametrize("folder, says", [("lucidteach-x1", "for this process alone"), ("kernels", "once")])
+def test_kernels_that_are_kept_nowhere_are_not_compiled_once(tmp_path, monkeypatch, capsys, folder, says):
+    "What is said before the first rendering, with no kernels in the cache"
+    import tempfile
+    from types import SimpleNamespace
+    from lucidteach.splat import rasterize as r
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path)); monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path/folder))
+    monkeypatch.setattr(r, "_announced", []); monkeypatch.setattr(r, "_blend", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
+    r._announce()
+    assert f"Compiling the CPU rasterizer, {says}" in capsys.readouterr().out
