@@ -10,8 +10,8 @@ __all__ = ['Some', 'Many', 'Number', 'TOY', 'BALL', 'PRESETS', 'RATES', 'PANEL',
            'distil', 'why_stop', 'advance', 'bad_tensor', 'scene_backward', 'generate', 'start', 'pack', 'everything',
            'digest', 'check_numbers', 'check_tensors', 'unpack', 'orbit', 'shoot', 'heat', 'panel', 'panel_strip',
            'record', 'as_seen', 'as_trained', 'Creation', 'webp', 'mp4', 'writing', 'sizes', 'report_html', 'folder_3d',
-           'resume', 'sweep', 'keep', 'run', 'typical_step', 'estimate', 'cost_text', 'create', 'check_size',
-           'fingerprint', 'whole', 'check_quotes', 'run_create']
+           'resume', 'clear_parts', 'keep', 'run', 'typical_step', 'estimate', 'cost_text', 'create', 'check_size',
+           'fingerprint', 'all_there', 'check_quotes', 'run_create']
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-003
 import base64, contextlib, copy, difflib, functools, hashlib, inspect, io, json, math, time
@@ -871,7 +871,7 @@ def _latents_like(prior, c: Config) -> Tensor:
     "Latents of the shape that a run asks its prior about"
     return prior.encode(torch.zeros(c.batch, 3, c.size, c.size, device=getattr(prior, "device", "cpu")))
 
-def sweep(folder):
+def clear_parts(folder):
     "Remove what a process that was killed while it wrote has left beside its files; only for who holds the folder's lock"
     for name in ("config.json", *LEFT):
         place = Path(folder)/name
@@ -1013,9 +1013,9 @@ def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     from lucidteach.show.live import Live
     c, state = result.settings, result.state
-    if out is not None: sweep(out)
+    if out is not None: clear_parts(out)
     resumed = found != "new" and resume(result, out, prior)
-    result.done_before = found == "done" and resumed and result.complete and whole(result, out)
+    result.done_before = found == "done" and resumed and result.complete and all_there(result, out)
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
         live.update(state.step)
         if result.done_before: live.say("This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True)."); return result
@@ -1026,7 +1026,7 @@ def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
     if out is not None: result.save(out)
     return result
 
-def whole(result: Creation, folder) -> bool:
+def all_there(result: Creation, folder) -> bool:
     "Whether a folder holds every file that a complete run promises, as long as it was written"
     told, there = last_told(Path(folder)/"metrics.jsonl").get("files"), sizes(result.left(folder))
     return isinstance(told, dict) and len(there) == len(result.left(folder)) and told == there

@@ -105,5 +105,5 @@ def test_other_files_of_a_folder(folders, name, text, done):
     (out/name).write_bytes(text)
     try: r = go("sds", out)
     except FileExistsError as e: assert name == "config.json" and "another run" in str(e); return
-    assert r.complete and t3.whole(r, out)
+    assert r.complete and t3.all_there(r, out)
     assert (out/"object.ply").read_bytes() == (want/"object.ply").read_bytes()
