@@ -581,45 +581,59 @@ def everything(state: State) -> dict:
 def digest(named: dict, numbers: dict) -> str:
     "A fingerprint of tensors and numbers: a checkpoint that lost or changed a single bit is known by it"
     h = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
-    for k, v in sorted(named.items()): h.update(f"{k} {v.dtype} {tuple(v.shape)} ".encode() + v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for k, v in sorted(named.items()):
+        h.update(f"{k} {v.dtype} {tuple(v.shape)} ".encode())
+        h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:32]
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-044b
 def check_numbers(head: dict, c: Config):
     "ValueError unless the numbers of a checkpoint can be those of a run with these settings"
-    whole = lambda v, top: isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= top
-    amount = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e12
-    rows, notes = head["rows"], head["notes"]
-    if not whole(head["step"], c.steps): raise ValueError(f"its step is {head['step']!r:.40}, of {c.steps}")
-    if not whole(head["calls"], 2**62): raise ValueError(f"its network calls are {head['calls']!r:.40}")
-    if set(head["seconds"]) != {"network", "render", "rest"} or not all(map(amount, head["seconds"].values())): raise ValueError("its seconds are none")
-    if not isinstance(rows, list) or not all(isinstance(r, dict) and whole(r.get("step"), head["step"]) for r in rows): raise ValueError("its records are none")
-    if not isinstance(notes, list) or not all(isinstance(n, str) for n in notes): raise ValueError("its notes are none")
+    plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
+    count = lambda v, top: plain(v, int) and 0 <= v <= top
+    amount = lambda v: plain(v, (int, float)) and abs(v) < 1e12
+    is_row = lambda v: isinstance(v, dict) and count(v.get("step"), head["step"])
+    fits = dict(step=count(head["step"], c.steps), calls=count(head["calls"], 2**62),
+                seconds=set(head["seconds"]) == {"network", "render", "rest"} and all(map(amount, head["seconds"].values())),
+                rows=isinstance(head["rows"], list) and all(map(is_row, head["rows"])),
+                notes=isinstance(head["notes"], list) and all(isinstance(n, str) for n in head["notes"]))
+    for k, good in fits.items():
+        if not good: raise ValueError(f"its {k} cannot be {head[k]!r:.60}")
 
 def check_tensors(named: dict, promised: dict, step: int):
     "ValueError unless tensors are of the kind that is promised, finite, and all there"
-    for k, v in named.items():
-        if (like := promised.get(k)) is None: raise ValueError(f"it holds {k!r:.60}, which no such run has")
-        if (v.dtype, v.shape) != (like.dtype, like.shape): raise ValueError(f"its {k} is {v.dtype} {tuple(v.shape)}, and should be {like.dtype} {tuple(like.shape)}")
-        if k.startswith("adam.") and k.endswith((".step", ".exp_avg_sq")) and (v < 0).any(): raise ValueError(f"its {k} is below 0")
-    if missing := [k for k in promised if k.startswith(("param.", "buffer.", "method.")) and k not in named]: raise ValueError(f"it has no {missing[0]}")
-    slots = {k.rpartition(".")[0] for k in named if k.startswith(("adam.", "grown."))}                  # of these all or none
-    if half := [k for k in promised if k.rpartition(".")[0] in slots and k not in named]: raise ValueError(f"it has no {half[0]}")
+    for k, v in named.items(): _check_tensor(k, v, promised.get(k))
+    slot = lambda k: k.rpartition(".")[0]
+    slots = {slot(k) for k in named if k.startswith(("adam.", "grown."))}               # of each of these all or nothing
+    needed = [k for k in promised if k.startswith(("param.", "buffer.", "method.")) or slot(k) in slots]
+    for k in needed:
+        if k not in named: raise ValueError(f"it has no {k}")
     if step and not slots - {"grown"}: raise ValueError("it has nothing of Adam's")
     if bad := bad_tensor(named): raise ValueError(f"its {bad} is not finite")
+
+def _check_tensor(k, v, like):
+    kind = lambda t: f"{t.dtype} {tuple(t.shape)}"
+    if like is None: raise ValueError(f"it holds {k!r:.60}, which no such run has")
+    if kind(v) != kind(like): raise ValueError(f"its {k} is {kind(v)}, and should be {kind(like)}")
+    never_below = k.startswith("adam.") and k.endswith((".step", ".exp_avg_sq"))
+    if never_below and (v < 0).any(): raise ValueError(f"its {k} is below 0")
 
 def unpack(path, state: State, c: Config = None, method: dict = None) -> dict:
     """Set `state` to what a checkpoint holds -> its records and notes. ValueError, and `state` as it was, for a file that is not whole.
 
-    c: the run's Config (None: the scene's own). method: what the method remembers before its first step, from `init_state`; or a function that makes it, called where the checkpoint holds such."""
+    c: the run's Config (None: the scene's own). method: what the method remembers before its first step, from `init_state`;
+    or a function that makes it, called where the checkpoint holds such."""
     try:
         named, head = read_with_numbers(path, state.scene.tensors()[0][1].device)
         check_numbers(head, c or state.scene.c)
-        own = {f"method.{k}": v for k, v in ((method() if callable(method) else method) or {}).items()} if any(k.startswith("method.") for k in named) else {}
-        check_tensors(named, state.scene.promised(named) | own, head["step"])
+        remembers = any(k.startswith("method.") for k in named)
+        own = (method() if callable(method) else method) or {} if remembers else {}
+        check_tensors(named, state.scene.promised(named) | {f"method.{k}": v for k, v in own.items()}, head["step"])
         if head.pop("digest") != digest(named, head): raise ValueError("it is not as it was written")
         state.scene.recall(named)
-    except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {str(e)[:300]}); delete it to begin again") from None
+    except Exception as e:
+        why = f"{type(e).__name__}: {str(e)[:300]}"
+        raise ValueError(f"{path} is no whole checkpoint of this run ({why}); delete it to begin again") from None
     state.memory = {k[7:]: v for k, v in named.items() if k.startswith("method.")}
     state.step, state.calls, state.seconds = head["step"], head["calls"], head["seconds"]
     return head
@@ -948,7 +962,9 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
     prior = opened(prior, prompts, device)
     check_size(prior, c.size)
-    for p, look in ((p, v) for p in prompts for v in ("rgb", "disparity")[:1 + (c.disparity_share > 0)]): conditions(prior, p, draw_views(c, 0), c, look)      # words that the prior does not know
+    looks = ["rgb"] + ["disparity"]*(c.disparity_share > 0)
+    for p in prompts:
+        for look in looks: conditions(prior, p, draw_views(c, 0), c, look)                # words that the prior does not know
     results = [Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts]
     for r in results:
         if bad := bad_tensor(dict(r.state.scene.tensors())): raise ValueError(f"the scene that was given holds NaN or infinity: {bad}")
@@ -1018,9 +1034,13 @@ def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
     result.done_before = found == "done" and resumed and result.complete and all_there(result, out)
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
         live.update(state.step)
-        if result.done_before: live.say("This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True)."); return result
-        if not result.complete: live.say(f"Going on from step {state.step}. "*resumed + cost_text(estimate(prior, result.prompt, result.method, c, state.scene, state.step), c, state.scene))
-        else: live.say("All steps are done; what the folder lacks is written anew.")
+        if result.done_before:
+            live.say("This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True).")
+            return result
+        if result.complete: live.say("All steps are done; what the folder lacks is written anew.")
+        else:
+            cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
+            live.say(f"Going on from step {state.step}. "*resumed + cost_text(cost, c, state.scene))
         if found == "new" and out is not None: _begin(out, result.config())
         run(prior, result, live, out, ctrl_c)
     if out is not None: result.save(out)
