@@ -1,7 +1,8 @@
 # lucidteach: every target does its own set-up; a second call starts in seconds.
 #   make compare   SDS against ISM on PROMPT, ends with the path of an HTML report
 #   make test      every notebook and every test
-#   make lab       JupyterLab on the notebooks; LAB="--no-browser --port 8899" passes options on
+#   make lab       JupyterLab on your own copy of the notebooks, in lucidteach-lab; LAB="--no-browser --port 8899" passes options on
+#   make dev-lab   JupyterLab on the notebooks themselves, for contributors
 PYTHON ?= python3
 PROMPT ?= a red mug
 VENV   := .venv
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH  := torch==2.13.0
 
-.PHONY: compare test lab doctor export readme browser clean
+.PHONY: compare test lab dev-lab doctor export readme browser clean
 .DEFAULT_GOAL := compare
 
 $(VENV)/.lab: constraints.txt pyproject.toml
@@ -32,6 +33,10 @@ test: $(VENV)/.dev browser
 
 lab: $(VENV)/.lab
 	$(BIN)/lucidteach lab -- $(LAB)
+
+# what is saved there is the source: `make export` writes the library from it
+dev-lab: $(VENV)/.dev
+	$(BIN)/lucidteach lab --originals -- $(LAB)
 
 doctor: $(VENV)/.lab
 	$(BIN)/lucidteach doctor

@@ -1,5 +1,5 @@
 "What a user meets before the first notebook: configuration, wheel, import, command line"
-import configparser, os, subprocess, sys, tarfile, tomllib, zipfile
+import configparser, os, re, subprocess, sys, tarfile, tomllib, zipfile
 from pathlib import Path
 import pytest
 
@@ -63,6 +63,23 @@ def test_callable_packages_are_copied_and_pickled():
     import copy, pickle, lucidteach
     for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
 
+def test_completion_offers_the_contract_and_nothing_else():
+    "Names of the package's own, never a module that it happens to use: as dir() says it, and as an editor reads it from the source"
+    import types, lucidteach as lt
+    from lucidteach.show.lab import names, statements
+    told = {n for n in dir(lt) if not n.startswith('_')}
+    assert {'load_prior', 'METHODS', 'compare', 'create', 'stepper', 'Settings', 'Config'} <= told
+    for name in told - {*lt._names}: assert isinstance(m := getattr(lt, name), types.ModuleType) and m.__name__ == f'lucidteach.{name}', name
+    assert {n for s in statements(Path(lt.__file__).read_text()) for n in names(s)[0] if not n.startswith('_')} == set()
+
+def test_binder_installs_what_is_tested():
+    "One set of versions: Binder's requirements are the constraints, the lab's extra and torch by name, and nothing of a machine's own"
+    lines = [l for l in (root/'.binder'/'requirements.txt').read_text().splitlines() if l and not l.startswith('#')]
+    assert '-c ../constraints.txt' in lines and '-e .[lab]' in lines and any(l.startswith('torch==') for l in lines)
+    assert {l.split('==')[1] for l in lines if l.startswith('torch==')} == {l.split('==')[1] for l in (root/'constraints.txt').read_text().splitlines() if l.startswith('torch==')}
+    assert (root/'.binder'/'runtime.txt').read_text().strip() == f"python-{settings['min_python']}"
+    assert 'lucidteach lab --copy-only' in (root/'.binder'/'postBuild').read_text() and os.access(root/'.binder'/'postBuild', os.X_OK)
+
 @pytest.fixture
 def doctor(monkeypatch):
     "The doctor, who reads this pyproject.toml and not the one of the last installation"
@@ -93,6 +110,17 @@ def test_doctor_is_not_content_with_an_old_version(doctor, monkeypatch):
     monkeypatch.setattr(doctor, 'version', lambda package: '0.0.1' if package == 'transformers' else real(package))
     states = {name: (state, text) for state, name, text in doctor.packages()}
     assert states['needed'][0] == states['lacking'][0] == 'fail' and states['lacking'][1].startswith('transformers>=') and '(here is 0.0.1): pip install' in states['lacking'][1]
+
+def test_doctor_says_whether_the_lab_can_run(doctor, monkeypatch, tmp_path):
+    from lucidteach.show import lab
+    (state, _, text), = doctor.lab()
+    assert state == 'ok' and re.search(r'copy of (\d+) notebooks', text)[1] == str(len([p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]))
+    monkeypatch.setattr(lab.present, '__defaults__', (tmp_path,))
+    (state, _, text), = doctor.lab()
+    assert state == 'note' and 'git clone' in text
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.1' if package == 'lucidteach' else None)
+    (state, _, text), = doctor.lab()
+    assert state == 'note' and "pip install 'lucidteach[lab]'" in text and all(re.match(r'[\w.-]+', r)[0] in text for r in project['project']['optional-dependencies']['lab'])
 
 def test_doctor_wants_gsplat_only_of_a_gpu(doctor, monkeypatch):
     monkeypatch.setattr(doctor, 'version', lambda package: dict(lucidteach='0.1', gsplat='1.0').get(package))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SWITCH', 'NOTEBOOKS', 'LIST', 'names', 'root', 'touched', 'is_check', 'flags', 'bare', 'statements', 'modules',
            'segment', 'reduced', 'unbound', 'lesson', 'moved', 'copied', 'slow', 'replay', 'load_ipython_extension',
-           'joined', 'fingerprint', 'files', 'write', 'beside', 'place', 'deliver']
+           'joined', 'fingerprint', 'files', 'write', 'beside', 'place', 'present', 'deliver', 'summary']
 
 # %% ../../nbs/6_show/65_lab.ipynb #65-003
 import ast, builtins, functools, hashlib, json, os, re, symtable, tempfile
@@ -221,12 +221,16 @@ def place(folder: Path, name: str, data: bytes, known: dict):
         if here == known.get(k): return k, "beside" if k != name else "renewed"
     return None
 
+def present(source=NOTEBOOKS) -> Path:
+    "The folder of the notebooks; `FileNotFoundError` where an installation has none."
+    if (Path(source) / "index.ipynb").is_file(): return Path(source)
+    raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
+
 def deliver(folder, source=NOTEBOOKS) -> dict:
     """Copies of all notebooks in a folder of the reader's; what was written there stays. Returns {'new': [...], 'renewed': [...], 'beside': [...]}.
 
     folder: made where it is missing. `FileNotFoundError` without notebooks to copy, `ValueError` for a folder among the notebooks."""
-    folder, source = Path(folder).expanduser().resolve(), Path(source)
-    if not (source / "index.ipynb").is_file(): raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
+    folder, source = Path(folder).expanduser().resolve(), present(source)
     if folder == source or source in folder.parents: raise ValueError(f"{folder} lies among the notebooks themselves: choose another folder, or --originals to open them")
     if folder.exists() and not folder.is_dir(): raise ValueError(f"{folder} is a file: choose another folder for the notebooks")
     try: known = json.loads((folder / LIST).read_text())
@@ -241,3 +245,10 @@ def deliver(folder, source=NOTEBOOKS) -> dict:
     return said
 
 LIST = ".lucidteach.json"
+
+def summary(folder, said: dict) -> str:
+    "What a delivery did, in words."
+    lessons = {k: [n for n in names if n.endswith(".ipynb")] for k, names in said.items()}
+    parts = [f"{len(lessons[k])} notebook{'s'[:len(lessons[k]) != 1]} {k}" for k in ("new", "renewed") if lessons[k]]
+    text = f"Your copy of the notebooks: {folder} ({', '.join(parts) or 'as you left it'})"
+    return "\n".join([text, *(f"You have changed this one and it is new here, so the new one lies beside it: {name}" for name in said["beside"])])
