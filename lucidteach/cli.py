@@ -117,7 +117,9 @@ def lab(args):
     if args.copy_only: return 0
     root = ["--allow-root"]*(getattr(os, "geteuid", lambda: 1)() == 0)          # in a container one is root, and Jupyter wants to be told
     port, quiet = [f"--port={args.port}"]*(args.port is not None), ["--no-browser"]*args.no_browser
-    opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}", "--LabApp.news_url=None"]     # the index, and no pop-up before it
+    opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
+    quiet_start = str(Path(__file__).parent/"show"/"jupyter")                    # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start]))
     return LabApp.launch_instance([*opens, *root, *port, *quiet, *args.options])
 
 def export(args):

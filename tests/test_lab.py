@@ -101,6 +101,7 @@ def test_delivery_leaves_the_clone_alone(tmp_path):
 def started(monkeypatch):
     from jupyterlab.labapp import LabApp
     monkeypatch.setattr(LabApp, 'launch_instance', (calls := []).append)
+    monkeypatch.setenv('JUPYTER_CONFIG_PATH', '')                            # given back afterwards
     return calls
 
 def test_lab_opens_the_index_of_the_copy(started, tmp_path, monkeypatch, capsys):
