@@ -13,7 +13,7 @@ from torch import Tensor
 from ..prior.schedule import expand
 from ..prior.guidance import as_cond, guided_eps
 from .sds import METHODS, draw_noise, linear_step, method
-from .inversion import Trajectory, ddim_invert, ddim_sample, ddim_step, predict
+from .inversion import Trajectory, ddim_invert, ddim_sample, ddim_step, implied_noise, predict
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-interval
 def interval(delta_t, progress=0., warmup=.3):
@@ -34,7 +34,7 @@ def ism_target(kind, prior, x, x_t, t, pred, eps_s):
     "What ISM subtracts: eps(x_s, s, null), the noise implied by the whole path, or the null prediction at x_t"
     if kind == "interval": return eps_s
     if kind == "none": return pred.eps_null
-    return (x_t/expand(prior.schedule.abar(t).sqrt(), x) - x)/expand(prior.schedule.gamma(t), x)
+    return implied_noise(prior, x, x_t, t)
 
 def start_draw(x, generator=None, noise=None, offset=0.):
     "Start noise of the official code: one normal per pixel plus `offset` times one normal per channel"

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..prior.schedule import expand
 from ..prior.guidance import as_cond, cfg, guided_eps
 from .sds import METHODS, draw_noise, linear_step, method, sds
-from .inversion import ddim_invert, ddim_step, predict
+from .inversion import ddim_invert, ddim_step, implied_noise, predict
 from .ism import below
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo08a
@@ -120,7 +120,7 @@ def sdi(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     eps, T = draw_noise(x, generator, noise), len(prior.schedule)
     u = torch.as_tensor(t + int(tau * T * torch.rand((), generator=generator))).clamp(max=T - 1)
     path = ddim_invert(prior, x, cond, u if u.ndim else u.item(), delta_s, inverse_guidance)
-    kappa = (path.x / expand(prior.schedule.abar(u).sqrt(), x) - x) / expand(prior.schedule.gamma(u), x) + eta * eps
+    kappa = implied_noise(prior, x, path.x, u) + eta * eps
     x_t = prior.schedule.add_noise(x, kappa, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
     return linear_step(prior, x, t, x_t, pred, kappa, weight, path=path, calls=path.calls + pred.calls)
