@@ -137,7 +137,7 @@ def test_stepper_in_jupyterlab(lab, browser, tmp_path):
     after(lambda: page.click('button:has-text("previous step")'))
     page.screenshot(path=shots(tmp_path) / "stepper.png")
     page.close()
-    canvas = [pixels(s)[60:, 20:190] for s in seen]  # the first panel: x itself, below its title
+    canvas = [pixels(s)[80:, 20:210] for s in seen]  # the first panel: x itself, below its title
     assert (canvas[0] == canvas[1]).all(), "another t must leave the canvas alone"
     assert (canvas[1] != canvas[2]).any(), "a step must change the canvas"
     assert (canvas[2] == canvas[3]).all(), "another method must leave the canvas alone"
