@@ -34,6 +34,12 @@ def test_constraints_hold_every_requirement():
         assert r.name.lower() in pins, f'{r.name} is not pinned in constraints.txt'
         assert r.specifier.contains(pins[r.name.lower()]), f'{r} does not admit the pinned {pins[r.name.lower()]}'
 
+def test_make_targets_are_those_that_are_told_of():
+    "Every `make x` that a text names is there, and every target is named in CONTRIBUTING.md"
+    targets = set(re.search(r'^\.PHONY: (.+)', (root/'Makefile').read_text(), re.M)[1].split())
+    told = {page: set(re.findall(r'(?:^|`)make ([a-z-]+)', (root/page).read_text(), re.M)) for page in ('README.md', 'CONTRIBUTING.md')}
+    assert set().union(*told.values()) <= targets <= told['CONTRIBUTING.md'], (told, targets)
+
 def test_workflow_is_ci_run():
     assert 'bash .ci/run' in (root/'.github/workflows/ci.yml').read_text()
     assert 'make test' in (root/'.ci/run').read_text()
