@@ -9,7 +9,7 @@ from lucidteach.show import lab
 
 root = Path(__file__).parent.parent
 project = tomllib.loads((root/'pyproject.toml').read_text())['project']
-QUICK = ('index', '1_prior/15_guidance', '2_distill/21_sds', '6_show/61_live', '6_show/63_explorers')
+QUICK = ('2_distill/21_sds', '6_show/61_live', '6_show/63_explorers')
 
 def closure(lines):
     "Distributions that pip brings for some requirements, by their canonical names"
@@ -29,9 +29,11 @@ def allowed(): return closure(project['dependencies'] + project['optional-depend
 
 @pytest.fixture(scope='module')
 def mine(tmp_path_factory):
-    "A reader's folder"
-    folder = tmp_path_factory.mktemp('mine')
-    lab.deliver(folder)
+    "A reader's folder, delivered by the command; the clone is as it was"
+    state = lambda: {p: hashlib.sha256(p.read_bytes()).hexdigest() for f in ('nbs', 'images') for p in (root/f).rglob('*') if p.is_file()}
+    folder, before = tmp_path_factory.mktemp('lab')/'mine', state()
+    assert cli.main(['lab', '--copy-only', '--folder', str(folder)]) == 0
+    assert state() == before
     return folder
 
 def code_cells(path): return [c for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
@@ -78,6 +80,23 @@ def test_copies_run_on_what_the_lab_brings(mine, allowed):
     r = subprocess.run([sys.executable, '-c', RUN, json.dumps(blocked), json.dumps(sorted(allowed)), *paths], capture_output=True, text=True, env=env, timeout=500)
     assert r.returncode == 0, r.stderr[-2000:] + r.stdout[-2000:]
 
+SLOW = """
+from IPython.core.interactiveshell import InteractiveShell
+shell, ran = InteractiveShell.instance(), lambda text: shell.run_cell(text).success
+assert ran("%load_ext lucidteach.show.lab") and ran("%%slow WHERE\\nx = 1") and "x" not in shell.user_ns
+assert ran("%slow on\\n") and ran("%%slow WHERE\\nx = 1") and shell.user_ns["x"] == 1
+assert not ran("%%slow WHERE\\n1 / 0") and not ran("%slow perhaps")
+"""
+
+def test_slow_cells_show_what_they_came_with(tmp_path):
+    "Until they are switched on; an error in one stops what runs all cells"
+    told = ((p.stem, c['id'], ''.join(c['outputs'][0]['text'])) for p in sorted((root/'nbs').rglob('*.ipynb')) for c in code_cells(p)
+            if 'slow' in lab.flags(''.join(c['source'])) and c['outputs'] and c['outputs'][0]['output_type'] == 'stream')
+    name, id, saved = next(told)
+    r = subprocess.run([sys.executable, '-c', SLOW.replace('WHERE', f'{name} {id}')], capture_output=True, text=True, env=os.environ | dict(IPYTHONDIR=str(tmp_path)))
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.count(saved) == 1 and '%slow on' in r.stdout
+
 def test_no_copy_writes_the_library(mine):
     for path in mine.rglob('*.ipynb'):
         for c in code_cells(path): assert not lab.modules(lab.statements(c['source'])) & {'nbdev', 'execnb'} and not lab.flags(c['source']), (path.name, c['id'])
@@ -91,12 +110,6 @@ def test_pictures_and_links_are_in_the_folder(mine):
                 place = (path.parent/name).resolve()
                 assert place.is_relative_to(mine.resolve()) and place.exists(), f"{path.name}, cell {c['id']} names {name}"
 
-def test_delivery_leaves_the_clone_alone(tmp_path):
-    state = lambda: {p: hashlib.sha256(p.read_bytes()).hexdigest() for f in ('nbs', 'images') for p in (root/f).rglob('*') if p.is_file()}
-    before = state()
-    assert cli.main(['lab', '--copy-only', '--folder', str(tmp_path/'mine')]) == 0
-    assert state() == before and (tmp_path/'mine'/'index.ipynb').is_file()
-
 @pytest.fixture
 def started(monkeypatch):
     from jupyterlab.labapp import LabApp
@@ -106,11 +119,12 @@ def started(monkeypatch):
 
 def test_lab_opens_the_index_of_the_copy(started, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab, 'deliver', lambda folder: folders.append(folder) or dict(new=['index.ipynb'], renewed=[], beside=['a.new.ipynb'])); folders = []
     assert cli.main(['lab', '--port', '8899', '--no-browser', '--', '--ip=0.0.0.0']) == 0 and cli.main(['lab', '--originals']) == 0
-    (first, second), mine = started, tmp_path/'lucidteach-lab'
+    (first, second), mine, said = started, tmp_path/'lucidteach-lab', capsys.readouterr().out
     assert {f'--ServerApp.root_dir={mine}', '--LabApp.default_url=/lab/tree/index.ipynb', '--port=8899', '--no-browser', '--ip=0.0.0.0'} <= {*first}
-    assert {f'--ServerApp.root_dir={root}', '--LabApp.default_url=/lab/tree/nbs/index.ipynb'} <= {*second}
-    assert str(mine) in capsys.readouterr().out and (mine/'index.ipynb').is_file() and (root/'nbs/index.ipynb').is_file()
+    assert {f'--ServerApp.root_dir={root}', '--LabApp.default_url=/lab/tree/nbs/index.ipynb'} <= {*second} and (root/'nbs/index.ipynb').is_file()
+    assert folders == [mine] and f'{mine} (1 notebook new)' in said and 'a.new.ipynb' in said and said.count('\n') == 2
 
 def test_lab_refuses_the_notebooks_own_folder(started, capsys):
     assert cli.main(['lab', '--folder', str(root/'nbs'/'1_prior')]) == 2 and 'among the notebooks' in capsys.readouterr().err and not started

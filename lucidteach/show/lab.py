@@ -146,12 +146,13 @@ NOTEBOOKS = Path(lucidteach.__file__).resolve().parent.parent / "nbs"      # of 
 
 def slow(line: str, cell: str = None):
     "`%slow on` and `%slow off`; `%%slow notebook id`: the saved outputs of a cell, or, when on, the cell itself."
-    shell = get_ipython()
+    from IPython import get_ipython
+    from IPython.core.error import UsageError
     if cell is None:
-        if line.strip() not in ("on", "off"): raise ValueError(f"%slow takes on or off, got {line!r}")
+        if line.strip() not in ("on", "off"): raise UsageError(f"%slow takes on or off, got {line!r}")
         slow.on = line.strip() == "on"
-    elif slow.on: shell.run_cell(cell).raise_error()
-    else: replay(*line.split())
+    elif not slow.on: replay(*line.split())
+    elif not get_ipython().run_cell(cell).success: raise UsageError("The cell stopped with the error above.")
 
 slow.on = False
 
