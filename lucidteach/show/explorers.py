@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seen_change', 'check_controls', 'check_walk', 'Walk', 'size', 'walk_figure', 'draw_signed', 'attempt', 'show_value',
-           'controls', 'is_prompt', 'stepper', 'mimebundle', 'present']
+           'controls', 'is_prompt', 'start_latents', 'stepper', 'mimebundle', 'present']
 
 # %% ../../nbs/6_show/63_explorers.ipynb #63-003
 import difflib, html, inspect, sys
@@ -30,6 +30,7 @@ def seen_change(prior, x, grad, h: float = .02):
 # %% ../../nbs/6_show/63_explorers.ipynb #63-011b
 def check_controls(method, **numbers):
     "`ValueError` for an unknown method, or a number that its control cannot have."
+    if not isinstance(method, str): raise ValueError(f"method must be one name of {', '.join(METHODS)}, got {method!r}")
     check_names(method, METHODS, "method")
     for name, value in numbers.items(): checked(name, value, Finite if name in ("guidance", "rate") else Whole)
 
@@ -167,6 +168,17 @@ def is_prompt(text) -> bool:
     try: return " " in text.strip() or bool(parse(text).category)
     except ValueError: return False
 
+def start_latents(prior, x):
+    "Latents [1,C,h,w] of what a walk starts from; `ValueError` for what is neither an image nor latents."
+    if x is None: x = start_image(prior, 1)[0]
+    seen = f"{x.dtype} {list(x.shape)}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+    fits = isinstance(x, torch.Tensor) and x.is_floating_point() and (x.ndim == 3 and len(x) == 3 or x.ndim == 4 and len(x) == 1)
+    if not fits: raise ValueError(f"x must be a float tensor, an image [3,H,W] in [0,1] or latents [1,C,h,w], such as {[1, *prior.latent_shape]}, got {seen}")
+    if not x.isfinite().all(): raise ValueError(f"x holds {(~x.isfinite()).sum()} values of {x.numel()} that are NaN or infinite")
+    if x.ndim == 4: return x
+    if x.min() < 0 or x.max() > 1: raise ValueError(f"an image must lie in [0,1], got values from {x.min():.3g} to {x.max():.3g}: clamp it, or give latents")
+    return prior.encode(x[None].to(getattr(prior, "device", "cpu")))
+
 def stepper(prior="toy", x=None, prompt: str = None, method: str = "sds", t: int = 500, seed: int = 0, guidance: float = 7.5, rate: float = .2,
             weight: str = "sigma2", device: str = "auto", **options) -> Walk:
     """The stepper: controls and picture in a notebook, the picture alone elsewhere. Returns the Walk behind it.
@@ -180,12 +192,10 @@ def stepper(prior="toy", x=None, prompt: str = None, method: str = "sds", t: int
         prior, prompt = "toy", prior
     check_walk(options, dict(method=method, t=t, seed=seed, guidance=guidance, rate=rate), weight)
     prior = str(prior) if isinstance(prior, Path) else prior
+    if not isinstance(prompt, str | None): raise ValueError(f"prompt must be one text, for example 'a red mug', got {prompt!r}")
     (prompt,), _ = check_prompts("a red mug" if prompt is None else prompt, toy=prior_name(prior) == "toy")
     prior = opened(prior, [prompt], device)
-    if x is None: x = start_image(prior, 1)[0]
-    if x.ndim != 3 and not (x.ndim == 4 and len(x) == 1): raise ValueError(f"x must be an image [3,H,W] or latents [1,C,h,w], got {list(x.shape)}")
-    if x.ndim == 3: x = prior.encode(x[None].to(getattr(prior, "device", "cpu")))
-    walk = Walk(prior, x, prompt, method, t, seed, guidance, rate, weight, **options)
+    walk = Walk(prior, start_latents(prior, x), prompt, method, t, seed, guidance, rate, weight, **options)
     present(walk)
     return walk
 
