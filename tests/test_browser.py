@@ -107,13 +107,15 @@ def test_lab_opens_at_the_index(lab, browser, tmp_path):
 
 def run_to_the_end(page, path, tries=60):
     "Run All Cells, and save until the file says that the last cell has run -> its code cells"
+    cells = []
     for k in range(tries):
         if k % 10 == 0 and not page.locator(".jp-InputPrompt", has_text="*").count():
             page.click('.lm-MenuBar-itemLabel:text-is("Run")'); page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
         page.wait_for_timeout(1500)
         for dialog in page.locator("dialog.jp-Dialog").all(): answer(dialog)
         page.keyboard.press("Control+s"); page.wait_for_timeout(500)
-        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        try: cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        except json.JSONDecodeError: continue                               # read while it was written
         if cells[-1]["execution_count"] or any(o["output_type"] == "error" for c in cells for o in c["outputs"]): return cells
     pytest.fail(f"{path.name} did not come to its end: {[c['execution_count'] for c in cells]}")
 
