@@ -107,10 +107,11 @@ def sweep(args):
 def lab(args):
     "JupyterLab on a copy of the notebooks, or on the notebooks"
     from .show.lab import deliver, present, summary
+    clone = present().parent                                                     # before anything else: without notebooks JupyterLab is no help
     if not args.copy_only:
         try: from jupyterlab.labapp import LabApp
         except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
-    if args.originals: folder, index = present().parent, "nbs/index.ipynb"
+    if args.originals: folder, index = clone, "nbs/index.ipynb"
     else:
         folder, index = Path(args.folder).expanduser().resolve(), "index.ipynb"
         print(summary(folder, deliver(folder)), flush=True)
