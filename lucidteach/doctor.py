@@ -30,8 +30,8 @@ def unmet(rows):
     return {f"{p}{versions} (here is {here})" if (here := version(p)) else p: extra for p, versions, extra in rows if not fits(version(p), versions)}
 
 def listed(rows):
-    "Installed packages of some requirements, with their versions"
-    return ", ".join(f"{p} {v}" for p, *_ in rows if (v := version(p))) or "none"
+    "Installed packages of some requirements, with their versions, each once"
+    return ", ".join(dict.fromkeys(f"{p} {v}" for p, *_ in rows if (v := version(p)))) or "none"
 
 def packages():
     "What must be there and what may be; of gsplat, which only a GPU needs, the device tells"
