@@ -225,7 +225,7 @@ def test_every_keyword_of_diffusers_loaders_is_known():
     import inspect, re
     from diffusers import StableDiffusionPipeline as SD
     taken = {w for f in (SD.from_pretrained, SD.from_single_file) for w in re.findall(r'kwargs\.pop\("(\w+)"', inspect.getsource(f))}
-    assert taken - latent.KEYWORDS == {"dtype", "torch_dtype", "config"}      # load_prior's own, and its old name
+    assert taken - latent.KEYWORDS - {"dtype", "dduf_file"} == {"torch_dtype", "config", *latent.RUN_CODE}      # load_prior's own, and what would run code
 
 # ---------------------------------------------------------------- LoRA
 def lora_file(pipe, path, seed=0, rank=2, scale=.5):

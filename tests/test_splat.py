@@ -332,7 +332,7 @@ def test_sog_rotations_by_its_own_format(tmp_path):
     agree = (torch.nn.functional.normalize(g.quats, dim=1) @ torch.tensor(found).float().T).abs().amax(1)
     assert (agree > .999).all(), agree
 
-@pytest.mark.parametrize('field, value, says', [('means', math.nan, "row 1, column 'x' holds nan"), ('logits', math.inf, "row 1, column 'opacity' holds inf"), ('log_scales', -math.inf, "row 1, column 'scale_0' holds -inf"), ('quats', 0., 'row 1 has a zero quaternion')])
+@pytest.mark.parametrize('field, value, says', [('means', math.nan, "row 1, column 'x' holds nan"), ('logits', math.nan, "row 1, column 'opacity' holds nan"), ('log_scales', -math.inf, "row 1, column 'scale_0' holds -inf"), ('quats', 0., 'row 1 has a zero quaternion')])
 def test_save_refuses_what_load_refuses(tmp_path, field, value, says):
     path = Gaussians.ball(3).save(tmp_path/'a.ply'); old, g = path.read_bytes(), Gaussians.ball(3)
     getattr(g, field)[1] = value
