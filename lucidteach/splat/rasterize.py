@@ -783,6 +783,7 @@ def _check_tensors(**wanted):
 
 def _check_shapes(wanted: dict):
     for name, (t, *shapes) in wanted.items():
+        if t is not None and not isinstance(t, Tensor): raise ValueError(f"{name} is of type {type(t).__name__}, wanted a tensor {' or '.join(str(list(s)) for s in shapes)}")
         if t is not None and tuple(t.shape) not in [tuple(s) for s in shapes]: raise ValueError(f"{name} has shape {list(t.shape)}, wanted {' or '.join(str(list(s)) for s in shapes)}")
 
 def _check_rows(name, bad, why):
@@ -1029,6 +1030,16 @@ def _gsplat(why, **kw):
     if late and kw['render_mode'][0] == 'R': renders = torch.cat([renders[..., :bg.shape[-1]] + (1 - alphas)*bg[..., None, None, :], renders[..., bg.shape[-1]:]], -1)
     return renders, alphas, meta | dict(backend=f'gsplat: {why}')
 
+# %% ../../nbs/3_splat/33_rasterize.ipynb #s33-124c
+def _colour(background, at, n) -> Tensor:
+    "A background [n, 3] like `at`; ValueError for what is no colour"
+    if isinstance(background, str): raise ValueError(f"background={background!r}: give three numbers in [0, 1], e.g. (1., 1., 1.) for white")
+    given = background if isinstance(background, Tensor) else torch.as_tensor(background, dtype=at.dtype)
+    if given.numel() == 1 and not isinstance(background, Tensor): given = given.reshape(1)
+    if tuple(given.shape) not in ((3,), (1, 3), (n, 3), (1,)): raise ValueError(f"background of shape {list(given.shape)}: one colour [3], or one for each view [{n}, 3]")
+    if not isinstance(background, Tensor) and not (0 <= given.min() and given.max() <= 1): raise ValueError(f"background={background}: colours lie in [0, 1]; divide bytes by 255")
+    return given.to(at).expand(n, 3)
+
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-125
 Rendered = namedtuple('Rendered', 'rgb alpha depth meta')
 
@@ -1040,9 +1051,10 @@ def render(
     **kw,                   # to `rasterization`
 ) -> Rendered:              # rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W] or None (0 where nothing is), meta
     "Pictures of a scene from each of the camera's views, differentiable in every parameter."
+    if not hasattr(camera, 'args'): raise TypeError(f"camera is a {type(camera).__name__}: give a Camera, e.g. Camera.orbit(30, 20)")
     g, at = gaussians, gaussians.means
     cam = {k: v.to(at) if isinstance(v, Tensor) else v for k, v in camera.args().items()}
-    bg = None if background is None else torch.as_tensor(background, dtype=at.dtype, device=at.device).expand(len(camera), 3)
+    bg = None if background is None else _colour(background, at, len(camera))
     out, alpha, meta = rasterization(at, g.quats, g.scales, g.opacities, g.sh, **cam, sh_degree=g.sh_degree, backgrounds=bg, render_mode='RGB+ED' if depth else 'RGB', **kw)
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     return Rendered(out[:, :3], alpha, out[:, 3:] if depth else None, meta)
