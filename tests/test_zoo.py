@@ -105,3 +105,21 @@ def test_phi_trains_several_times_a_step(name, share):
         state = step.state
         assert far(step.grad, want) < 1e-5                              # the library counts Adam's steps in float32
         assert far(state["phi.mean"], list(mean.detach())) < 1e-5 and far(state["phi.log_std"], list(log_std.detach())) < 1e-5
+
+def test_sdi_as_its_code_inverts():
+    "SDI_CODE against threestudio's inversion in a straight line: from abar(0), through 1, 101, ..., noise in every step, asked at t with the point at u"
+    from lucidteach.distill.zoo import SDI_CODE
+    ts, draw, want = [5, 900, 121, 300], seeded(6), []
+    up = int(.1*1000*torch.rand((), generator=draw).item())
+    for x, t, text in zip(X, ts, PROMPTS):
+        u, z = min(t + up, 999), x
+        for s, to in zip([0, *(times := [k for k in range(1, 1000, 100) if k < t])], [*times, u]):
+            c, null = eps(z, s, text), eps(z, s, "")
+            e = c - 7.5*(c - null)
+            z = a(to)**.5*(z - (1 - a(s))**.5*e)/a(s)**.5 + (1 - a(to))**.5*e
+            z = z + .3*((1 - a(s))/(1 - a(to))*(1 - a(to)/a(s)))**.5*torch.randn(1, 2, 3, 3, generator=draw).double()[0]
+        c, null = eps(z, t, text), eps(z, t, "")
+        want.append(x - (z - (1 - a(t))**.5*(c + 100*(c - null)))/a(t)**.5)
+    step = METHODS["sdi"](PRIOR, X, PROMPTS, torch.tensor(ts), generator=seeded(6), **SDI_CODE)
+    assert far(step.grad, want) < 1e-9
+    assert step.calls == sum(2*(len([k for k in range(1, 1000, 100) if k < t]) + 1) + 2 for t in ts)
