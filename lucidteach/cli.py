@@ -47,7 +47,7 @@ def add_sweep(sub):
     p = sub.add_parser("sweep", help="the study: where the noise comes from and what is subtracted, all else equal",
                        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.")
     p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
-    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs (default: %(default)s)")
+    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail (default: %(default)s)")
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")

@@ -25,7 +25,7 @@ from torch import Tensor
 from .init import initial_gaussians
 from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, read_with_numbers, with_numbers, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
-from ..distill.sds import METHODS, init_state
+from ..distill.sds import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera
@@ -436,7 +436,7 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     if progress < c.head_start: method = "sds"
     state.t = int(c.times()(len(prior.schedule.alphas_cumprod), 1, progress, gen))
     if not state.memory: state.memory = init_state(method, prior, z.detach(), generator=gen) or {}       # what the method makes of it counts when the step is taken
-    state.out = METHODS[method](prior, z, conditions(prior, prompt, state.views, c, state.look), state.t, progress=progress, generator=gen,
+    state.out = attempt(method, prior, z, conditions(prior, prompt, state.views, c, state.look), state.t, progress=progress, generator=gen,
                                 state=state.memory or None, **method_options(method, c, progress))
     return (z*(c.lambda_guidance*state.out.grad)).sum() + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
 
