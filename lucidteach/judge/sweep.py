@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'CONTROLS', 'ALL_ARMS', 'STAGES', 'DETAIL_PROMPTS', 'JOB_FILE', 'RATES', 'GUIDANCE', 'DETAIL_GRID', 'TIMES',
-           'TARGET_ARMS', 'DETAIL_WORLD', 'EXTRA', 'MARKS', 'Arm', 'inverted', 'Job', 'number', 'choice', 'settings_of',
-           'judged', 'against_truth', 'true_render', 'true_renders', 'renders_of', 'start_of', 'strip_of', 'images_of',
-           'run_job', 'save_job', 'read_json', 'read_head', 'check_strip', 'check_scores', 'names_in', 'faults', 'mend',
-           'check_prompts', 'sweep', 'heads', 'check_prior', 'score_all', 'results', 'mean_by', 'chosen_rate', 'plan',
-           'paired', 'ideal_prior', 'rungs', 'save_rungs', 'spread', 'diversity', 'rms', 'many_targets',
-           'target_scores', 'detail_scores', 'save_ends', 'bind', 'read_lines', 'images_of_sheet', 'cost_of', 'scores',
-           'save_targets', 'check_stages', 'do_stage', 'run_sweep', 'verdict', 'Claim', 'ledger', 'forest']
+           'TARGET_ARMS', 'DETAIL_WORLD', 'EXTRA', 'MARKS', 'COLUMNS', 'Arm', 'inverted', 'Job', 'number', 'choice',
+           'settings_of', 'judged', 'against_truth', 'true_render', 'true_renders', 'renders_of', 'start_of',
+           'strip_of', 'images_of', 'run_job', 'save_job', 'read_json', 'read_head', 'check_strip', 'check_scores',
+           'names_in', 'faults', 'mend', 'check_prompts', 'sweep', 'heads', 'check_prior', 'score_all', 'results',
+           'mean_by', 'chosen_rate', 'plan', 'paired', 'ideal_prior', 'rungs', 'save_rungs', 'spread', 'diversity',
+           'rms', 'many_targets', 'target_scores', 'detail_scores', 'save_ends', 'bind', 'read_lines',
+           'images_of_sheet', 'cost_of', 'scores', 'save_targets', 'check_stages', 'do_stage', 'run_sweep', 'verdict',
+           'Claim', 'ledger', 'forest']
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-003
 import io, json, re, time
@@ -622,31 +623,39 @@ def ledger(claims) -> Table:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-061b
 MARKS = {"holds": dict(marker="o", mfc="black"), "opposite": dict(marker="X", mfc="black"), "not shown": dict(marker="o", mfc="white")}
+COLUMNS = {"n": -.1, "mean [95 %]": 1.03, "p, Holm": 1.93, "p, ranks": 2.14, "verdict": 2.35}      # places, in widths of the plot
 
-def forest(rows, width: float = 10.5, columns=(.44, .27)):
-    "Forest plot of a `ledger`: a line for each claim, mean and interval in units of the scatter over prompts; the numbers beside it. A Figure"
+def forest(rows, width: float = 11.5):
+    """Forest plot of a `ledger`, a Figure: a line for each claim, its mean and 95 % interval in units of the scatter over prompts (std of the
+    differences; linear up to 1, logarithmic beyond), with the numbers beside it"""
     from matplotlib.figure import Figure
     worlds = list(dict.fromkeys(r["world"] for r in rows))
     lines = [entry for w in worlds for entry in (w, *(r for r in rows if r["world"] == w))]
-    fig = Figure((width, .235 * len(lines) + .75), dpi=110, facecolor="white")
-    ax = fig.add_axes((columns[0], .55 / fig.get_figheight(), columns[1], 1 - .85 / fig.get_figheight()))
-    clip = lambda v: float(np.clip(v, -4.8, 4.8))
+    height = .225 * len(lines) + .75
+    fig = Figure((width, height), dpi=110, facecolor="white")
+    ax = fig.add_axes((.4, .5 / height, .23, 1 - .8 / height))
+
+    def text(x, y, s, **kw):
+        ax.text(x, y, s, transform=ax.get_yaxis_transform(), va="center", fontsize=8, parse_math=False, **kw)
+
+    for name, x in COLUMNS.items(): text(x, -.9, name, weight="bold")
     for y, r in enumerate(lines):
-        text = lambda x, s, **kw: ax.text(x, y, s, transform=ax.get_yaxis_transform(), va="center", fontsize=8, parse_math=False, **kw)
         if isinstance(r, str):
-            text(-1.62, r, weight="bold")
+            text(-1.74, y, r, weight="bold")
             continue
         scale = r["scatter"] or 1.
-        ax.plot([clip(r["low"] / scale), clip(r["high"] / scale)], [y, y], color="black", lw=1)
-        ax.plot(clip(r["mean"] / scale), y, color="black", ms=5, **MARKS[r["verdict"]])
-        text(-1.6, r["claim"], color="black" if r["verdict"] != "not shown" else "0.35")
-        text(1.03, f"{r['mean']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] {r['unit']}")
-        text(1.78, f"{r['p']}")
-        text(1.97, r["verdict"])
+        ax.plot([r["low"] / scale, r["high"] / scale], [y, y], color="black", lw=1)
+        ax.plot(r["mean"] / scale, y, color="black", ms=5, **MARKS[r["verdict"]])
+        text(-1.72, y, r["claim"], color="black" if r["verdict"] != "not shown" else "0.35")
+        numbers = f"{r['mean']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] {r['unit']}"
+        for x, s in zip(COLUMNS.values(), (r["n"], numbers, r["p"], r["ranks"], r["verdict"])): text(x, y, f"{s}")
+
     ax.axvline(0, color="0.5", lw=.8)
-    ax.set(ylim=(len(lines) - .4, -.6), xlim=(-5, 5), yticks=[], xlabel="mean difference / scatter over prompts; right of 0: as claimed")
-    ax.xaxis.label.set_size(8)
-    ax.tick_params(labelsize=8)
+    ax.set_xscale("symlog", linthresh=1)
+    ticks = (-100, -10, -1, 0, 1, 10, 100)
+    ax.set(ylim=(len(lines) - .4, -.4), xlim=(-200, 200), yticks=[])
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks], fontsize=8)
+    ax.minorticks_off()
+    ax.set_xlabel("mean difference / scatter over prompts; right of 0: as claimed", fontsize=8)
     ax.spines[["left", "right", "top"]].set_visible(False)
-    for x, s in ((1.03, "mean [95 %]"), (1.78, "p, Holm"), (1.97, "verdict")): ax.text(x, -1, s, transform=ax.get_yaxis_transform(), fontsize=8, weight="bold")
     return fig
