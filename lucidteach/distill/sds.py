@@ -123,7 +123,7 @@ class UnknownMethod(KeyError):
 
 class Methods(dict):
     "Methods by name; an unknown name is answered with the nearest known one"
-    def __missing__(self, name): raise UnknownMethod(f"no method {name!r}: {nearest_name(name, self)}There are {', '.join(self)}.")
+    def __missing__(self, name): raise UnknownMethod(f"no method {name!r}; {nearest_name(name, self)}there are {', '.join(self)}.")
 
 METHODS = Methods()  # name -> method(prior, x, cond, t, **options) -> Step
 
@@ -154,7 +154,7 @@ def method_color(name: str) -> str:
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-init
 def init_state(name, prior, x, **options):
     "Memory of method `name` before its first step: a dict of tensors (empty if it has none), fit for safetensors"
-    if name not in METHODS: raise ValueError(f"no method {name!r}: {nearest_name(name, METHODS)}There are {', '.join(METHODS)}.")
+    if name not in METHODS: raise ValueError(f"no method {name!r}; {nearest_name(name, METHODS)}there are {', '.join(METHODS)}.")
     init = METHODS[name].init
     return init(prior, x, **options) if init else {}
 
