@@ -93,15 +93,15 @@ def _steps(v) -> bool:
     pair = v if isinstance(v, (tuple, list)) and len(v) == 2 else (v, v)
     return all(isinstance(o, (int, float)) and 0 <= o < math.inf for o in pair)
 
-OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor
+OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor; narrower ranges are the methods' own to check
     "guidance": Finite, "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Finite,
     "generator": optional(torch.Generator, "a torch.Generator, such as torch.Generator().manual_seed(0)"),
     "noise": optional(Tensor, "a tensor of the shape of x"), "state": optional(dict, "a dict of tensors"),
     "weight": Annotated[str, Range(f"one of {', '.join(WEIGHTS)}", lambda v: v in WEIGHTS)],
     "delta_t": Annotated[object, Range("0 or more timesteps, or a pair (start, end) of such", _steps)],
     "delta_s": Annotated[int, Range("a whole number of timesteps: a stride must be at least 1", lambda v: v >= 1)],
-    "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount, "eta": Amount,
-    "start_noise": bool, "reuse": bool, "variance_reduced": bool, "switch": Share, "tau": Share, "refresh": Share,
+    "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount,
+    "start_noise": bool, "reuse": bool, "variance_reduced": bool, "eta": Finite, "switch": Finite, "tau": Finite, "refresh": Finite,
     "mu": Finite, "lo": Finite, "ahead": Finite, "gamma": Finite, "lambda_rgb": Finite, "w_cc": Finite, "w_gc": Finite, "w_cp": Finite}
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checko
