@@ -51,7 +51,7 @@ def add_sweep(sub):
     p = sub.add_parser("sweep", help="the study: where the noise comes from and what is subtracted, all else equal",
                        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.")
     p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
-    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs (default: %(default)s)")
+    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail (default: %(default)s)")
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
@@ -59,7 +59,11 @@ def add_sweep(sub):
     p.set_defaults(run=sweep)
 
 def add_lab(sub):
-    p = sub.add_parser("lab", help="JupyterLab on the notebooks", description="Opens JupyterLab on nbs/ of the clone that is installed. Ctrl-C twice ends it.")
+    p = sub.add_parser("lab", help="JupyterLab on your own copy of the notebooks",
+                       description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.")
+    p.add_argument("--folder", default="lucidteach-lab", help="of your copy; made where it is missing (default: %(default)s in the current folder)")
+    p.add_argument("--copy-only", action="store_true", help="bring the copy up to date and open nothing")
+    p.add_argument("--originals", action="store_true", help="open the notebooks themselves, for contributors: what is saved there is the source of the library")
     p.add_argument("--port", type=int, help="of the server (default: JupyterLab's, 8888)")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     p.add_argument("options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0")
@@ -114,16 +118,24 @@ def sweep(args):
     from .judge.sweep import run_sweep
     return run_sweep(args)
 
-NOTEBOOKS = Path(__file__).parent.parent/"nbs"      # of a clone; a wheel holds none
-
 def lab(args):
-    "JupyterLab on the notebooks"
-    if not (NOTEBOOKS/"index.ipynb").is_file(): raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
-    try: from jupyterlab.labapp import LabApp
-    except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    "JupyterLab on a copy of the notebooks, or on the notebooks"
+    from .show.lab import deliver, present, summary
+    clone = present().parent                                                     # before anything else: without notebooks JupyterLab is no help
+    if not args.copy_only:
+        try: from jupyterlab.labapp import LabApp
+        except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    if args.originals: folder, index = clone, "nbs/index.ipynb"
+    else:
+        folder, index = Path(args.folder).expanduser().resolve(), "index.ipynb"
+        print(summary(folder, deliver(folder)), flush=True)
+    if args.copy_only: return 0
     root = ["--allow-root"]*(getattr(os, "geteuid", lambda: 1)() == 0)          # in a container one is root, and Jupyter wants to be told
     port, quiet = [f"--port={args.port}"]*(args.port is not None), ["--no-browser"]*args.no_browser
-    return LabApp.launch_instance([f"--notebook-dir={NOTEBOOKS}", *root, *port, *quiet, *args.options])
+    opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
+    quiet_start = str(Path(__file__).parent/"show"/"jupyter")                    # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start]))
+    return LabApp.launch_instance([*opens, *root, *port, *quiet, *args.options])
 
 def export(args):
     "A page or other formats of a scene"

@@ -39,7 +39,7 @@ from ..prior.schedule import WEIGHTS, AnnealedT
 from ..prior.guidance import as_cond
 from ..prior.world import nearest_truth, parse
 from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
-from .sds import METHODS, check_options, init_state, method_color, surrogate
+from .sds import METHODS, attempt, check_options, init_state, method_color, surrogate
 from .sds import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked     # kinds of settings
 from .inversion import noise_rms
 import lucidteach.distill.zoo  # and with it every method
@@ -247,7 +247,7 @@ def averaged(once, allowed: int = 0):
 # %% ../../nbs/2_distill/26_compare.ipynb #26-038
 def gradient(prior, z, cond, t, method, settings, progress=0., noise=None, state=None, allowed=0):
     "The Step of `method` at latents z [B,C,h,w] and time t under the common settings; several draws averaged where `allowed` calls permit."
-    once = lambda: METHODS[method](prior, z, cond, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
+    once = lambda: attempt(method, prior, z, cond, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
                                    progress=progress, generator=noise, state=state, **settings.options.get(method, {}))
     return averaged(once, allowed)
 
@@ -288,10 +288,11 @@ def recall(memory: dict, adam, times, noise):
     return {k: v.to(params[0].device) for k, v in part("method.").items()} or None, memory["numbers"].tolist()
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-040c
-def started(prior, cond, method: str, canvas: str, settings, kept: dict | None = None) -> SimpleNamespace:
+def started(prior, cond, method: str, canvas: str, settings, kept: dict | None = None, start: Tensor | None = None) -> SimpleNamespace:
     "A loop before its first step, or where `kept` left it: canvas, Adam, generators, the method's memory. `ValueError` where `kept` is not whole."
     cond = as_cond(prior, cond, 1 if isinstance(cond, str) else len(cond))
-    here = CANVASES[canvas](prior, start_image(prior, len(cond), settings.seed).to(getattr(prior, "device", "cpu")))
+    begin = start_image(prior, len(cond), settings.seed) if start is None else start
+    here = CANVASES[canvas](prior, begin.to(getattr(prior, "device", "cpu")))
     adam = torch.optim.Adam(getattr(here, "params", None) or [here.param], lr=getattr(settings, f"lr_{canvas}"))
     slower = torch.optim.lr_scheduler.LinearLR(adam, 1, settings.lr_end, settings.steps)
     times, noise = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
@@ -303,16 +304,16 @@ def started(prior, cond, method: str, canvas: str, settings, kept: dict | None =
     return SimpleNamespace(cond=cond, here=here, adam=adam, slower=slower, times=times, noise=noise, state=state, seconds=seconds, calls=calls)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-041
-def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings: Settings = Settings(), spent: dict | None = None, kept: dict | None = None):
+def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings: Settings = Settings(), spent: dict | None = None, kept: dict | None = None, start: Tensor | None = None):
     """Optimise a canvas for B prompts; yield the state after every step. A gradient that is not finite ends the loop, and `stopped` says so.
 
     method: a name, or an arm that `spelled` reads. cond: str, list of B str or Cond. spent: network calls by (method, canvas), shared by loops that run in lock-step.
-    kept: what `memory` gave; the loop goes on from there, as if it had never stopped.
+    start: pictures [B,C,H,W] in [0,1] to begin with, in place of `start_image`'s. kept: what `memory` gave; the loop goes on from there, as if it had never stopped.
     The state: step, t, canvas, grad (root mean square, [B]), calls, seconds, z (latents before the step), out (the Step), stopped (None or a sentence),
     memory (a function, until the next step: everything that this depends on, as named tensors)."""
     spent, arm, T = {} if spent is None else spent, (method, canvas), len(prior.schedule.alphas_cumprod)
     method, settings = spelled(method, settings)
-    at = started(prior, cond, method, canvas, settings, kept)
+    at = started(prior, cond, method, canvas, settings, kept, start)
     cond, here, adam, slower, times, noise, state, seconds = at.cond, at.here, at.adam, at.slower, at.times, at.noise, at.state, at.seconds
     spent[arm] = at.calls
     for i in range(slower.last_epoch, settings.steps):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'OPTIONS', 'METHODS', 'METHOD_COLORS',
            'REDUCTIONS', 'Step', 'check_x', 'check_t', 'Range', 'checked', 'optional', 'nearest_name', 'check_options',
-           'UnknownMethod', 'Methods', 'method', 'method_color', 'init_state', 'linear_step', 'draw_noise', 'sds',
-           'surrogate']
+           'Overflow', 'check_grad', 'UnknownMethod', 'Methods', 'method', 'attempt', 'method_color', 'init_state',
+           'linear_step', 'draw_noise', 'sds', 'surrogate']
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-imports
 import difflib, functools, inspect, math
@@ -93,10 +93,15 @@ def _steps(v) -> bool:
     pair = v if isinstance(v, (tuple, list)) and len(v) == 2 else (v, v)
     return all(isinstance(o, (int, float)) and 0 <= o < math.inf for o in pair)
 
+def _finite(v) -> bool:
+    "A number, or a tensor of numbers; those on a GPU are not waited for"
+    if isinstance(v, Tensor): return v.is_floating_point() and (v.is_cuda or bool(v.isfinite().all()))
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+
 OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor; narrower ranges are the methods' own to check
-    "guidance": Finite, "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Finite,
+    "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)], "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Finite,
     "generator": optional(torch.Generator, "a torch.Generator, such as torch.Generator().manual_seed(0)"),
-    "noise": optional(Tensor, "a tensor of the shape of x"), "state": optional(dict, "a dict of tensors"),
+    "noise": Annotated[object, Range("a tensor of the shape of x without NaN or infinity, or None", lambda v: v is None or isinstance(v, Tensor) and _finite(v))], "state": optional(dict, "a dict of tensors"),
     "weight": Annotated[str, Range(f"one of {', '.join(WEIGHTS)}", lambda v: v in WEIGHTS)],
     "delta_t": Annotated[object, Range("0 or more timesteps, or a pair (start, end) of such", _steps)],
     "delta_s": Annotated[int, Range("a whole number of timesteps: a stride must be at least 1", lambda v: v >= 1)],
@@ -117,6 +122,17 @@ def check_options(f, name, options) -> dict:
         if k not in known: raise TypeError(f"{name}() has no option {k!r}: {nearest_name(k, known)}It takes {', '.join(known)}.")
     return {k: checked(k, v, OPTIONS[k]) if k in OPTIONS else v for k, v in options.items()}
 
+class Overflow(ValueError):
+    "A method's gradient left the range of its dtype; `step` is what was computed"
+    def __init__(self, said, step): super().__init__(said); self.step = step
+
+def check_grad(step, prior, x, cond, name):
+    "Raise Overflow where the gradient overflowed though the network answers finite numbers; a network's own NaN is left for the caller to find in step.grad"
+    if step.grad.isfinite().all(): return step
+    if not prior.eps(torch.ones_like(x), step.t, cond).isfinite().all(): return step
+    raise Overflow(f"{name}: the gradient overflows {str(x.dtype)[6:]}, whose largest number is {torch.finfo(x.dtype).max:.3g}; the largest in x is {x.abs().max():.3g}. "
+                     "Lower the guidance (the inversion's too), bring x to the size of the prior's data, or use a wider dtype.", step)
+
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-method
 class UnknownMethod(KeyError):
     def __str__(self): return self.args[0]
@@ -136,13 +152,21 @@ def method(name, init=None):
             late = getattr(x, "is_cuda", False)     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
             check_x(x, values=not late)
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
-            with torch.no_grad(): step = f(prior, x.detach(), as_cond(prior, cond, len(x)), t, **options)
-            if late: check_x(x)
+            cond = as_cond(prior, cond, len(x))
+            with torch.no_grad():
+                step = f(prior, x.detach(), cond, t, **options)
+                if not late: return check_grad(step, prior, x, cond, name)
+            check_x(x)
             return step
         with_checks.init = init
         METHODS[name] = with_checks
         return with_checks
     return register
+
+def attempt(name, *args, **options):
+    "METHODS[name](*args, **options), and the step all the same where its gradient overflows: for a run, which looks at every gradient and stops with what it has"
+    try: return METHODS[name](*args, **options)
+    except Overflow as e: return e.step
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-colors
 METHOD_COLORS = {"truth": "#000000", "sds": "#D55E00", "ism": "#0072B2", "sdi": "#009E73", "csd": "#CC79A7", "fixed": "#56B4E9", "small times": "#E69F00"}
