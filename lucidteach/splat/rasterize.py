@@ -7,7 +7,7 @@ __all__ = ['ALPHA_MIN', 'ALPHA_MAX', 'T_MIN', 'f32', 'u64', 'TILE', 'MODES', 'Re
            'blend_dense', 'choose_backend', 'rasterization', 'render']
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-002
-import hashlib, math, os, warnings
+import hashlib, math, os, tempfile, warnings
 from collections import namedtuple
 from pathlib import Path
 import numba, numpy as np, torch
@@ -846,9 +846,14 @@ def _announce():
     if _announced: _check_process(_announced[0]); return
     _announced.append(os.getpid())
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
-    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
+    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print(f"Compiling the CPU rasterizer, {_how_long()}: this takes some seconds.", flush=True)
     ours = torch.get_num_threads(); numba.get_num_threads(); torch.set_num_threads(ours)
     if ours > 1 and torch_spins: warnings.warn("torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)", stacklevel=4)
+
+def _how_long():
+    "Kernels are kept, but in the temporary folder that `lucidteach` makes where they can be kept nowhere"
+    folder = Path(os.environ.get('NUMBA_CACHE_DIR') or '.')
+    return "for this process alone (set NUMBA_CACHE_DIR to a folder that can be written)" if folder.name.startswith('lucidteach-') and folder.parent == Path(tempfile.gettempdir()) else "once"
 
 def _check_process(first):
     "GNU OpenMP, numba's threads on Linux, ends a forked process that uses it after its parent did"
