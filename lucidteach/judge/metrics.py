@@ -8,7 +8,8 @@ __all__ = ['CATS', 'COLS', 'PATS', 'VIEWS', 'REJECT', 'HEADS', 'NETS', 'WEIGHTS'
            'load_judge', 'view_margin', 'answers', 'Pictures', 'render_set', 'Draw', 'blur', 'bend', 'on_ground',
            'soften', 'ellipses', 'shuffled', 'vivid', 'greyish', 'spoil', 'Recipe', 'batch_at', 'judge_loss',
            'Training', 'train', 'main', 'shares', 'told', 'correct', 'accuracy', 'front_shown', 'kid', 'chamfer',
-           'paired_bootstrap', 'finite', 'ranks', 'wilcoxon', 'holm']
+           'paired_bootstrap', 'finite', 'student', 'student_quantile', 'mean_interval', 't_test', 'ranks', 'wilcoxon',
+           'holm', 'PValue']
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-002
 import argparse, json, math, os, time
@@ -473,6 +474,42 @@ def finite(differences) -> np.ndarray:
     if not np.isfinite(d).all(): raise ValueError(f"{(~np.isfinite(d)).sum()} of {len(d)} differences are not finite; drop these prompts from both methods and say so")
     return d
 
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-091b
+def student(t: float, df: int) -> float:
+    "P(|T| <= t) of Student's distribution with `df` = 1, 2, ... degrees of freedom"
+    angle = math.atan(abs(t) / math.sqrt(df))
+    term, total = (math.cos(angle), 0.) if df % 2 else (1., 0.)
+    for k in range(df % 2, df - 1, 2):
+        total += term
+        term *= math.cos(angle)**2 * (k + 1) / (k + 2)
+    if df % 2: return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+def student_quantile(level: float, df: int) -> float:
+    "The t with P(|T| <= t) = level, 0 < level < 1"
+    low, high = 0., 1.
+    while student(high, df) < level: high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student(middle, df) < level else (low, middle)
+    return high
+
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-091d
+def mean_interval(differences, level: float = .95) -> tuple:
+    "(low, high): Student's interval of the mean of paired differences, one number per prompt. ValueError for fewer than 2"
+    d = finite(differences)
+    if len(d) < 2: raise ValueError(f"an interval needs at least 2 differences, got {len(d)}; the unit is the prompt")
+    half = student_quantile(level, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+    return float(d.mean() - half), float(d.mean() + half)
+
+def t_test(differences) -> float:
+    "Two-sided p of Student's test that the mean of differences is 0: the level 1 - p at which `mean_interval` touches 0"
+    d = finite(differences)
+    if len(d) < 2: raise ValueError(f"a t-test needs at least 2 differences, got {len(d)}; the unit is the prompt")
+    error = d.std(ddof=1) / math.sqrt(len(d))
+    if error == 0: return 2. / 2**len(d) if d.any() else 1.                    # all equal: no more than a test of signs says
+    return max(1 - student(d.mean() / error, len(d) - 1), 0.)
+
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-093
 def ranks(values) -> np.ndarray:
     "1 for the smallest of N values; equal ones share the mean of their ranks."
@@ -502,3 +539,12 @@ def holm(p) -> list:
     order, out = p.argsort(kind="stable"), np.empty(len(p))
     out[order] = np.maximum.accumulate(np.minimum(1., p[order] * np.arange(len(p), 0, -1)))
     return out.tolist()
+
+# %% ../../nbs/5_judge/51_metrics.ipynb #51-098b
+class PValue(float):
+    "A p-value; prints as 0.31, 0.0078, 4e-05, and where a float holds no more digits as < 1e-15"
+    def __format__(self, spec): return str(self)
+    def __str__(self):
+        if self < 1e-15: return "< 1e-15"
+        return f"{float(self):.2f}" if self >= .095 else f"{float(self):.2g}" if self >= .001 else f"{float(self):.0e}"
+    __repr__ = __str__
