@@ -79,6 +79,7 @@ def _source(source, x, prior):
     if not isinstance(source, tuple) or len(source) != 2: raise ValueError("an editing loss needs source=(latents, prompt): the picture it starts from and what it shows")
     x_src = source[0].to(x)
     if x_src.shape[1:] != x.shape[1:] or len(x_src) not in (1, len(x)): raise ValueError(f"source latents {tuple(x_src.shape)} do not fit x {tuple(x.shape)}")
+    if not x_src.isfinite().all(): raise ValueError("the source latents hold values that are NaN or infinite: encode the picture again, in float32")
     return x_src.expand_as(x), as_cond(prior, source[1], len(x))
 
 def _edit(prior, x, cond, t, source, eps, **guidance):
