@@ -135,7 +135,7 @@ def main():
         if r.returncode > 1: print(r.stdout[-2000:], r.stderr[-2000:])
         print(f"{time.time() - start:6.0f} s  {module.stem:24} seed {seed:10}  {r.stdout.strip().splitlines()[-1]}", flush=True)
     total = collections.defaultdict(collections.Counter)
-    for line in stats.read_text().splitlines():
+    for line in stats.read_text().splitlines() if stats.exists() else ():
         for reader, book in json.loads(line).items(): total[reader].update(book)
     print(f"\n{'reader':22}{'inputs':>8}{'read':>8}{'refused':>9}{'found':>7}{'seconds':>9}")
     for reader, b in sorted(total.items()): print(f"{reader:22}{b['read'] + b['refused'] + b['found']:8}{b['read']:8}{b['refused']:9}{b['found']:7}{b['seconds']:9.0f}")

@@ -1,16 +1,16 @@
-"""A run's folder that somebody damaged or made: `create` goes on from it, or says in one sentence what is wrong with it, and never anything else
-
-python -m pytest tests/fuzz/test_create_folder.py; EXAMPLES=20000 makes more of them, with other random numbers each time."""
-import json, os, shutil
+"""A run's folder that somebody damaged or made: `create` goes on from it, or says in one sentence what is wrong with it, and never anything else"""
+import json, shutil, sys
+from pathlib import Path
 import pytest, torch
-from hypothesis import HealthCheck, example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 from safetensors import safe_open
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz import LONG, inputs
 from lucidteach.create import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior
 from lucidteach.splat.gaussians import Gaussians
 
-EXAMPLES = int(os.environ.get("EXAMPLES", 0))
-fuzzed = settings(max_examples=EXAMPLES or 150, derandomize=not EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+fuzzed = inputs(150)
 SMALL = dict(steps=6, init="ball", head_start=0., size=16, points=40, every=3, view_prompts=False, overhead=False, densify=(0, 6, 2), grow_grad=1e-5, reset_every=3, max_points=60, save_seconds=1e9, batch=2)
 prior = GaussianPrior(torch.zeros(3, 16, 16), .5)
 METHODS = "sds", "asd"                                      # without a memory of its own, and with one
@@ -45,7 +45,7 @@ def goes_on_or_says(method, folder):
         return False
     assert taken and 0 <= r.state.step <= CONFIG.steps
     for s in t3.generate(prior, r.prompt, method, CONFIG, state=r.state): assert s.stopped is None or isinstance(s.stopped, str)
-    assert isinstance(repr(r), str) and r.metrics() and t3.report_html(r, folder) if os.environ.get("EXAMPLES") else repr(r)
+    assert isinstance(repr(r), str) and r.metrics() and t3.report_html(r, folder) if LONG else repr(r)
     return True
 
 numbers = st.one_of(st.integers(-5, 9), st.integers(-10**40, 10**40), st.floats(), st.booleans(), st.none(), st.text(max_size=5))
@@ -93,7 +93,7 @@ def test_parts_of_a_checkpoint(folders, data, method, signed):
 
 texts = st.one_of(st.binary(max_size=60), values.map(lambda v: json.dumps(v).encode()), st.sampled_from((b"", b"\n", b"[]", b"null", b"{", b"\xff\xfe", b'{"complete": true}\n')))
 
-@settings(fuzzed, max_examples=EXAMPLES or 12)
+@inputs(12)
 @given(st.sampled_from(("config.json", "metrics.jsonl", "report.html", "object.ply", "turntable.webp", "panels/step-000001.png", "panels/step-999999.png")), texts, st.booleans())
 @example("metrics.jsonl", b'{"kind": "end", "complete": true, "files": {}}\n', True)
 @example("panels/step-000001.png", b"no picture", True)

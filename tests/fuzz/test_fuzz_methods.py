@@ -1,9 +1,10 @@
-"""Every method on exact priors under random options: finite gradients of x's shape and dtype, or a ValueError that says what is wrong.
-
-Seeded and short in the suite; FUZZ_EXAMPLES=N asks for more."""
-import math, os
+"Every method on exact priors under random options: finite gradients of x's shape and dtype, or a ValueError that says what is wrong"
+import math, sys
+from pathlib import Path
 import pytest, torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz import inputs
 from lucidteach import METHODS, init_state
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior, MixturePrior, toy_images
 
@@ -38,7 +39,6 @@ def calls(draw, sizes=(0., 1e-8, 1., 30.), guidances=(0., 1., 7.5, 100., -7.5), 
     if memory := init_state(name, prior, x, generator=torch.Generator().manual_seed(seed)): options["state"] = memory
     return name, prior, x, prompts[0], t, options
 
-def fuzz(n): return settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", n)), derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 def answer(call):
     "The step, or None where the call is refused with a sentence"
@@ -50,14 +50,14 @@ def answer(call):
     assert step.grad.shape == x.shape and step.grad.dtype == x.dtype and step.grad.isfinite().all(), (name, t, options)
     return step
 
-@fuzz(250)
+@inputs(250)
 @given(calls())
 def test_gradients_are_finite(call):
     "Sizes that a run may meet: nothing is refused but a t below PDS's stride, a GCS interval the wrong way round, or an inversion that guidance blows up"
     name, _, _, _, t, options = call
     if answer(call) is None: assert name in ("pds", "gcs") or options.get("inverse_guidance") in (-100., 100.), (name, t, options)
 
-@fuzz(150)
+@inputs(150)
 @given(calls(sizes=(1., 1e3, 1e18, 1e37), guidances=(1., 7.5, -100., 1e10, 1e30), dtypes=(torch.float16, torch.bfloat16, torch.float32)))
 def test_what_overflows_is_said(call):
     answer(call)

@@ -1,13 +1,15 @@
 "A folder of compare whose files were cut, mixed up or written by somebody else: the run is taken up, or the file is named; nothing else"
-import json, tempfile
+import json, sys, tempfile
 from pathlib import Path
 import pytest, torch
-from hypothesis import given, settings, strategies as st, HealthCheck
+from hypothesis import given, strategies as st
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz import inputs
 from lucidteach.distill import compare as C
 from lucidteach.prior.exact import GaussianPrior
 
 PRIOR = GaussianPrior(torch.full((3, 16, 16), .5), .3)
-quickly = settings(max_examples=100, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+quickly = inputs(100)
 
 def prepared(): return C.prepare("x", ["sds", "vsd"], prior=PRIOR, canvases=("pixels", "latents"), truth=None, steps=4, every=2)[0]
 

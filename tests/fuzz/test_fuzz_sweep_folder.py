@@ -1,8 +1,10 @@
 "A sweep's folder after any accident: reading it tells the whole or says what is damaged, and sweeping makes it whole again"
-import json, shutil
+import json, shutil, sys
 from pathlib import Path
 import pytest, torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz import inputs
 from lucidteach.judge import sweep as S
 from lucidteach.prior.exact import GaussianPrior
 
@@ -58,7 +60,7 @@ def accidents(draw):
         return json.dumps(told).encode()
     return damage
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@inputs(150)
 @given(which=st.integers(0, 5), damage=accidents())
 def test_a_damaged_folder_is_told_and_mended(whole, work, which, damage):
     folder = laid_out(whole, work)
