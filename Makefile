@@ -1,15 +1,18 @@
 # lucidteach: every target does its own set-up; a second call starts in seconds.
 #   make compare   SDS against ISM on PROMPT, ends with the path of an HTML report
 #   make test      every notebook and every test
-#   make lab       JupyterLab on the notebooks; LAB="--no-browser --port 8899" passes options on
+#   make fuzz      broken and hostile files for every reader, for MINUTES; what is found stays in fuzz-found/
+#   make lab       JupyterLab on your own copy of the notebooks, in lucidteach-lab; LAB="--no-browser --port 8899" passes options on
+#   make dev-lab   JupyterLab on the notebooks themselves, for contributors
 PYTHON ?= python3
 PROMPT ?= a red mug
+MINUTES ?= 5
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH  := torch==2.13.0
 
-.PHONY: compare test lab doctor export readme browser clean
+.PHONY: compare test fuzz lab dev-lab doctor export readme browser clean
 .DEFAULT_GOAL := compare
 
 $(VENV)/.lab: constraints.txt pyproject.toml
@@ -30,8 +33,15 @@ compare: $(VENV)/.lab
 test: $(VENV)/.dev browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
 
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES)
+
 lab: $(VENV)/.lab
 	$(BIN)/lucidteach lab -- $(LAB)
+
+# what is saved there is the source: `make export` writes the library from it
+dev-lab: $(VENV)/.dev
+	$(BIN)/lucidteach lab --originals -- $(LAB)
 
 doctor: $(VENV)/.lab
 	$(BIN)/lucidteach doctor

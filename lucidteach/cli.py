@@ -1,5 +1,5 @@
 "The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`; heavy imports only inside the command that needs them"
-import argparse, contextlib, errno, os, sys
+import argparse, contextlib, difflib, errno, os, sys
 from pathlib import Path
 
 def parser():
@@ -11,23 +11,27 @@ def parser():
     for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor): add(sub)
     return p
 
-def add_run_options(p, steps, seed, out):
+def add_run_options(p, steps, seed, out, guidance, prior="toy"):
     "The options that every command that makes something has"
     p.add_argument("--steps", type=int, help=steps)
     p.add_argument("--seed", type=int, default=0, help=f"{seed} (default: %(default)s)")
-    p.add_argument("--guidance", type=float, help="scale of classifier-free guidance")
+    p.add_argument("--guidance", type=float, help=f"scale of classifier-free guidance (default: {guidance})")
     p.add_argument("--out", help=f"output folder (default: {out}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--prior", default=prior, help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})")
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
 
 def add_compare(sub):
     p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
+                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and checkpoints; the same command goes on "
+                                   "with an unfinished run. With neither --prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained prior, SDS and ISM at "
+                                   "several guidances. With --methods or --guidance: a plain comparison on one prior.")
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
-    p.add_argument("--methods", default="sds,ism", help="names from lucidteach.METHODS, with commas (default: %(default)s)")
-    add_run_options(p, "optimisation steps per method", "start canvas, times and noises", "runs/<prompt>)")
+    p.add_argument("--methods", help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, ism@3:head_start=0:delta_t=50 is ISM with options of its own "
+                                     "(default: the arms of each world; with --guidance sds,ism)")
+    add_run_options(p, "optimisation steps per method (default: 80 in ideal-detail, 100 in toy; 200 in a plain comparison)", "start canvas, times and noises",
+                    "runs/<prompt>)", "3 in a plain comparison; in the two worlds each arm has its own", prior=None)
     p.set_defaults(run=compare)
 
 def add_create(sub):
@@ -40,7 +44,7 @@ def add_create(sub):
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
     p.add_argument("--init", help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh (default: the preset's)")
     p.add_argument("--scene", help="a file of Gaussians to begin from")
-    add_run_options(p, "updates", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders")
+    add_run_options(p, "updates (default: the preset's)", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders", "the preset's: toy 3, paper 7.5")
     p.set_defaults(run=create)
 
 def add_sweep(sub):
@@ -55,7 +59,11 @@ def add_sweep(sub):
     p.set_defaults(run=sweep)
 
 def add_lab(sub):
-    p = sub.add_parser("lab", help="JupyterLab on the notebooks", description="Opens JupyterLab on nbs/ of the clone that is installed. Ctrl-C twice ends it.")
+    p = sub.add_parser("lab", help="JupyterLab on your own copy of the notebooks",
+                       description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.")
+    p.add_argument("--folder", default="lucidteach-lab", help="of your copy; made where it is missing (default: %(default)s in the current folder)")
+    p.add_argument("--copy-only", action="store_true", help="bring the copy up to date and open nothing")
+    p.add_argument("--originals", action="store_true", help="open the notebooks themselves, for contributors: what is saved there is the source of the library")
     p.add_argument("--port", type=int, help="of the server (default: JupyterLab's, 8888)")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     p.add_argument("options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0")
@@ -93,23 +101,41 @@ def compare(args):
 def create(args):
     "Text to 3D; the report's path is the last line printed"
     from .create.text_to_3d import run_create
+    check_quotes(args.text)
     return run_create(args)
+
+def check_quotes(words):
+    "ValueError for `create a red mug`, which asks for three prompts where one was meant"
+    from .prior.world import parse
+    def object_in(text):
+        try: return parse(text).category
+        except ValueError: return None
+    if len(words) > 1 and not all(map(object_in, words)) and object_in(" ".join(words)):
+        raise ValueError(f'{len(words)} prompts were given, {", ".join(map(repr, words))}; one prompt of several words wants quotes: "{" ".join(words)}"')
 
 def sweep(args):
     "The study's stages; the paired table is printed last"
     from .judge.sweep import run_sweep
     return run_sweep(args)
 
-NOTEBOOKS = Path(__file__).parent.parent/"nbs"      # of a clone; a wheel holds none
-
 def lab(args):
-    "JupyterLab on the notebooks"
-    if not (NOTEBOOKS/"index.ipynb").is_file(): raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
-    try: from jupyterlab.labapp import LabApp
-    except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    "JupyterLab on a copy of the notebooks, or on the notebooks"
+    from .show.lab import deliver, present, summary
+    clone = present().parent                                                     # before anything else: without notebooks JupyterLab is no help
+    if not args.copy_only:
+        try: from jupyterlab.labapp import LabApp
+        except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    if args.originals: folder, index = clone, "nbs/index.ipynb"
+    else:
+        folder, index = Path(args.folder).expanduser().resolve(), "index.ipynb"
+        print(summary(folder, deliver(folder)), flush=True)
+    if args.copy_only: return 0
     root = ["--allow-root"]*(getattr(os, "geteuid", lambda: 1)() == 0)          # in a container one is root, and Jupyter wants to be told
     port, quiet = [f"--port={args.port}"]*(args.port is not None), ["--no-browser"]*args.no_browser
-    return LabApp.launch_instance([f"--notebook-dir={NOTEBOOKS}", *root, *port, *quiet, *args.options])
+    opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
+    quiet_start = str(Path(__file__).parent/"show"/"jupyter")                    # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start]))
+    return LabApp.launch_instance([*opens, *root, *port, *quiet, *args.options])
 
 def export(args):
     "A page or other formats of a scene"
@@ -135,14 +161,28 @@ def piped():
         try: yield
         finally: out.flush(); err.flush()
 
+def refuse(command, why) -> int:
+    "One line that says what is wrong, and the status for it"
+    print(f"lucidteach {command}: {why}", file=sys.stderr)
+    return 2
+
+def unknown_words(commands, command, unknown) -> str:
+    "What to say of words that a command does not take: the nearest option, or that a prompt wants quotes"
+    first = unknown[0].partition("=")[0]
+    if not first.startswith("-"): return f"one prompt at a time, in quotes: got {' '.join(unknown)!r} besides it; see lucidteach {command} --help"
+    choices = next(a for a in commands._actions if isinstance(a, argparse._SubParsersAction)).choices
+    near = difflib.get_close_matches(first, choices[command]._option_string_actions, 1)
+    return f"no option {first}" + (f": did you mean {near[0]}?" if near else "") + f" lucidteach {command} --help names them"
+
 @piped()
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
-    args = parser().parse_args(argv)
+    commands = parser()
+    args, unknown = commands.parse_known_args(argv)
+    if unknown: return refuse(args.command, unknown_words(commands, args.command, unknown))
     try: return args.run(args) or 0
     except (ValueError, OSError, ImportError) as e:      # ImportError: an extra is missing, and the message names it
-        print(f"lucidteach {args.command}: {e}", file=sys.stderr)
-        return 2
+        return refuse(args.command, f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename and e.strerror else e)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

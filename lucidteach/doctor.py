@@ -30,8 +30,8 @@ def unmet(rows):
     return {f"{p}{versions} (here is {here})" if (here := version(p)) else p: extra for p, versions, extra in rows if not fits(version(p), versions)}
 
 def listed(rows):
-    "Installed packages of some requirements, with their versions"
-    return ", ".join(f"{p} {v}" for p, *_ in rows if (v := version(p))) or "none"
+    "Installed packages of some requirements, with their versions, each once"
+    return ", ".join(dict.fromkeys(f"{p} {v}" for p, *_ in rows if (v := version(p)))) or "none"
 
 def packages():
     "What must be there and what may be; of gsplat, which only a GPU needs, the device tells"
@@ -90,6 +90,15 @@ def readable(file):
         if n > file.stat().st_size: return False
         head = json.loads(f.read(n))
     return 8 + n + max(v["data_offsets"][1] for k, v in head.items() if k != "__metadata__") == file.stat().st_size
+
+def lab():
+    "Can `lucidteach lab` open the notebooks, and can they run?"
+    from .show.lab import present
+    gone = unmet(r for r in requirements() if r[2] == "lab")
+    if gone: yield "note", "lab", f"cannot run, for lack of {', '.join(gone)}: pip install 'lucidteach[lab]'"; return
+    try: count = sum(1 for p in present().rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    except FileNotFoundError as e: yield "note", "lab", str(e); return
+    yield "ok", "lab", f"lucidteach lab opens a copy of {count} notebooks; all that they import is here"
 
 def disk():
     "Free space here, and where downloaded models would lie"
@@ -163,7 +172,7 @@ def checks(online=False, name=None):
     "All findings as (state, name, text); state is ok, note or fail"
     from . import __version__
     yield "ok", "lucidteach", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    for part in (packages, device, numba, weights, disk):
+    for part in (packages, device, numba, weights, lab, disk):
         try: yield from part()
         except Exception as e: yield "fail", part.__name__, f"{type(e).__name__}: {e}"
     yield from network(online)

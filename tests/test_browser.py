@@ -27,22 +27,20 @@ def browser():
         yield b
         b.close()
 
-@pytest.fixture
-def lab(tmp_path):
-    "A JupyterLab of its own on loopback, with a random token and its settings in a temporary folder -> address of the notebook"
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "The lab that `lucidteach lab` opens, on loopback, with a random token and its settings in a temporary folder -> (folder of the copies, address of a path)"
+    tmp = tmp_path_factory.mktemp("lab"); mine = tmp / "mine"; mine.mkdir()
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WALK)], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
-    (tmp_path / "nbs").mkdir(); nbformat.write(nb, tmp_path / "nbs/walk.ipynb")
-    (tmp_path / "config/labconfig").mkdir(parents=True)
-    (tmp_path / "config/labconfig/default_setting_overrides.json").write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
+    nbformat.write(nb, mine / "walk.ipynb")
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    token, home = secrets.token_hex(16), {k: str(tmp_path / v) for k, v in dict(JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run", IPYTHONDIR="ipython").items()}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0", f"--IdentityProvider.token={token}",
-               f"--ServerApp.root_dir={tmp_path / 'nbs'}", "--ServerApp.allow_root=True", "--LabApp.extension_manager=readonly"]
-    log = open(tmp_path / "lab.log", "w")
-    server = subprocess.Popen(command, env=os.environ | home, stdout=log, stderr=log)
+    token, home = secrets.token_hex(16), {k: str(tmp / v) for k, v in dict(JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run", IPYTHONDIR="ipython").items()}
+    command = [sys.executable, "-m", "lucidteach.cli", "lab", "--folder", mine, "--no-browser", "--port", port, "--", "--ip=127.0.0.1", "--port-retries=0", f"--IdentityProvider.token={token}", "--LabApp.extension_manager=readonly"]
+    log = open(tmp / "lab.log", "w")
+    server = subprocess.Popen([*map(str, command)], env=os.environ | home, stdout=log, stderr=log)
     try:
-        wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, tmp_path / "lab.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/walk.ipynb?token={token}&reset"
+        wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, tmp / "lab.log")
+        yield mine, lambda path: f"http://127.0.0.1:{port}/{path}?token={token}"
     finally:
         server.terminate()
         try: server.wait(10)
@@ -84,11 +82,48 @@ def run_all(page, image, tries=20):
         except playwright.TimeoutError: continue
     pytest.fail(f"no picture after {tries} tries; the cell says: {page.locator('.jp-OutputArea-output').all_inner_texts()}")
 
+def test_lab_opens_at_the_index(lab, browser, tmp_path):
+    "The index with its picture, no launcher and no pop-up; then a lesson's copy runs in its kernel from top to bottom, and nothing is asked of the world outside"
+    mine, address = lab
+    page = browser.new_page(viewport=dict(width=1300, height=1000)); page.set_default_timeout(180_000)
+    gone = outside(page)
+    page.add_locator_handler(page.locator("dialog.jp-Dialog").first, answer)
+    page.goto(address(""))
+    try:
+        page.wait_for_selector(".jp-RenderedMarkdown h1:has-text('lucidteach')")
+        page.wait_for_function("() => { const e = document.querySelector('.jp-RenderedMarkdown img'); return e && e.complete && e.naturalWidth > 0 }")
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
+    finally: page.screenshot(path=shots(tmp_path) / "lab-index.png")
+    assert "/lab/tree/index.ipynb" in page.url and not page.locator(".jp-Launcher").count()
+    assert not page.locator(".Toastify__toast, dialog.jp-Dialog").count(), page.locator(".Toastify__toast, dialog.jp-Dialog").all_inner_texts()
+    lesson = mine / "2_distill/21_sds.ipynb"
+    page.goto(address("lab/tree/2_distill/21_sds.ipynb") + "&reset")
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
+    try: cells = run_to_the_end(page, lesson)
+    finally: page.screenshot(path=shots(tmp_path) / "lab-lesson.png")
+    page.close()
+    assert not [o for c in cells for o in c["outputs"] if o["output_type"] == "error"] and any("image/png" in o.get("data", {}) for c in cells for o in c["outputs"])
+    assert not gone, f"the page asked for {gone}"
+
+def run_to_the_end(page, path, tries=60):
+    "Run All Cells, and save until the file says that the last cell has run -> its code cells"
+    cells = []
+    for k in range(tries):
+        if k % 10 == 0 and not page.locator(".jp-InputPrompt", has_text="*").count():
+            page.click('.lm-MenuBar-itemLabel:text-is("Run")'); page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        page.wait_for_timeout(1500)
+        for dialog in page.locator("dialog.jp-Dialog").all(): answer(dialog)
+        page.keyboard.press("Control+s"); page.wait_for_timeout(500)
+        try: cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        except json.JSONDecodeError: continue                               # read while it was written
+        if cells[-1]["execution_count"] or any(o["output_type"] == "error" for c in cells for o in c["outputs"]): return cells
+    pytest.fail(f"{path.name} did not come to its end: {[c['execution_count'] for c in cells]}")
+
 def test_stepper_in_jupyterlab(lab, browser, tmp_path):
     page = browser.new_page(viewport=dict(width=1300, height=1000)); page.set_default_timeout(180_000)  # generous: a busy machine is slow, a quiet one needs 20 s
     gone, image = outside(page), ".jp-OutputArea-output img"
     page.add_locator_handler(page.locator("dialog.jp-Dialog").first, answer)
-    page.goto(lab)
+    page.goto(lab[1]("lab/tree/walk.ipynb") + "&reset")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
     try: run_all(page, image); page.wait_for_selector(".noUi-handle")
     finally: page.screenshot(path=shots(tmp_path) / "stepper-start.png")
@@ -104,7 +139,7 @@ def test_stepper_in_jupyterlab(lab, browser, tmp_path):
     after(lambda: page.click('button:has-text("previous step")'))
     page.screenshot(path=shots(tmp_path) / "stepper.png")
     page.close()
-    canvas = [pixels(s)[60:, 20:190] for s in seen]  # the first panel: x itself, below its title
+    canvas = [pixels(s)[80:, 20:210] for s in seen]  # the first panel: x itself, below its title
     assert (canvas[0] == canvas[1]).all(), "another t must leave the canvas alone"
     assert (canvas[1] != canvas[2]).any(), "a step must change the canvas"
     assert (canvas[2] == canvas[3]).all(), "another method must leave the canvas alone"

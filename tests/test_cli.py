@@ -39,27 +39,52 @@ def test_errors_name_value_and_remedy(args, word, tmp_path):
     assert not (tmp_path/'run').exists()          # nothing was begun
 
 def test_compare_end_to_end(tmp_path):
+    "Two worlds in one report, each in its own folder; done is done, and never over another run"
     out = tmp_path/'run'
-    r = lucidteach('compare', 'a red mug', '--steps', 4, '--out', out)
+    r = lucidteach('compare', 'a red mug', '--steps', 2, '--out', out)
     assert r.returncode == 0, r.stderr
+    assert '2 worlds, about' in r.stderr and 'noise: rms' in r.stdout            # what both will cost, and what the columns are
     page = (out/'report.html').read_text()
     assert str(out/'report.html') in r.stdout.strip().splitlines()[-1]
-    assert 'src="http' not in page and 'href="http' not in page and 'url(http' not in page
-    assert (out/'comparison.png').read_bytes()[:4] == b'\x89PNG'
-    assert json.loads((out/'config.json').read_text())['prompts'] == ['a red mug']
+    assert 'src="http' not in page and 'url(http' not in page and '27_regimes.ipynb' in page and page.count('class="final truth"') == 2
+    for name in ('comparison.png', 'ideal-detail/comparison.png', 'toy/comparison.png'): assert (out/name).read_bytes()[:4] == b'\x89PNG'
+    config = json.loads((out/'config.json').read_text())
+    assert config['prompts'] == ['a red mug'] and [w['prior'] for w in config['worlds']] == ['ideal-detail', 'toy'] and config['threads'] >= 1
     rows = [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
-    assert {x['method'] for x in rows if x['kind'] == 'result'} == {'sds', 'ism'} and rows[-1] == {'kind': 'end', 'complete': True}
+    assert {(x['prior'], x['method'].partition('@')[0]) for x in rows if x['kind'] == 'result'} == {(p, m) for p in ('ideal-detail', 'toy') for m in ('sds', 'ism')}
+    assert rows[-1] == {'kind': 'end', 'complete': True}
 
     before = (out/'report.html').stat().st_mtime_ns
-    again = lucidteach('compare', 'a red mug', '--steps', 4, '--out', out)
-    assert again.returncode == 0 and str(out/'report.html') in again.stdout      # done already: says so, in seconds
+    again = lucidteach('compare', 'a red mug', '--steps', 2, '--out', out)
+    assert again.returncode == 0 and 'done already' in again.stdout and str(out/'report.html') in again.stdout
+    other = lucidteach('compare', 'a blue car', '--steps', 2, '--out', out)
+    assert other.returncode == 2 and '--overwrite' in other.stderr               # never over another run
     assert (out/'report.html').stat().st_mtime_ns == before
 
-    other = lucidteach('compare', 'a blue car', '--steps', 4, '--out', out)
-    assert other.returncode == 2 and 'overwriting' in other.stderr               # never over another run
-    assert (out/'report.html').stat().st_mtime_ns == before
+def test_methods_make_a_plain_comparison(tmp_path):
+    r = lucidteach('compare', 'a red mug', '--steps', 2, '--methods', 'sds@1,ism:head_start=0:delta_t=(100, 50)', '--out', tmp_path/'run')
+    assert r.returncode == 0, r.stderr
+    config = json.loads((tmp_path/'run'/'config.json').read_text())
+    assert config['methods'] == ['sds@1', 'ism:head_start=0:delta_t=(100, 50)'] and config['prior'] == 'toy' and config['canvases'] == ['pixels', 'latents']
 
-@pytest.mark.parametrize('args, unbuffered', [(['doctor'], ''), (['compare', 'a red mug', '--steps', 2], '1'), (['--help'], '')], ids=lambda a: a and a[0])
+@pytest.mark.parametrize('args, says', [
+    (['compare', '--setps', '3'], 'did you mean --steps'), (['compare', 'a', 'red', 'mug'], 'in quotes'), (['create', 'a', 'red', 'mug'], '"a red mug"'),
+    (['create', 'a red mug', '--preste', 'toy'], 'did you mean --preset'), (['export', 'no.ply', '--to', 'x.splat'], 'no.ply: No such file'),
+    (['compare', 'a red mug', '--methods', 'sds@x'], 'guidance'), (['compare', 'a red mug', '--methods', 'ism:detla_t=3'], "did you mean 'delta_t'")])
+def test_a_word_that_is_not_known(args, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(args) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count('\n') == 1 and not os.listdir(tmp_path)
+
+def test_help_names_the_defaults(capsys):
+    from lucidteach.distill.compare import DEFAULTS, WORLDS, Settings
+    with pytest.raises(SystemExit): cli.main(['compare', '--help'])
+    said = ' '.join(capsys.readouterr().out.replace('-\n', '-').split()).replace('ideal- detail', 'ideal-detail')
+    assert f"default: {WORLDS['ideal-detail']['steps']} in ideal-detail, {WORLDS['toy']['steps']} in toy; {Settings().steps} in a plain comparison" in said
+    assert f"default: {DEFAULTS['guidance']['compare']:g} in a plain comparison" in said
+
+@pytest.mark.parametrize('args, unbuffered', [(['doctor'], ''), (['compare', 'a red mug', '--steps', 2, '--methods', 'sds'], '1'), (['--help'], '')], ids=lambda a: a and a[0])
 def test_a_reader_that_leaves_ends_nothing(args, unbuffered, tmp_path):
     "`| head -1`: the run comes to its end, and its status is its own"
     reader, writer = os.pipe(); os.close(reader)
@@ -87,15 +112,6 @@ def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatc
     said = capsys.readouterr().err
     assert end.value.code == 2 and word in said and said.count('\n') == 1
     assert not (tmp_path/'run').exists()
-
-def test_lab_opens_the_notebooks(monkeypatch):
-    from pathlib import Path
-    from jupyterlab.labapp import LabApp
-    monkeypatch.setattr(LabApp, 'launch_instance', started := [].append)
-    assert cli.main(['lab', '--port', '8899', '--no-browser', '--', '--ip=0.0.0.0']) == 0 and cli.main(['lab']) == 0
-    (first, second), nbs = started.__self__, Path(__file__).parent.parent/'nbs'
-    assert f'--notebook-dir={nbs}' == first[0] == second[0] and {'--port=8899', '--no-browser', '--ip=0.0.0.0'} <= {*first}
-    assert {*second[1:]} <= {'--allow-root'}
 
 def test_lab_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'jupyterlab', None); monkeypatch.setitem(sys.modules, 'jupyterlab.labapp', None)

@@ -187,7 +187,7 @@ def test_killed_and_taken_up(tmp_path):
     assert told(tmp_path/"cut") == told(tmp_path/"whole")
     assert (tmp_path/"cut"/"comparison.png").read_bytes() == (tmp_path/"whole"/"comparison.png").read_bytes()
 
-@pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"], every=100), dict(methods=["sdi", "vsd"])], ids=str)
+@pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"], every=100), dict(methods=["sdi", "vsd"]), dict(methods=["sds@1", "ism@1:head_start=.75"])], ids=str)
 def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
     class Signals(GaussianPrior):
         at = 0
@@ -255,3 +255,144 @@ def test_each_seed_is_saved_before_the_next_begins(tmp_path, monkeypatch):
     def execute(r, *a): done.append([p.name for p in tmp_path.glob("*/metrics.jsonl")]); return make(r, *a)
     monkeypatch.setattr(C, "execute", execute); go(seeds=(0, 1), out=tmp_path)
     assert list(map(len, done)) == [0, 1]
+
+# arms with settings of their own
+
+@pytest.mark.parametrize("arm, plain", [
+    ("sds@7.5", dict(methods="sds", guidance=7.5)), ("ism:head_start=0:delta_t=50", dict(methods="ism", head_start=0., options={"ism": {"delta_t": 50}})),
+    ("ism@1:t_range=(.1, .3):warmup=0", dict(methods="ism", guidance=1., t_range=(.1, .3), warmup=0.))], ids=str)
+def test_an_arm_is_what_the_same_settings_make(arm, plain):
+    one, other = go([arm, "sds"]), go(**plain)
+    assert torch.equal(one.records[arm, "latents"][-1].image, other.records[plain["methods"], "latents"][-1].image)
+    assert one.table()[0]["method"] == arm and one.config()["methods"] == [arm, "sds"]
+
+def test_all_rows_of_a_canvas_have_one_truth():
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    order = iter(range(3))
+    r = go(["sds", "ism", "csd"], truth=lambda image, prompt: SimpleNamespace(image=pictures[next(order)], psnr=1.))
+    last = [C.panels(r, arm)[-1] for arm in r.arms]
+    far = [sum((r.image(arm) - p).square().sum() for arm in r.arms) for p in pictures]
+    assert all(name == "nearest truth" and torch.equal(image, pictures[int(np.argmin(far))]) for name, image in last)
+    assert [row["psnr"] for row in r.table()] == [1.]*3
+
+def test_a_world_of_blocks_brings_its_own_truth(tmp_path):
+    from lucidteach.prior.exact import dot_world
+    world = dot_world(size=16)
+    r = C.compare("dots", ["sds@1", "ism@3"], prior=world, canvases=["pixels"], steps=4, every=2, head_start=0., mode="quiet")
+    assert all(0 <= row["detail"] and 0 < row["off_texture"] for row in r.table()) and r.image(r.arms[0]).shape == (3, 16, 16)
+    grey = r.truth(torch.full((3, 16, 16), .5), "dots")
+    assert grey.measures["detail"] == 0 and set(grey.image.unique().tolist()) <= set(world.decode(world.mixture.means[:4]).clamp(0, 1).float().unique().tolist())
+    page = report.save_report(r, tmp_path, world).read_text()
+    assert "SDS smooths at guidance 1" in page or "SDS overshoots" in page
+
+def test_the_ideal_world_says_how_much_detail_is_left():
+    from lucidteach.prior.ideal import IdealPrior
+    world = IdealPrior(.5, renders=2, wide=4, size=32)
+    r = C.compare("a red mug", ["sds@1", "sds@100"], prior=world, canvases=["pixels"], steps=30, every=30, head_start=0., t_range=(.02, .98), mode="quiet")
+    soft, hard = r.table()
+    x = world.encode(r.image(r.arms[0])[None])
+    assert abs(soft["detail"] - world.measure(x, "a red mug")["detail"].item()) < 1e-6 and soft["detail"] < hard["detail"]
+    with pytest.raises(ValueError, match="zebra"): C.prepare("a red zebra", prior="ideal-detail")
+
+def test_the_noise_of_an_inversion_is_told():
+    rows = go(["sds", "ism"], prior=GaussianPrior(torch.zeros(3, 32, 32), .3), steps=8, head_start=0.).table()
+    assert abs(rows[0]["noise"] - 1) < .05 and rows[1]["noise"] < .8        # 3072 normal numbers in each of 8 records; strides of 200
+
+# wrong calls: the value, what is allowed, before the network is asked or a folder is made
+
+WRONG = [(dict(options={"ism": {"delta_t": "x"}}), "delta_t"), (dict(options={"ism": {"detla_t": 5}}), "did you mean 'delta_t'"), (dict(options={"ism": 5}), "dict"), (dict(options=5), "dict"),
+         (dict(truth=5), "truth"), (dict(methods=5), "5"), (dict(methods=[]), "at least one"), (dict(methods=["ism@7,5"]), "guidance"), (dict(methods="imm@3"), "did you mean 'ism'"),
+         (dict(methods="ism:head_start=1"), "head_start"), (dict(methods=["sds@1", "sds@1"]), "twice"), (dict(guidance=float("inf")), "guidance"), (dict(guidance="7.5"), "guidance"),
+         (dict(canvases="pixel"), "did you mean 'pixels'"), (dict(steps=2.5), "steps"), (dict(methods="ism:delta_s=0"), "delta_s"), (dict(prompt=5), "prompt")]
+
+@pytest.mark.parametrize("kw, says", WRONG, ids=lambda v: str(v)[:40])
+def test_wrong_calls_cost_nothing(tmp_path, kw, says):
+    class Silent(GaussianPrior):
+        def eps(self, *a, **kw): raise AssertionError("the network was asked")
+    with pytest.raises(ValueError, match=says): go(**dict(prior=Silent(torch.zeros(3, 32, 32), .3), methods=["ism"], out=tmp_path/"run") | kw)
+    assert not (tmp_path/"run").exists()
+
+@pytest.mark.parametrize("kw, says", [(dict(guidance="7.5"), "finite number"), (dict(guidance=float("nan")), "finite"), (dict(delta_t=(1, 2, 3)), "a pair"), (dict(noise=np.zeros(3)), "a tensor"),
+                                      (dict(generator=0), "torch.Generator"), (dict(start_noise=1), "bool"), (dict(weight="gama"), "one of gamma")], ids=str)
+def test_methods_check_their_options(kw, says):
+    with pytest.raises(ValueError, match=says): METHODS["ism"](prior(), torch.zeros(1, 3, 32, 32), "x", 500, **kw)
+
+def test_an_unknown_method_is_answered_with_the_nearest():
+    with pytest.raises(KeyError, match="did you mean 'ism'"): METHODS["imm"]
+    assert METHODS.get("imm") is None and "imm" not in METHODS
+
+def test_defaults_are_those_of_the_table():
+    from lucidteach.create import text_to_3d as t3
+    toy = t3.config("toy")
+    for name, of in C.DEFAULTS.items():
+        assert getattr(toy, name) == of["create"], name
+    s = C.Settings()
+    assert (s.guidance, s.weight, s.options["ism"]["delta_t"]) == tuple(C.DEFAULTS[k]["compare"] for k in ("guidance", "weight", "delta_t"))
+
+def test_results_are_short_and_small():
+    r = go(["sds", "ism"], truth=truth)
+    assert len(repr(r)) < 300 and len(repr(r.records)) < 1500
+    from PIL import Image
+    import io
+    assert Image.open(io.BytesIO(r._repr_png_())).height < 400 and C.prepare("x", prior=prior(), truth=None)[0]._repr_png_() is None
+
+# what a killed run promised
+
+class Killed(BaseException): pass
+
+def command(monkeypatch, at=None, names=("a", "b")):
+    "`lucidteach compare` with tiny priors; the write number `at` is the one before which it dies"
+    made = [prior(), prior(.2)][:len(names)]
+    for name, p in zip(names, made): p.name = name
+    args = SimpleNamespace(prompt="x", methods=None, prior=None, out=None, overwrite=False)
+    monkeypatch.setattr(report, "planned", lambda args: [C.prepare("x", ["sds", "ism@1"], prior=p, canvases="latents", truth=None, steps=3, every=1) for p in made])
+    count, replace = iter(range(10**6)), os.replace
+    def dying(*a):
+        if next(count) == at: raise Killed
+        return replace(*a)
+    def run(folder):
+        monkeypatch.setattr(os, "replace", dying)
+        try: return report.run_compare(SimpleNamespace(**vars(args) | dict(out=str(folder))))
+        finally: monkeypatch.setattr(os, "replace", replace)
+    return run, count
+
+def contents(folder):
+    "Every file but for what is a time"
+    text = lambda f: [{k: v for k, v in json.loads(l).items() if k != "seconds"} for l in f.read_text().splitlines()] if f.suffix == ".jsonl" else f.read_bytes()
+    return {str(f.relative_to(folder)): text(f) for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in (".jsonl", ".png", ".json")}
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")], ids=("one", "two"))
+def test_killed_before_any_file_all_that_was_promised_comes(tmp_path, monkeypatch, names, capsys):
+    run, count = command(monkeypatch, names=names)
+    run(tmp_path/"whole"); writes, whole = next(count), contents(tmp_path/"whole")
+    assert (tmp_path/"whole"/"report.html").exists()
+    for at in range(0, writes, 1 if len(names) == 1 else 4):
+        run, _ = command(monkeypatch, at, names)
+        with pytest.raises(Killed): run(tmp_path/f"cut{at}")
+        run, _ = command(monkeypatch, None, names)
+        assert run(tmp_path/f"cut{at}") == 0 and "done already" not in capsys.readouterr().out, at
+        assert contents(tmp_path/f"cut{at}") == whole and (tmp_path/f"cut{at}"/"report.html").exists(), at
+    assert run(tmp_path/f"cut{at}") == 0 and "done already" in capsys.readouterr().out
+
+def test_a_missing_page_is_made_again(tmp_path, monkeypatch, capsys):
+    run, _ = command(monkeypatch)
+    run(tmp_path/"run"); page = (tmp_path/"run"/"report.html").read_bytes()
+    (tmp_path/"run"/"report.html").unlink(); (tmp_path/"run"/".x.json.123.part").touch(); (tmp_path/"run"/".mine.part").touch()
+    assert run(tmp_path/"run") == 0 and "done already" not in capsys.readouterr().out
+    assert (tmp_path/"run"/"report.html").read_bytes() == page
+    assert not (tmp_path/"run"/".x.json.123.part").exists() and (tmp_path/"run"/".mine.part").exists()       # what a killed process was writing, and what is somebody's
+
+def test_a_full_disk_names_the_file(tmp_path):
+    if not os.path.exists("/dev/full"): pytest.skip("no /dev/full here")
+    (tmp_path/f".a.json.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: .*a.json"): C.write_atomic(tmp_path/"a.json", "x"*10**5)
+
+def test_a_run_keeps_its_threads(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(C, "best_threads", lambda prior: seen.append(1) or 2)
+    run, _ = command(monkeypatch)
+    before = torch.get_num_threads()
+    run(tmp_path/"run")
+    assert json.loads((tmp_path/"run"/"config.json").read_text())["threads"] == 2 and torch.get_num_threads() == before
+    (tmp_path/"run"/"report.html").unlink()
+    assert run(tmp_path/"run") == 0 and len(seen) == 1                # the second keeps what the first wrote

@@ -10,12 +10,18 @@ torch.set_num_threads(1)
 def test_thin_haze_is_known_in_closed_form(density):
     "Of one density everywhere: alpha is the optical depth, and the mean depth is the middle of the way through the cube, both up to the square of the first"
     f, cam = Field((4,), peak=density, floor=density), Camera.orbit(30, 20, 3., size=24, fov_deg=60)
-    o, d = (v[0].double() for v in rays(cam)); start, stop = span(o, d, 1.); through = stop > start
+    o, d = (v[0].double() for v in rays(cam)); start, stop = span(o, d, 1.)
+    ends = {k: torch.sub(*span(o, d, 1 + k)[::-1]) > 0 for k in (-2e-6, 2e-6)}       # an edge within 2e-6, some 30 roundings, is met or missed as the processor rounds
+    through, missed = ends[-2e-6], ~ends[2e-6]
     out = f.render(cam); alpha, depth = (v.detach().double().flatten() for v in (out.alpha, out.depth))
-    assert 100 < through.sum() < 24*24 and (alpha[~through] == 0).all() and (depth[~through] == 0).all()
+    assert 100 < through.sum() < 24*24 and (through | missed).sum() > 24*24 - 3 and (alpha[missed] == 0).all() and (depth[missed] == 0).all()
     optical, middle = density*(stop - start)*d.norm(dim=-1), (start + stop)/2
-    torch.testing.assert_close(alpha[through], optical[through], rtol=2*density + 1e-4, atol=0)
-    torch.testing.assert_close(depth[through], middle[through], rtol=2*density + 1e-5, atol=0)
+    # Where a ray enters and leaves has three roundings each (extent - o, 1/d, their product), so the way between them, be it ever so short, is off by up to 3 u (start + stop);
+    # the sum over 48 bins, the norm, exp and expm1 add at most 128 roundings of the result; what the closed form leaves out is at most 2 density of it
+    u = 2**-24
+    bound = density*d.norm(dim=-1)*3*u*(start + stop) + optical*(2*density + 128*u)
+    assert ((alpha - optical).abs() <= bound)[~missed].all(), ((alpha - optical).abs()/bound)[~missed].max()
+    torch.testing.assert_close(depth[through], middle[through], rtol=2*density + 128*u, atol=0)
 
 def test_depth_of_faint_rays_and_its_gradient():
     "A ball with next to nothing around it, against float64"

@@ -109,6 +109,7 @@ def teddy():
 
 def test_quality_at_64(teddy):
     thing, g = teddy
+    # 500 steps of float32 end elsewhere on every processor, but at about the same quality: 35.3 dB on those that were tried, and 30 is asked
     assert evaluate(g, Posed.from_world(thing, spiral(5, turn=40., low=-5, high=60), 64, 0))['psnr'] > 30 and len(g) <= 6000
 
 def test_depth_of_a_fit_is_the_true_depth(teddy):
@@ -117,7 +118,7 @@ def test_depth_of_a_fit_is_the_true_depth(teddy):
     c = world.Camera(20., 20.); true = world.render(thing, c, 64, 4)
     out = g.render(Camera.from_world(c, 64), background=(1, 1, 1))
     solid = torch.from_numpy(true.alpha) > .99
-    assert (out.depth[0, 0] - torch.from_numpy(true.depth))[solid].abs().median() < .05
+    assert (out.depth[0, 0] - torch.from_numpy(true.depth))[solid].abs().median() < .05    # .034 on those processors
     assert (out.alpha[0, 0] - torch.from_numpy(true.alpha)).abs().mean() < .03
 
 # strategy
@@ -128,6 +129,7 @@ def test_relocation_keeps_centre_and_integral(o, n, sigma):
     new, s = relocation(torch.tensor([o], dtype=torch.float64), torch.full((1, 3), sigma, dtype=torch.float64), torch.tensor([n]))
     x = torch.linspace(-8*sigma, 8*sigma, 8001, dtype=torch.float64)
     profile = 1 - (1 - new*torch.exp(-x*x/(2*s[0, 0]**2)))**n
+    # float64; the alternating terms of the formula, C(n,k) o'^k, sum to (1+o')^n < 500 at most, which costs 3 digits of 16; the trapezoid over 8 deviations is exact to 1e-12
     assert abs(profile[4000] - o) < 1e-9 and abs(torch.trapezoid(profile, x)/(o*sigma*math.sqrt(2*math.pi)) - 1) < 1e-5
 
 def scene(n, seed):
@@ -148,7 +150,7 @@ def test_growing_and_pruning_equal_gsplat(n, seed, step, revised):
     torch.manual_seed(1); theirs = DefaultStrategy(**kw); grown = theirs._grow_gs(P, O, S, step); gone = theirs._prune_gs(P, O, S, step)
     assert grown == (r.counts()['cloned'], r.counts()['split']) and gone == r.counts()['pruned'] and len(p['means']) == r.counts()['after']
     for k in p:
-        torch.testing.assert_close(p[k], P[k], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(p[k], P[k], atol=1e-5, rtol=1e-5)                  # the same operations; only R S xi is summed in another order: a few roundings of 6e-8 of |R S xi| < 10
         for m, v in o[k].state[p[k]].items(): assert torch.equal(v, O[k].state[P[k]][m]), (k, m)
 
 def test_edits_of_nothing_and_of_everything():
@@ -187,7 +189,7 @@ def test_gsplat_strategy_unpacked(views):
     for packed in (True, False):
         for s in fit(views, Gaussians.ball(60, radius=.8), Recipe(steps=9), strategy.DefaultStrategy(refine_start_iter=2, refine_every=50, verbose=False), packed=packed): pass
         ends.append(s.counts['grad2d'])
-    assert ends[0].max() > 0 and (ends[0] - ends[1]).abs().max() < 1e-4*ends[0].max()
+    assert ends[0].max() > 0 and (ends[0] - ends[1]).abs().max() < 1e-4*ends[0].max()   # nine steps of float32 whose sums may be taken in another order
 
 def test_cameras_in_one_place(views):
     "Turning on the spot: the positions learn at the scale of the Gaussians, and without them that is said"
@@ -204,7 +206,7 @@ def test_ssim_after_inference_mode():
     x = torch.rand(1, 3, 37, 41, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(): a = ssim(x, x*.5)
     b = ssim(y := (x*.5).requires_grad_(), x); b.backward()
-    assert abs(a - b) < 1e-6 and y.grad.isfinite().all()
+    assert abs(a - b) < 1e-6 and y.grad.isfinite().all()                               # a mean of float32 numbers below 1: some roundings of 6e-8
 
 
 def test_ssim_by_loops():
@@ -216,7 +218,7 @@ def test_ssim_by_loops():
         for j in range(17):
             a, b = X[i:i + 11, j:j + 11], Y[i:i + 11, j:j + 11]; ma, mb = (w*a).sum(), (w*b).sum()
             total += (2*ma*mb + 1e-4)*(2*((w*a*b).sum() - ma*mb) + 9e-4)/((ma**2 + mb**2 + 1e-4)*((w*a*a).sum() - ma**2 + (w*b*b).sum() - mb**2 + 9e-4))
-    assert abs(ssim(torch.tensor(x), torch.tensor(y)).item() - total/14/17) < 1e-9
+    assert abs(ssim(torch.tensor(x), torch.tensor(y)).item() - total/14/17) < 1e-9     # float64; a variance of 0.1 less its rounding over a constant of 9e-4: 1e-12
 
 def test_exponential_schedule():
     "torch's own scheduler, set as in gsplat's trainer"
@@ -259,6 +261,7 @@ def colmap_bin(folder, views, model='PINHOLE', k1=0.):
 @pytest.mark.parametrize('model', MODELS)
 def test_colmap_binary(tmp_path, views, model):
     colmap_bin(tmp_path, views, model); back = load_colmap(tmp_path)
+    # A pose through a quaternion and back, some ten roundings of 2e-7; a picture of 8 bits is right to half a step
     torch.testing.assert_close(back.camera.viewmats, views.camera.viewmats, atol=1e-5, rtol=0); torch.testing.assert_close(back.camera.Ks, views.camera.Ks)
     torch.testing.assert_close(back.images, views.images, atol=.51/255, rtol=0); torch.testing.assert_close(back.points, views.points, atol=1e-6, rtol=0)
     torch.testing.assert_close(back.colors, views.colors, atol=.51/255, rtol=0); assert back.names[0] == '000.png'

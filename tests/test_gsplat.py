@@ -101,7 +101,7 @@ def gsplat_on_the_cpu(monkeypatch):
     monkeypatch.setattr(W, "_make_lazy_cuda_func", lambda name: dict(intersect_tile=intersect_tile, intersect_offset=intersect_offset)[name])
 
 @pytest.mark.parametrize("case", CASES, ids=name)
-@pytest.mark.parametrize("backend, dtype, value, slope", [("torch", torch.float64, 1e-7, 1e-6), ("numba", torch.float32, 1e-5, 1e-4)], ids=["torch", "numba"])
+@pytest.mark.parametrize("backend, dtype, value, slope", [("torch", torch.float64, 1e-12, 1e-10), ("numba", torch.float32, 1e-5, 1e-4)], ids=["torch", "numba"])
 def test_the_modes_are_gsplats(gsplat_on_the_cpu, monkeypatch, case, backend, dtype, value, slope):
     from lucidteach.splat import rasterize as R
     case = dict(case)
@@ -109,4 +109,5 @@ def test_the_modes_are_gsplats(gsplat_on_the_cpu, monkeypatch, case, backend, dt
     ours = rendered("cpu", dtype, backend, *parts, **case)
     monkeypatch.setattr(R, "choose_backend", lambda means, backend: (backend, "a test"))       # CPU tensors would be refused
     theirs = rendered("cpu", torch.float64, "gsplat", *parts, **case)
+    # float64 on both sides: 150 splats, 1e-16 for each of their roundings; numba in float32 with an e^x good to 2e-6, gradients as in test_splat.check_agreement
     for k, error in differences(ours, theirs).items(): assert error < (slope if k.startswith("d ") else value), (case, k, error)

@@ -154,4 +154,4 @@ def test_the_gaussians_of_a_scene_are_a_point_cloud_too(tmp_path):
     g = Gaussians.primitive('torus', 50, rgb=(.2, .4, .6))
     g.save(tmp_path/'scene.ply')
     m = read_mesh(tmp_path/'scene.ply')
-    assert torch.allclose(m.points, g.means, atol=1e-6) and torch.allclose(m.colours, g.rgb, atol=1e-5)
+    assert torch.allclose(m.points, g.means, atol=1e-6) and torch.allclose(m.colours, g.rgb, atol=1e-5)     # float32 through a file and, for colours, one multiplication and back

@@ -25,7 +25,7 @@ def test_recipes_tell_how(judges):
 
 def test_true_renders_are_named(judges, truth):
     for k, j in judges.items():
-        share = m.shares(j(truth.images), truth.answers)
+        share = m.shares(j(truth.images), truth.answers)           # of 300: a rounding may turn a picture that lies on the fence, a third of a percent each; there are 5 percent of room
         assert share["category"] > .93 and share["colour"] > .95 and share["pattern"] > .8 and share["view"] > .8, (k, share)
 
 def test_verdicts_are_probabilities(judges, truth):

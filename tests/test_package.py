@@ -1,5 +1,5 @@
 "What a user meets before the first notebook: configuration, wheel, import, command line"
-import configparser, os, subprocess, sys, tarfile, tomllib, zipfile
+import configparser, os, re, subprocess, sys, tarfile, tomllib, zipfile
 from pathlib import Path
 import pytest
 
@@ -34,6 +34,12 @@ def test_constraints_hold_every_requirement():
         assert r.name.lower() in pins, f'{r.name} is not pinned in constraints.txt'
         assert r.specifier.contains(pins[r.name.lower()]), f'{r} does not admit the pinned {pins[r.name.lower()]}'
 
+def test_make_targets_are_those_that_are_told_of():
+    "Every `make x` that a text names is there, and every target is named in CONTRIBUTING.md"
+    targets = set(re.search(r'^\.PHONY: (.+)', (root/'Makefile').read_text(), re.M)[1].split())
+    told = {page: set(re.findall(r'(?:^|`)make ([a-z-]+)', (root/page).read_text(), re.M)) for page in ('README.md', 'CONTRIBUTING.md')}
+    assert set().union(*told.values()) <= targets <= told['CONTRIBUTING.md'], (told, targets)
+
 def test_workflow_is_ci_run():
     assert 'bash .ci/run' in (root/'.github/workflows/ci.yml').read_text()
     assert 'make test' in (root/'.ci/run').read_text()
@@ -62,6 +68,23 @@ def test_callable_packages_are_copied_and_pickled():
     "As functions are: the thing itself"
     import copy, pickle, lucidteach
     for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
+
+def test_completion_offers_the_contract_and_nothing_else():
+    "Names of the package's own, never a module that it happens to use: as dir() says it, and as an editor reads it from the source"
+    import types, lucidteach as lt
+    from lucidteach.show.lab import names, statements
+    told = {n for n in dir(lt) if not n.startswith('_')}
+    assert {'load_prior', 'METHODS', 'compare', 'create', 'stepper', 'Settings', 'Config'} <= told
+    for name in told - {*lt._names}: assert isinstance(m := getattr(lt, name), types.ModuleType) and m.__name__ == f'lucidteach.{name}', name
+    assert {n for s in statements(Path(lt.__file__).read_text()) for n in names(s)[0] if not n.startswith('_')} == set()
+
+def test_binder_installs_what_is_tested():
+    "One set of versions: Binder's requirements are the constraints, the lab's extra and torch by name, and nothing of a machine's own"
+    lines = [l for l in (root/'.binder'/'requirements.txt').read_text().splitlines() if l and not l.startswith('#')]
+    assert '-c ../constraints.txt' in lines and '-e .[lab]' in lines and any(l.startswith('torch==') for l in lines)
+    assert {l.split('==')[1] for l in lines if l.startswith('torch==')} == {l.split('==')[1] for l in (root/'constraints.txt').read_text().splitlines() if l.startswith('torch==')}
+    assert (root/'.binder'/'runtime.txt').read_text().strip() == f"python-{settings['min_python']}"
+    assert 'lucidteach lab --copy-only' in (root/'.binder'/'postBuild').read_text() and os.access(root/'.binder'/'postBuild', os.X_OK)
 
 @pytest.fixture
 def doctor(monkeypatch):
@@ -94,6 +117,17 @@ def test_doctor_is_not_content_with_an_old_version(doctor, monkeypatch):
     states = {name: (state, text) for state, name, text in doctor.packages()}
     assert states['needed'][0] == states['lacking'][0] == 'fail' and states['lacking'][1].startswith('transformers>=') and '(here is 0.0.1): pip install' in states['lacking'][1]
 
+def test_doctor_says_whether_the_lab_can_run(doctor, monkeypatch, tmp_path):
+    from lucidteach.show import lab
+    (state, _, text), = doctor.lab()
+    assert state == 'ok' and re.search(r'copy of (\d+) notebooks', text)[1] == str(len([p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]))
+    monkeypatch.setattr(lab.present, '__defaults__', (tmp_path,))
+    (state, _, text), = doctor.lab()
+    assert state == 'note' and 'git clone' in text
+    monkeypatch.setattr(doctor, 'version', lambda package: '0.1' if package == 'lucidteach' else None)
+    (state, _, text), = doctor.lab()
+    assert state == 'note' and "pip install 'lucidteach[lab]'" in text and all(re.match(r'[\w.-]+', r)[0] in text for r in project['project']['optional-dependencies']['lab'])
+
 def test_doctor_wants_gsplat_only_of_a_gpu(doctor, monkeypatch):
     monkeypatch.setattr(doctor, 'version', lambda package: dict(lucidteach='0.1', gsplat='1.0').get(package))
     (cpu,), (gpu,) = doctor.gsplat('cpu'), doctor.gsplat('cuda')
@@ -125,7 +159,7 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
     assert wheel.stat().st_size < 45e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'
-    assert not [n for n in names if n.startswith(('tests/', 'nbs/'))]
+    assert not [n for n in names if n.startswith(('tests/', 'nbs/'))] and 'lucidteach/show/jupyter/labconfig/default_setting_overrides.json' in names
     run(sys.executable, '-m', 'venv', tmp_path/'venv')
     py = tmp_path/'venv'/'bin'/'python'
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}

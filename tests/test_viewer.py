@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 
-from lucidteach.show.viewer import View, aim, poster, show, viewer_html
+from lucidteach.show.viewer import FRAME, View, aim, filled, poster, rule, show, viewer_html
 from lucidteach.splat.gaussians import Gaussians
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -95,7 +95,7 @@ def test_many_faint_layers(opened):
     assert psnr(drawn(opened(viewer_html(g, picture=False))), as_tensor(poster(g, aim(g), SIZE))) > 45
 
 def test_sort_is_a_sort(opened):
-    page = opened(viewer_html(scene(), picture=False).replace("</script></body>", "globalThis.order = order;</script></body>")); drawn(page)
+    page = opened(viewer_html(scene(), picture=False).replace("</script></body>", "globalThis.order = order;</script></body>"), bypass_csp=True); drawn(page)
     z = torch.cat([torch.randn(5000, generator=torch.Generator().manual_seed(2)), torch.tensor([2., 2., .5, .5, 1e9])]).tolist()
     js = "z => { const out = new Uint32Array(z.length), n = order(new Float32Array(z.flatMap(v => [0, 0, v])), [0, 0, 0], [0, 0, 1], out); return [...out.subarray(0, n)] }"
     out, z = page.evaluate(js, z), np.float32(z)
@@ -186,7 +186,7 @@ def test_twenty_viewers_on_a_page(opened, tmp_path):
 def test_without_webgl2_the_poster_stays(opened, browser, tmp_path):
     g = scene(); html = viewer_html(g, "a torus", size=SIZE)
     broken = html.replace('<script type="module">', '<script>const old = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext = function (kind, o) { return kind == "webgl2" ? null : old.call(this, kind, o) }</script><script type="module">')
-    page = opened(broken)
+    page = opened(broken, bypass_csp=True)                                       # whose policy would not let that script run
     page.wait_for_function("() => document.querySelector('.say').textContent.includes('WebGL2')")
     page.hover("canvas"); page.wait_for_timeout(400)                             # no word about keys that do nothing
     below = as_tensor(Image.open(io.BytesIO(page.screenshot())))[:, 60:]
@@ -195,6 +195,44 @@ def test_without_webgl2_the_poster_stays(opened, browser, tmp_path):
     assert page.inner_text(".say") == ""                                         # once it turns, it no longer says that it cannot
     bare = opened(html, java_script_enabled=False)
     assert psnr(as_tensor(Image.open(io.BytesIO(bare.screenshot()))), as_tensor(poster(g, aim(g), SIZE))) > 45
+
+HANDLER = '<img src="data:image/png,x" onerror="document.title=1"><script>document.title=1</script><a href="javascript:document.title=1">x</a>'
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_only_the_viewers_script_runs(opened, embedded):
+    "Markup of a stranger in the page, as if nothing had been escaped: the policy lets none of it run, and the viewer turns all the same. Without the policy it would run"
+    g = scene(n=60); box = viewer_html(g, "a torus", size=SIZE)
+    spoilt = lambda page: page.replace('<div class="view">', HANDLER + '<div class="view">')
+    if embedded:                                                                 # the frame of a report: the policy of the page outside holds within too
+        frame = filled(FRAME, width=SIZE, title="a torus", still="", page=spoilt(box), note="")
+        html = filled('<!doctype html><meta http-equiv="Content-Security-Policy" content="{{ rule }}"><title>a torus</title><body style="margin:0">{{ frame|safe }}' + HANDLER, rule=rule(frames=True), frame=frame)
+    else: html = spoilt(box)
+    page = opened(html); inside = page.frames[-1]
+    inside.wait_for_function("() => document.querySelector('canvas').dataset.frames >= 1")
+    inside.focus("canvas"); page.keyboard.press("ArrowRight")
+    inside.wait_for_function("() => shown.view.azimuth == 35")
+    page.evaluate("document.querySelector('a[href^=javascript]').click()"); page.wait_for_timeout(200)
+    assert page.title() == "a torus" == inside.evaluate("document.title")
+    bare = opened(html, bypass_csp=True); bare.wait_for_function("() => document.title == '1'")
+
+def test_a_run_folder_of_a_stranger(opened, tmp_path):
+    "Words that would run in panels' names, prompt and notes: the report shows them as text or not at all, its viewer turns, and no script but the viewer's runs"
+    from lucidteach.create import text_to_3d as t3
+    from lucidteach.prior.exact import GaussianPrior
+    go = lambda: t3.create(HANDLER, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path/"run", mode="quiet", steps=3, init="ball", size=16, points=60, every=1, view_prompts=False, overhead=False)
+    go()
+    (tmp_path/"run"/"panels"/"step-'><img src=x onerror=document.title=1>.png").write_bytes((tmp_path/"run"/"panels"/"step-000001.png").read_bytes())
+    head = t3.read_with_numbers(tmp_path/"run"/"state.safetensors"); numbers = head[1] | dict(notes=[HANDLER, "Interrupted <b>"]); numbers.pop("digest")
+    (tmp_path/"run"/"state.safetensors").write_bytes(t3.with_numbers(head[0], numbers | dict(digest=t3.digest(head[0], numbers))))
+    (tmp_path/"run"/"report.html").unlink(); go()
+    text = (tmp_path/"run"/"report.html").read_text()
+    page = opened(text, 1000); inside = page.frames[-1]
+    assert page.locator(".note").count() == 1 and page.locator(".strip").count() == 3 and page.title().startswith("<img src") and HANDLER in page.inner_text("h1")
+    inside.wait_for_function("() => document.querySelector('canvas').dataset.frames >= 1")
+    inside.focus("canvas"); page.keyboard.press("ArrowRight")
+    inside.wait_for_function("() => shown.view.azimuth == 35")
+    page.screenshot(path=shots(tmp_path)/"create-report.png", full_page=True)
+    assert page.title().startswith("<img src")
 
 def lucidteach(*args): return subprocess.run([sys.executable, "-m", "lucidteach.cli", *map(str, args)], capture_output=True, text=True, timeout=300)
 

@@ -46,9 +46,9 @@ class Rasterize(torch.autograd.Function):
     def backward(ctx, *grads): return None, *(torch.empty_like(p) for p in ctx.saved_tensors)
 
 def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, packed):
-    means2d = (means @ viewmats[:, :2, :3].mT) + viewmats[:, None, :2, 3]
-    image, alpha = Rasterize.apply((len(viewmats), height, width), quats, scales, opacities, means2d, colors)
-    return image, alpha, dict(means2d=means2d, radii=torch.ones_like(means2d), width=width, height=height, n_cameras=len(viewmats), gaussian_ids=None)
+    means2d = (means[..., None, :, :] @ viewmats[..., :2, :3].mT) + viewmats[..., None, :2, 3]
+    image, alpha = Rasterize.apply((*viewmats.shape[:-2], height, width), quats, scales, opacities, means2d, colors)
+    return image, alpha, dict(means2d=means2d, radii=torch.ones_like(means2d), width=width, height=height, n_cameras=viewmats.shape[-3], gaussian_ids=None)
 
 @pytest.fixture
 def prior(monkeypatch):

@@ -27,7 +27,16 @@ def climbed(x, t, stride, ask):
     for s, u in zip([None, *range(stride, t, stride)], [*range(stride, t, stride), t]): x = moved(x, ask(x, s), s, u)
     return x
 def seeded(k): return torch.Generator().manual_seed(k)
+# float64 against float64 below: 1e-16 times some thousand roundings, and times gamma, which is 15 at most: 1e-11
 def far(got, rows): return ((got - torch.stack(rows)).abs().max()/torch.stack(rows).abs().max()).item()
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_but_hifa_and_gcs_are_of_the_linear_form(name):
+    "grad = w (eps_pred - target), as 11_schedule says; the two exceptions return no target"
+    words = {"negative": "bird"} if name in ("bridge", "nfsd") else {}                  # the words that these two add by themselves name nothing here
+    step = METHODS[name](PRIOR, X, PROMPTS, 300, source=(X + .1, PROMPTS), state=init_state(name, PRIOR, X), generator=seeded(1), **words)
+    if name in ("hifa", "gcs"): assert step.target is None and step.grad.isfinite().all()
+    else: assert far(step.grad, list(step.w*(step.eps_pred - step.target))) < 1e-12
 
 def test_sdi_inverts_a_little_further_and_adds_noise():
     for tau, eta in ((1/30, .3), (.2, 1.), (0., 0.)):
@@ -96,3 +105,21 @@ def test_phi_trains_several_times_a_step(name, share):
         state = step.state
         assert far(step.grad, want) < 1e-5                              # the library counts Adam's steps in float32
         assert far(state["phi.mean"], list(mean.detach())) < 1e-5 and far(state["phi.log_std"], list(log_std.detach())) < 1e-5
+
+def test_sdi_as_its_code_inverts():
+    "SDI_CODE against threestudio's inversion in a straight line: from abar(0), through 1, 101, ..., noise in every step, asked at t with the point at u"
+    from lucidteach.distill.zoo import SDI_CODE
+    ts, draw, want = [5, 900, 121, 300], seeded(6), []
+    up = int(.1*1000*torch.rand((), generator=draw).item())
+    for x, t, text in zip(X, ts, PROMPTS):
+        u, z = min(t + up, 999), x
+        for s, to in zip([0, *(times := [k for k in range(1, 1000, 100) if k < t])], [*times, u]):
+            c, null = eps(z, s, text), eps(z, s, "")
+            e = c - 7.5*(c - null)
+            z = a(to)**.5*(z - (1 - a(s))**.5*e)/a(s)**.5 + (1 - a(to))**.5*e
+            z = z + .3*((1 - a(s))/(1 - a(to))*(1 - a(to)/a(s)))**.5*torch.randn(1, 2, 3, 3, generator=draw).double()[0]
+        c, null = eps(z, t, text), eps(z, t, "")
+        want.append(x - (z - (1 - a(t))**.5*(c + 100*(c - null)))/a(t)**.5)
+    step = METHODS["sdi"](PRIOR, X, PROMPTS, torch.tensor(ts), generator=seeded(6), **SDI_CODE)
+    assert far(step.grad, want) < 1e-9
+    assert step.calls == sum(2*(len([k for k in range(1, 1000, 100) if k < t]) + 1) + 2 for t in ts)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from ..prior.files import read_json
 from ..splat.gaussians import PRIMITIVES, Gaussians, rotation_matrix, sh_to_rgb, _PLY_TYPES, _header_lines, _up
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-b01
@@ -49,7 +50,7 @@ def _ply_elements(lines) -> tuple:
         match words:
             case ['format', kind, _] if kind not in _ORDERS: raise ValueError(f"PLY format {kind!r}: known are {', '.join(_ORDERS)}")
             case ['format', kind, _]: pass
-            case ['element', name, count] if not count.isdigit(): raise ValueError(f"{count!r} rows of {name}")
+            case ['element', name, count] if not (count.isascii() and count.isdigit() and len(count) < 16): raise ValueError(f"{count[:40]!r} rows of {name[:40]}")
             case ['element', name, count]: elements.append((name, int(count), []))
             case ['property', *_] if not elements: raise ValueError("a property before the first element")
             case ['property', 'list', k, t, name]: elements[-1][2].append((name, _ply_type(t), _ply_type(k)))
@@ -57,7 +58,7 @@ def _ply_elements(lines) -> tuple:
     return kind, elements
 
 def _ply_type(name: str) -> str:
-    if name not in _PLY_TYPES: raise ValueError(f"PLY type {name!r}: known are {', '.join(_PLY_TYPES)}")
+    if name not in _PLY_TYPES: raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(_PLY_TYPES)}")
     return _PLY_TYPES[name].lstrip('<')
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-c04
@@ -68,6 +69,7 @@ class _Body:
         if not self.order: self.data, self.at = data[start:].split(), 0
     def take(self, dtype, count: int = 1):
         "The next `count` values of a type, or rows of a structured type"
+        if count < 0: raise ValueError(f"a list of {count} entries")
         if self.order: dtype = np.dtype(dtype).newbyteorder(self.order); size = dtype.itemsize*count
         else: dtype = np.dtype(dtype); size = count*len(dtype.names or '1')
         chunk = self.data[self.at:self.at + size]; self.at += size
@@ -83,6 +85,7 @@ def _rows(body: _Body, count: int, columns) -> dict:
         table = body.take([(n, t) for n, t, _ in columns], count) if count else np.zeros(0, [(n, t) for n, t, _ in columns])
         return {n: table[n] for n, _, _ in columns}
     out = {n: [] for n, _, _ in columns}
+    if count > len(body.data) - body.at: raise ValueError("the file ends before its last row: cut off?")      # each has one byte at least, and a list's count is one
     for _ in range(count):
         for n, t, k in columns: out[n].append(body.take(t, int(body.take(k)[0]) if k else 1))
     return {n: out[n] if k else np.concatenate(out[n] or [np.zeros(0, t)]) for n, t, k in columns}
@@ -116,11 +119,24 @@ def _read_other(path: Path) -> Mesh:
     "An OBJ, STL, OFF or glTF file by trimesh: the whole scene as one mesh"
     import trimesh
     data = path.read_bytes().removeprefix(b'\xef\xbb\xbf')         # a byte order mark would hide the first vertex, and tabs any
-    if path.suffix.lower() == '.obj': data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
-    kw = dict(file_type=path.suffix[1:].lower(), resolver=trimesh.resolvers.FilePathResolver(path), process=False, maintain_order=True)
-    with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
+    if path.suffix.lower() == '.obj':
+        data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
+        if not data.startswith(b'v ') and b'\nv ' not in data: raise ValueError("no points in it")
+    kw = dict(file_type=path.suffix[1:].lower(), resolver=_beside(path), process=False, maintain_order=True)
+    try:
+        with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
+    except Exception as e: raise ValueError(f"could not be read: {str(e)[:300] or type(e).__name__}") from None
     if not hasattr(m, 'faces'): return Mesh(_floats(m.vertices), _floats(m.colors)[:, :3]/255 if len(m.colors) else None)
     return Mesh(_floats(m.vertices), _corner_colours(m), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
+
+def _beside(path: Path):
+    "What reads the materials and textures that a file names: those in its own folder, and nothing else"
+    import trimesh
+    class Beside(trimesh.resolvers.FilePathResolver):
+        def get(self, name):
+            if not (path.parent/name).resolve().is_relative_to(path.parent.resolve()): raise ValueError(f"{name[:80]!r} lies outside of its folder")
+            return super().get(name)
+    return Beside(path)
 
 def _corner_colours(m):
     "Colours [V,3] of a trimesh's corners: their own, the texture's where they lie in it, or the material's; None without"
@@ -146,7 +162,7 @@ def read_mesh(
     if kind not in FORMATS: raise ValueError(f"{path.name!r}: unknown ending; choose one of {', '.join(FORMATS)}")
     try: m = usable(_read_ply(path.read_bytes()) if kind == '.ply' else _read_other(path))
     except OSError: raise
-    except Exception as e: raise ValueError(f"{path.name}: {e}") from None       # whatever a broken file makes a reader stumble over
+    except Exception as e: raise ValueError(f"{path.name}: {str(e)[:300] or type(e).__name__}") from None       # whatever a broken file makes a reader stumble over
     m.points = m.points @ rotation_matrix(q).float()       # back from the file's axes: the transpose from the left
     return m
 
@@ -155,6 +171,9 @@ def usable(m: Mesh) -> Mesh:
     "The mesh if something can begin with it. `ValueError` says why not."
     p, c, t = m.points, m.colours, m.triangles
     if not len(p): raise ValueError("no points in it")
+    if p.ndim != 2 or p.shape[1] != 3: raise ValueError(f"points of shape {list(p.shape)}: [N, 3] is needed, with x, y and z of each")
+    if c is not None and (c.ndim != 2 or c.shape[1] != 3): raise ValueError(f"colours of shape {list(c.shape)}: [N, 3] is needed")
+    if t is not None and len(t) and (t.ndim != 2 or t.shape[1] != 3): raise ValueError(f"triangles of shape {list(t.shape)}: [F, 3] is needed")
     if not p.isfinite().all(): raise ValueError("a point is NaN or infinite")
     if c is not None and len(c) != len(p): raise ValueError(f"{len(c)} colours for {len(p)} points")
     if len(p) < 2 or not (p != p[0]).any(): raise ValueError(f"all of its {len(p)} points lie in one place")
@@ -632,13 +651,23 @@ def load_points(folder=TOY_POINTS) -> PointNet:
     "A PointNet from a folder of `export_points`. FileNotFoundError names what is missing, ValueError a model of another world."
     folder = Path(folder)
     if gone := [f for f in ('config.json', 'model.safetensors') if not (folder/f).is_file()]: raise FileNotFoundError(f"{folder} lacks {', '.join(gone)}: install the wheel, which brings them, or train with python -m lucidteach.create.init")
-    c = json.loads((folder/'config.json').read_text())
+    c = read_json(folder/'config.json')
     ours = dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
-    if c.get('kind') != 'PointNet' or {k: c[k] for k in ours} != ours: raise ValueError(f"{folder} holds no PointNet of this world's objects, colours and patterns")
-    with torch.random.fork_rng([]): net = PointNet(**c['net'])
+    if c.get('kind') != 'PointNet' or {k: c.get(k) for k in ours} != ours: raise ValueError(f"{folder} holds no PointNet of this world's objects, colours and patterns")
+    with torch.random.fork_rng([]): net = _sized(c.get('net'), folder)
     try: net.load_state_dict({k: v.float() for k, v in load_file(folder/'model.safetensors').items()})
     except Exception as e: raise ValueError(f"{folder/'model.safetensors'} holds no weights for its config.json ({type(e).__name__}: {str(e)[:200]})") from None
     return net.float().eval()
+
+def _sized(net, folder) -> PointNet:
+    "The network that a config.json asks for, once it is known to be no larger than the file of its weights"
+    held = (folder/'model.safetensors').stat().st_size
+    if not isinstance(net, dict) or any(type(v) is not int or not 0 < v <= (64 if k == 'depth' else 4096) for k, v in net.items()): raise ValueError(f"{folder}/config.json: net is {net!r:.80}, where small whole numbers are needed")
+    try:
+        with torch.device('meta'): n = sum(p.numel() for p in PointNet(**net).parameters())
+    except Exception as e: raise ValueError(f"{folder}/config.json describes no PointNet: {str(e)[:200]}") from None
+    if n > held: raise ValueError(f"{folder}/config.json asks for {n:,} weights; model.safetensors holds {held:,} bytes")
+    return PointNet(**net)
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-l02
 def words_of(prompt: str) -> Tensor:
@@ -679,8 +708,17 @@ def load_shape(model):
     if callable(model): return model
     from diffusers import ShapEPipeline
     if Path(model).is_dir() and not (Path(model)/'model_index.json').is_file(): raise FileNotFoundError(f"{model} is neither a point model (config.json) nor a Shap-E folder (model_index.json)")
-    try: return ShapEPipeline.from_pretrained(str(model))
+    if Path(model).is_dir(): _check_shape(Path(model))
+    try: return ShapEPipeline.from_pretrained(str(model), use_safetensors=True)
     except Exception as e: raise FileNotFoundError(f"no text-to-points model {str(model)!r} ({type(e).__name__}: {str(e)[:200]}); use model='toy', or a folder or hub id of Shap-E such as openai/shap-e") from e
+
+def _check_shape(folder):
+    "ValueError for a folder that names or holds code, or weights as pickles: the rule of `load_prior`"
+    from lucidteach.prior import latent
+    parts = latent.TRUSTED | dict(prior=(('diffusers',), latent.ModelMixin), shap_e_renderer=(('shap_e', 'diffusers'), latent.ModelMixin))
+    index = read_json(folder/'model_index.json')
+    latent.check_index(index, folder, parts)
+    latent.check_pickles(folder, index, ('prior', 'shap_e_renderer', 'text_encoder'))
 
 # %% ../../nbs/4_create/41_init.ipynb #s41-o04
 def shape_points(prompt: str, model, n: int, seed: int, guidance: float, steps: int) -> tuple:

@@ -341,7 +341,7 @@ PatchPrior.sample = _patch_sample
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact80
 def dot_patterns(strength: float = .7) -> Tensor:
-    "Four blocks of 4 x 4 with a dot in one corner, [4,1,4,4] float64, mean near 0; `strength`: height of the dot is 1.5 times this"
+    "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: half the step from ground to dot, about"
     v = torch.arange(4, dtype=torch.float64)
     dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y)**2 + (v - x)**2) / .8) - .5
     return strength * torch.stack([dot(y, x) for y in (.5, 2.5) for x in (.5, 2.5)])[:, None]
@@ -370,8 +370,11 @@ def contrast(prior: PatchPrior, x: Tensor, prompt: str) -> Tensor:
     inside = lambda blocks: blocks.flatten(-3).std(-1).mean(-1)
     return inside(cut_blocks(x.double(), prior.block)) / inside(means)
 
-def off_pattern(prior: PatchPrior, x: Tensor, prompt: str) -> Tensor:
-    "Distance of each block of x [B,C,n,n] from the nearest pattern of the prompt, rms over the block in units of the pattern's std, mean [B]: a true sample has 1"
+def off_pattern(prior: PatchPrior, x: Tensor, prompt: str, shade: bool = True) -> Tensor:
+    """Distance of each block of x [B,C,n,n] from the nearest pattern of the prompt, rms over the block in units of the pattern's std, mean [B]:
+    a true sample has 1. `shade=False`: the mean of each block does not count, its texture alone."""
     means, stds = _told(prior, prompt)
-    rms = (cut_blocks(x.double(), prior.block)[:, :, None] - means).square().flatten(3).mean(3).sqrt()
+    blocks = cut_blocks(x.double(), prior.block)
+    if not shade: blocks, means = (v - v.mean((-3, -2, -1), keepdim=True) for v in (blocks, means))
+    rms = (blocks[:, :, None] - means).square().flatten(3).mean(3).sqrt()
     return (rms / stds).amin(2).mean(1)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['cfg', 'as_cond', 'batched_eps', 'Guided', 'guided_eps', 'view_weights', 'perp', 'perp_neg', 'perp_neg_weights',
-           'ViewCond', 'view_cond']
+           'ViewCond', 'with_view', 'view_cond']
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid02
+import warnings
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +118,16 @@ def _guided_view(prior, x_t, t, cond, g, null):
     eps = perp_neg(eps_null, eps_c, [(e, w) for e, (_, w) in zip(others, cond.negatives)], g)
     return Guided(eps, eps_c, eps_null, (2 + len(others)) * len(x_t))
 
+# %% ../../nbs/1_prior/15_guidance.ipynb #guid46c
+def with_view(prior, prompt: str, view: str) -> str:
+    "`prompt, view` as far as the prior's text encoder reads: what is too long loses the prompt's last words, which a warning names, and keeps the view"
+    text, read = f"{prompt}, {view}", getattr(prior, "words_read", None)            # a prior without a text encoder reads everything
+    if read is None or read(text) == len(text.split()): return text
+    words, joined = prompt.split(), lambda n: ", ".join([" ".join(words[:n])] * (n > 0) + [view])
+    n = bisect_left(range(len(words)), True, key=lambda n: read(joined(n + 1)) < len(joined(n + 1).split()))
+    warnings.warn(f"the prompt is longer than the text encoder reads: to leave room for the view it loses the words {' '.join(words[n:])[:200]!r}", stacklevel=3)
+    return joined(n)
+
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid47
 def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = False, weights=(-2., 2., 10.)) -> Cond:
     """`prompt` seen from `azimuth`, [B] degrees or a number: its front, side and back view, interpolated as in (3); Cond of length B.
@@ -126,7 +138,7 @@ def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = Fal
     w, B = view_weights(azimuth), len(_fold(azimuth))
     above = torch.zeros(B) if elevation is None else (torch.as_tensor(elevation).reshape(-1).expand(B) >= 60).double()
     names = ["front", "side", "back"] + ["overhead"] * bool(above.any())
-    front, side, back, *top = [c.repeat(B) for c in prior.embed([f"{prompt}, {v} view" for v in names])]
+    front, side, back, *top = [c.repeat(B) for c in prior.embed([with_view(prior, prompt, f"{v} view") for v in names])]
     c = Cond.lerp(Cond.lerp(side, front, w[:, 0]), back, w[:, 2])
     if top: c = Cond.lerp(c, top[0], above)
     texts = [f"{prompt}, {'overhead' if up else names[i]} view" for i, up in zip(w.argmax(1), above)]          # the nearest view, in words

@@ -893,6 +893,7 @@ _BELOW = "below underneath beneath bottom under".split()
 
 def _unknown(word):
     "An error for a word outside the world, with the nearest known ones."
+    word = word[:40]
     if word in BACKGROUNDS or word == "grey": return ValueError(f"{word!r} is a background ('on {word}'), not a colour of objects: choose one of {', '.join(COLORS)}")
     if word in _COUNTS or word[:-1] in _lexicon(): return ValueError(f"{word!r}: a picture of this world shows one object: ask for one")
     if word in _BELOW: return ValueError(f"{word!r}: nothing is seen from below in this world: choose one of {', '.join(VIEWS)}")
@@ -907,18 +908,29 @@ def _nearest_colors(rgb):
     return sorted(COLORS, key=lambda k: np.linalg.norm(c-COLORS[k])+np.linalg.norm(full(c)-full(COLORS[k])))[:2]
 
 # %% ../../nbs/1_prior/13_world.ipynb #w13-bg
-_PLAIN = r"(?:an? |the )?(?:(?:plain|solid|pure|simple|clean|bright|light|dark|pale) )*"
-_PLACES = [re.compile(rf"(?:\b(?:on|against|over|before|in front of) )?{_PLAIN}\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b"),
-           re.compile(rf"\b(?:on|against) {_PLAIN}([a-z]+)\b")]
+_PALE = "plain solid pure simple clean bright light dark pale".split()
+_BACKDROP = re.compile(r"\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b")
+_ON = re.compile(rf"\b(?:on|against) (?:an? |the )?(?:(?:{'|'.join(_PALE)}) )*([a-z]+)\b")
 
 def _background(text):
     "Find 'on black', 'on a black background' or 'black background'; return its name and the text without it."
-    m = _PLACES[0].search(text) or _PLACES[1].search(text)
-    if not m: return "white", text
+    if m := _BACKDROP.search(text): start = _before_backdrop(text[:m.start()])
+    elif m := _ON.search(text): start = m.start()
+    else: return "white", text
     word = m[1].replace("grey", "gray")
     if word in ("plain", "simple", "clean", "empty", "studio"): word = "white"
-    if word not in BACKGROUNDS: raise ValueError(f"unknown background {word!r}: choose one of {', '.join(BACKGROUNDS)}")
-    return word, text[:m.start()]+" , "+text[m.end():]
+    if word not in BACKGROUNDS: raise ValueError(f"unknown background {word[:40]!r}: choose one of {', '.join(BACKGROUNDS)}")
+    return word, text[:start]+" , "+text[m.end():]
+
+def _before_backdrop(text):
+    "Where 'on a light' begins at the end of a text; read from the end, once, so that no prompt takes time in its length squared."
+    words = text.split(" ")
+    if words.pop(): return len(text)                            # no space before it: ':red background'
+    while words and words[-1] in _PALE: words.pop()
+    if words and words[-1] in ("a", "an", "the"): words.pop()
+    if words and words[-1] in ("on", "against", "over", "before"): words.pop()
+    elif words[-3:] == ["in", "front", "of"]: del words[-3:]
+    return len(" ".join(words))+bool(words)
 
 # %% ../../nbs/1_prior/13_world.ipynb #w13-ink
 def _ink(color):
@@ -944,19 +956,19 @@ def _one_color(text):
 # %% ../../nbs/1_prior/13_world.ipynb #2cc54b6f
 def parse(prompt:str) -> Attributes:
     "The attributes that a prompt names; ValueError with the nearest known words if it names something else."
-    if not isinstance(prompt, str): raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {prompt!r}")
+    if not isinstance(prompt, str): raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {prompt!r:.80}")
     text = _NOISE.sub(" ", prompt.lower().replace("\u2019", "'").replace("-", " "))
     background, text = _background(" ".join(text.split()))
     text, found = _one_color(text), {}
     def take(m):
         name, value = _lexicon()[m[0]]
-        if found.setdefault(name, value) != value: raise ValueError(f"{prompt!r} names both {found[name]!r} and {value!r}: name one {name}")
+        if found.setdefault(name, value) != value: raise ValueError(f"{prompt!r:.80} names both {found[name]!r} and {value!r}: name one {name}")
         return " , "
     text = _phrases().sub(take, text)
     for word in re.findall(r"[\w'/]+", text):
         if word not in _FILLER: raise _unknown(word)
     if "category" not in found and "corruption" not in found:
-        raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
+        raise ValueError(f"{prompt!r:.80} names no object: add one of {', '.join(CATEGORIES)}")
     return Attributes(background=background, **found)
 
 @lru_cache(None)

@@ -133,6 +133,9 @@ class Live:
 
     def __enter__(self): self.show(); return self
 
+    def __repr__(self): return f"Live({self.title!r}, {state_text(self)})"
+    def _repr_html_(self): return state_html(self)
+
     def show(self):
         "Bring the screen up to date."
         if self.mode == "notebook":

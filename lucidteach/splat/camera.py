@@ -114,7 +114,8 @@ def _look_at(cls, eye, target=(0, 0, 0), up=(0, 0, 1), *, size=64, fov_deg=None,
     return _build(_vec(eye), target, up, *_size(size), fov_deg, fov_rad)
 
 def _orbit(cls, azimuth, elevation=0., radius=3., *, target=(0, 0, 0), size=64, fov_deg=None, fov_rad=None) -> Camera:
-    "Cameras on a sphere around `target`: numbers or [B], degrees; straight above or below, image up is -y or +y, the limit of azimuth 0."
+    "Cameras on a sphere around `target`: numbers or [B], degrees; the vertical field of view is 36 degrees unless told; straight above or below, image up is -y or +y, the limit of azimuth 0."
+    if fov_deg is None and fov_rad is None: fov_deg = 36.       # the toy world's
     az, el = _vec(azimuth), _vec(elevation)
     if (el.abs() > 90).any(): raise ValueError(f"elevation {el.tolist()}: must lie between -90 and 90 degrees")
     c = orbit_centers(azimuth, elevation, radius)

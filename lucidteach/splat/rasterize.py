@@ -7,7 +7,7 @@ __all__ = ['ALPHA_MIN', 'ALPHA_MAX', 'T_MIN', 'f32', 'u64', 'TILE', 'MODES', 'Re
            'blend_dense', 'choose_backend', 'rasterization', 'render']
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-002
-import hashlib, math, os, warnings
+import hashlib, math, os, tempfile, warnings
 from collections import namedtuple
 from pathlib import Path
 import numba, numpy as np, torch
@@ -783,6 +783,7 @@ def _check_tensors(**wanted):
 
 def _check_shapes(wanted: dict):
     for name, (t, *shapes) in wanted.items():
+        if t is not None and not isinstance(t, Tensor): raise ValueError(f"{name} is of type {type(t).__name__}, wanted a tensor {' or '.join(str(list(s)) for s in shapes)}")
         if t is not None and tuple(t.shape) not in [tuple(s) for s in shapes]: raise ValueError(f"{name} has shape {list(t.shape)}, wanted {' or '.join(str(list(s)) for s in shapes)}")
 
 def _check_rows(name, bad, why):
@@ -845,9 +846,14 @@ def _announce():
     if _announced: _check_process(_announced[0]); return
     _announced.append(os.getpid())
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
-    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print("Compiling the CPU rasterizer, once: this takes some seconds.", flush=True)
+    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print(f"Compiling the CPU rasterizer, {_how_long()}: this takes some seconds.", flush=True)
     ours = torch.get_num_threads(); numba.get_num_threads(); torch.set_num_threads(ours)
     if ours > 1 and torch_spins: warnings.warn("torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)", stacklevel=4)
+
+def _how_long():
+    "Kernels are kept, but in the temporary folder that `lucidteach` makes where they can be kept nowhere"
+    folder = Path(os.environ.get('NUMBA_CACHE_DIR') or '.')
+    return "for this process alone (set NUMBA_CACHE_DIR to a folder that can be written)" if folder.name.startswith('lucidteach-') and folder.parent == Path(tempfile.gettempdir()) else "once"
 
 def _check_process(first):
     "GNU OpenMP, numba's threads on Linux, ends a forked process that uses it after its parent did"
@@ -1029,6 +1035,16 @@ def _gsplat(why, **kw):
     if late and kw['render_mode'][0] == 'R': renders = torch.cat([renders[..., :bg.shape[-1]] + (1 - alphas)*bg[..., None, None, :], renders[..., bg.shape[-1]:]], -1)
     return renders, alphas, meta | dict(backend=f'gsplat: {why}')
 
+# %% ../../nbs/3_splat/33_rasterize.ipynb #s33-124c
+def _colour(background, at, n) -> Tensor:
+    "A background [n, 3] like `at`; ValueError for what is no colour"
+    if isinstance(background, str): raise ValueError(f"background={background!r}: give three numbers in [0, 1], e.g. (1., 1., 1.) for white")
+    given = background if isinstance(background, Tensor) else torch.as_tensor(background, dtype=at.dtype)
+    if given.numel() == 1 and not isinstance(background, Tensor): given = given.reshape(1)
+    if tuple(given.shape) not in ((3,), (1, 3), (n, 3), (1,)): raise ValueError(f"background of shape {list(given.shape)}: one colour [3], or one for each view [{n}, 3]")
+    if not isinstance(background, Tensor) and not (0 <= given.min() and given.max() <= 1): raise ValueError(f"background={background}: colours lie in [0, 1]; divide bytes by 255")
+    return given.to(at).expand(n, 3)
+
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-125
 Rendered = namedtuple('Rendered', 'rgb alpha depth meta')
 
@@ -1040,9 +1056,10 @@ def render(
     **kw,                   # to `rasterization`
 ) -> Rendered:              # rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W] or None (0 where nothing is), meta
     "Pictures of a scene from each of the camera's views, differentiable in every parameter."
+    if not hasattr(camera, 'args'): raise TypeError(f"camera is a {type(camera).__name__}: give a Camera, e.g. Camera.orbit(30, 20)")
     g, at = gaussians, gaussians.means
     cam = {k: v.to(at) if isinstance(v, Tensor) else v for k, v in camera.args().items()}
-    bg = None if background is None else torch.as_tensor(background, dtype=at.dtype, device=at.device).expand(len(camera), 3)
+    bg = None if background is None else _colour(background, at, len(camera))
     out, alpha, meta = rasterization(at, g.quats, g.scales, g.opacities, g.sh, **cam, sh_degree=g.sh_degree, backgrounds=bg, render_mode='RGB+ED' if depth else 'RGB', **kw)
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     return Rendered(out[:, :3], alpha, out[:, 3:] if depth else None, meta)

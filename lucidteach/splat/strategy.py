@@ -131,7 +131,7 @@ class Refinement:
 def _why(self, i: int) -> str:
     "What happened to Gaussian i, with the numbers that decided it."
     s, deed = self.settings, 'cloned' if self.clone[i] else 'split' if self.split[i] else 'kept'
-    pull = f"gradient {self.gradient[i]:.1e} over {int(self.views[i])} views {'>' if self.gradient[i] > s.grow_grad2d else '<='} {s.grow_grad2d:.0e}"
+    pull = f"gradient {self.gradient[i]:.2e} over {int(self.views[i])} views {'>' if self.gradient[i] > s.grow_grad2d else '<='} {s.grow_grad2d:.2e}"
     size = f"size {self.size[i]:.4f} {'<=' if self.size[i] <= s.grow_scale3d else '>'} {s.grow_scale3d}"
     rows = (self.parent == i).nonzero()[:, 0].tolist()
     gone = [self.prune_reason[r] for r in rows if self.pruned[r]]
@@ -189,7 +189,7 @@ Density.step_post_backward = _after
 def microscope(r: Refinement, camera, ax=None):
     "Draw a refinement as its `camera` (one view) sees it: kept, cloned, split, pruned. Returns the matplotlib axes."
     import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(4, 4), dpi=85)[1]
+    ax = ax or plt.subplots(figsize=(4, 4), dpi=110)[1]
     V, K = camera.viewmats[0], camera.Ks[0]
     uv = lambda p: ((q := (p.cpu() @ V[:3, :3].T + V[:3, 3]) @ K.T)[:, :2]/q[:, 2:]).T
     gone = torch.zeros_like(r.clone); gone[r.parent[r.pruned]] = True

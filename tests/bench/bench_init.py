@@ -90,18 +90,18 @@ def look(g, prompt, clouds, judge):
     behind = [i for i, c in enumerate(AROUND) if abs((c.azimuth + 180) % 360 - 180) >= 145]
     return dict(chamfer=nearest(centres(g), clouds)) | tell(judge, images, prompt) | dict(janus=(front_shown(judge, images[behind]) > .5).float().mean().item())
 
-def run(prior, judge, prompt, init, seed, every, **more):
+def run(prior, judge, prompt, init, seed, every, preset="toy", **more):
     "One distillation -> its curve: a row every `every` steps"
     from lucidteach.create import text_to_3d as t3
-    c = t3.config("toy", init=init, seed=seed, **more)
+    c = t3.config(preset, init=init, seed=seed, **more)
     clouds = true_clouds(world.parse(prompt).category, np.random.default_rng(0), n=2000)
     began, state = time.process_time(), t3.State(t3.Splats(t3.start(c, prompt), c))
     rows = [dict(step=0, calls=0) | look(state.scene.gaussians.detach(), prompt, clouds, judge)]
     for _ in t3.generate(prior, prompt, "ism", c, state=state):
         if state.step % every == 0: rows.append(dict(step=state.step, calls=state.calls) | look(state.scene.gaussians.detach(), prompt, clouds, judge))
-    return dict(prompt=prompt, init=init, seed=seed, steps=c.steps, cpu_seconds=round(time.process_time() - began, 1), settings=json.loads(json.dumps(asdict(c))), rows=rows)
+    return dict(prompt=prompt, init=init, preset=preset, seed=seed, steps=c.steps, cpu_seconds=round(time.process_time() - began, 1), settings=json.loads(json.dumps(asdict(c))), rows=rows)
 
-def effect(prompts, inits, seeds, every, **more):
+def effect(prompts, inits, seeds, every, preset="toy", **more):
     "Every run that is not in the file yet; the file is written after each"
     from lucidteach.prior.latent import load_prior
     prior, judge = load_prior("toy"), load_judge("a")
@@ -109,8 +109,8 @@ def effect(prompts, inits, seeds, every, **more):
         for seed in seeds:
             for prompt in prompts:
                 done = kept().get("effect", [])
-                if any((r["prompt"], r["init"], r["seed"]) == (prompt, init, seed) for r in done): continue
-                keep(effect=done + [run(prior, judge, prompt, init, seed, every, **more)])
+                if any((r["prompt"], r["init"], r["seed"], r.get("preset", "toy")) == (prompt, init, seed, preset) for r in done): continue
+                keep(effect=done + [run(prior, judge, prompt, init, seed, every, preset, **more)])
                 print(prompt, init, seed, {k: round(v, 3) for k, v in kept()["effect"][-1]["rows"][-1].items()}, flush=True)
 
 def main():
@@ -122,12 +122,13 @@ def main():
     p.add_argument("--prompts", default="a green house;a brown teddy bear", help="with semicolons")
     p.add_argument("--inits", default="ball,sphere,text")
     p.add_argument("--seeds", default="0,1,2")
+    p.add_argument("--preset", default="toy", help="toy is made for points from text, ball for a ball of points")
     p.add_argument("--every", type=int, default=20, help="steps between looks")
     p.add_argument("--steps", type=int, help="default: the preset's")
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     if a.what == "quality": quality(a.samples, a.guidance, a.draw_steps)
-    else: effect(a.prompts.split(";"), a.inits.split(","), list(map(int, a.seeds.split(","))), a.every, **(dict(steps=a.steps) if a.steps else {}))
+    else: effect(a.prompts.split(";"), a.inits.split(","), list(map(int, a.seeds.split(","))), a.every, a.preset, **(dict(steps=a.steps) if a.steps else {}))
 
 if __name__ == "__main__": main()
