@@ -28,8 +28,7 @@ from filelock import FileLock, Timeout
 from ..prior import world
 from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
 from ..prior.ideal import IdealPrior, from_patches
-from ..prior.schedule import expand
-from ..distill.inversion import ddim_sample
+from ..distill.inversion import ddim_sample, noise_rms
 from ..distill.sds import METHODS, draw_noise, method_color
 from ..distill.compare import (
     CANVASES, Count, Finite, Positive, Settings, Table, Whole, as_bytes, checked, chroma, clutter, foreground, last_told,
@@ -423,7 +422,7 @@ def rms(x): return x.double().square().flatten(1).mean(1).sqrt()
 
 def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: float, same_noise: bool) -> tuple:
     "(targets [times,draws,B,C,h,w], rms [B] of the noise that the points x_t imply): what `arm` pulls x [B,C,h,w] to at TIMES"
-    g, a, sched = torch.Generator().manual_seed(0), ALL_ARMS[arm], prior.schedule
+    g, a = torch.Generator().manual_seed(0), ALL_ARMS[arm]
     noises = [draw_noise(x, g) for _ in range(draws)]
     moved = [x + jitter * draw_noise(x, g) for _ in range(draws)]
     targets, implied = [], []
@@ -432,7 +431,7 @@ def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: 
             noise = noises[0 if same_noise else i]
             step = METHODS[a.method](prior, x_i, cond, t, noise=noise, guidance=guidance, generator=torch.Generator().manual_seed(i), **dict(a.options))
             targets.append(step.x0_target)
-            implied.append(rms((step.x_t / expand(sched.abar(t).sqrt(), x) - x_i) / expand(sched.gamma(t), x)))
+            implied.append(noise_rms(prior, x_i, step.x_t, t))
     return torch.stack(targets).unflatten(0, (len(TIMES), draws)), torch.stack(implied).mean(0)
 
 def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = .1) -> list:

@@ -2,7 +2,8 @@
 import json, shutil
 from pathlib import Path
 import pytest, torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
+from fuzz import inputs
 from lucidteach.judge import sweep as S
 from lucidteach.prior.exact import GaussianPrior
 
@@ -58,7 +59,7 @@ def accidents(draw):
         return json.dumps(told).encode()
     return damage
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@inputs(120)
 @given(which=st.integers(0, 5), damage=accidents())
 def test_a_damaged_folder_is_told_and_mended(whole, work, which, damage):
     folder = laid_out(whole, work)
