@@ -83,6 +83,15 @@ def test_what_a_configuration_may_not_ask_for(copy, file, change, says):
     put(copy/file, change if isinstance(change, str) else json.loads((copy/file).read_text()) | change)
     with pytest.raises(ValueError, match=says): load_prior(copy, device="cpu")
 
+def test_the_configuration_of_a_single_file_asks_for_no_more_than_the_file_holds(copy, tmp_path):
+    single = tmp_path/"one.safetensors"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3), "cond_stage_model.transformer.x": torch.zeros(9)}, single)
+    for file, change, says in (("unet/config.json", dict(layers_per_block=10**6), "layers"), ("text_encoder/config.json", dict(hidden_size=8192, intermediate_size=8192), "asks for .* weights"), ("model_index.json", dict(unet=["evil", "Net"]), "names code of 'evil'"), ("model_index.json", "{}", "StableDiffusionPipeline")):
+        old = (copy/file).read_text()
+        put(copy/file, change if isinstance(change, str) else json.loads(old) | change)
+        with pytest.raises((ValueError, FileNotFoundError), match=says): load_prior(single, config=copy, device="cpu")
+        put(copy/file, old)
+
 def test_shards_lie_beside_their_index(copy):
     f, = (copy/"unet").glob("*.safetensors")
     for shard, error in (("../../elsewhere.safetensors", ValueError), ("x.bin", ValueError), ("gone.safetensors", FileNotFoundError)):

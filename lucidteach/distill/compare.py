@@ -502,12 +502,14 @@ def figure(result: Comparison, prompt: int = 0, columns: int = 5, size: float = 
     "The picture of a comparison for one prompt; `size` is the width of a panel in inches, `title` the prompt where none is given."
     rows = {arm: panels(result, arm, prompt, columns) for arm in result.arms if result.records.get(arm)}
     width = max(map(len, rows.values()))
-    fig = Figure((size * width + .5, (size + .25) * len(rows) + .4), facecolor="white")
-    axes = fig.subplots(len(rows), width, squeeze=False, gridspec_kw=dict(left=.35 / fig.get_figwidth(), right=.995, bottom=.01, top=1 - .6 / fig.get_figheight(), wspace=.05, hspace=.2))
+    labels = {arm: [*title_of(arm[0]).split(", "), arm[1]] if ":" in arm[0] else [f"{title_of(arm[0])}, {arm[1]}"] for arm in rows}
+    edge = .35 + .15 * (max(map(len, labels.values())) - 1)                            # inches for the labels at the left
+    fig = Figure((size * width + .15 + edge, (size + .25) * len(rows) + .4), facecolor="white")
+    axes = fig.subplots(len(rows), width, squeeze=False, gridspec_kw=dict(left=edge / fig.get_figwidth(), right=.995, bottom=.01, top=1 - .6 / fig.get_figheight(), wspace=.05, hspace=.2))
     fig.suptitle(title or result.prompts[prompt], fontsize=11, parse_math=False)
     for line, (arm, row) in zip(axes, rows.items()):
         for ax in line: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-        line[0].set_ylabel(f"{title_of(arm[0])}, {arm[1]}", color=color_of(arm[0]), fontsize=10, fontweight="bold")
+        line[0].set_ylabel("\n".join(labels[arm]), color=color_of(arm[0]), fontsize=10 if len(labels[arm]) == 1 else 8.5, fontweight="bold")
         for ax, (title, image) in zip(line, row): draw(ax, title, image)
     return fig
 

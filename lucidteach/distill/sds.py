@@ -98,15 +98,15 @@ def _finite(v) -> bool:
     if isinstance(v, Tensor): return v.is_floating_point() and (v.is_cuda or bool(v.isfinite().all()))
     return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
-OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor
+OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor; narrower ranges are the methods' own to check
     "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)], "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Finite,
     "generator": optional(torch.Generator, "a torch.Generator, such as torch.Generator().manual_seed(0)"),
     "noise": Annotated[object, Range("a tensor of the shape of x without NaN or infinity, or None", lambda v: v is None or isinstance(v, Tensor) and _finite(v))], "state": optional(dict, "a dict of tensors"),
     "weight": Annotated[str, Range(f"one of {', '.join(WEIGHTS)}", lambda v: v in WEIGHTS)],
     "delta_t": Annotated[object, Range("0 or more timesteps, or a pair (start, end) of such", _steps)],
     "delta_s": Annotated[int, Range("a whole number of timesteps: a stride must be at least 1", lambda v: v >= 1)],
-    "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount, "eta": Amount,
-    "start_noise": bool, "reuse": bool, "variance_reduced": bool, "switch": Share, "tau": Share, "refresh": Share,
+    "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount,
+    "start_noise": bool, "reuse": bool, "variance_reduced": bool, "eta": Finite, "switch": Finite, "tau": Finite, "refresh": Finite,
     "mu": Finite, "lo": Finite, "ahead": Finite, "gamma": Finite, "lambda_rgb": Finite, "w_cc": Finite, "w_gc": Finite, "w_cp": Finite}
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checko
@@ -139,7 +139,7 @@ class UnknownMethod(KeyError):
 
 class Methods(dict):
     "Methods by name; an unknown name is answered with the nearest known one"
-    def __missing__(self, name): raise UnknownMethod(f"no method {name!r}: {nearest_name(name, self)}There are {', '.join(self)}.")
+    def __missing__(self, name): raise UnknownMethod(f"no method {name!r}; {nearest_name(name, self)}there are {', '.join(self)}.")
 
 METHODS = Methods()  # name -> method(prior, x, cond, t, **options) -> Step
 
@@ -178,7 +178,7 @@ def method_color(name: str) -> str:
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-init
 def init_state(name, prior, x, **options):
     "Memory of method `name` before its first step: a dict of tensors (empty if it has none), fit for safetensors"
-    if name not in METHODS: raise ValueError(f"no method {name!r}: {nearest_name(name, METHODS)}There are {', '.join(METHODS)}.")
+    if name not in METHODS: raise ValueError(f"no method {name!r}; {nearest_name(name, METHODS)}there are {', '.join(METHODS)}.")
     init = METHODS[name].init
     return init(prior, x, **options) if init else {}
 

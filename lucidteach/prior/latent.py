@@ -344,9 +344,10 @@ def check_shards(file: Path):
     if gone := [n for n in names if not (file.parent / n).is_file()]: raise FileNotFoundError(f"{file.parent} lacks {', '.join(sorted(gone)[:5])}, which {file.name} names")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35p
-def check_size(part: Path, cls):
-    "ValueError where a network's config.json asks for more weights than there are bytes in its files"
-    file, config, held = part / "config.json", read_json(part / "config.json"), sum(f.stat().st_size for f in weight_files(part))
+def check_size(part: Path, cls, file_of_all=None):
+    "ValueError where a network's config.json asks for more weights than there are bytes in its files, or in the one file of all networks"
+    files = [Path(file_of_all)] if file_of_all else weight_files(part)
+    file, config, held = part / "config.json", read_json(part / "config.json"), sum(f.stat().st_size for f in files)
     most = max(held, 10**6)
     numbers = {k: [n for n in (v if isinstance(v, list) else [v]) if isinstance(n, int)] for k, v in config.items()}
     if bad := {k: n for k, n in numbers.items() if any(abs(v) > most for v in n) or len(n) > 64}: raise ValueError(f"{file} asks for {str(bad)[:120]}, more than its {held:,} bytes of weights can hold")
@@ -491,7 +492,9 @@ def _find_config(path, family, config) -> Path:
         f"hf download {name} --include '*.json' '*.txt' --local-dir config; then load_prior({str(path)!r}, config='config'). Any folder of the same family will do") from error
     check_index(index := read_json(folder / "model_index.json"), folder)
     if gone := missing_files(folder, weights=False): raise FileNotFoundError(f"config folder {folder} lacks {', '.join(gone)}")
-    check_configs(folder, index | dict.fromkeys(("unet", "vae", "text_encoder", "text_encoder_2")))       # the weights are elsewhere
+    networks = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if index.get(part) not in (None, [None, None])]
+    check_configs(folder, index | dict.fromkeys(networks))
+    for part in networks: check_size(folder / part, trusted_class(part, index[part], folder), path)       # the weights are in the one file
     return folder
 
 def _load_file(path, dtype, config=None, **kwargs):

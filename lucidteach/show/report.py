@@ -255,25 +255,26 @@ def done_text(result: Comparison, canvas: str) -> str:
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028b
 DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
-{{ explain }}<h2>Progress</h2>{{ arms }}{{ targets }}"""
+<h2>Progress</h2>{{ arms }}{{ targets }}"""
 
 def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = "") -> Markup:
     "Everything about one prompt in one world: numbers, words, progress, targets."
     rows = [r for r in result.table() if r["prompt"] == result.prompts[prompt]]
     arms = Markup("").join(arm_html(result, arm, prompt) for arm in result.arms if result.records.get(arm))
     seen = targets_html(result, prior, prompt) if prior is not None else ""
-    return filled(DETAILS, kind=kind, words=map(in_words, rows), explain=Markup(EXPLAIN), table=table_html(rows), arms=arms, targets=seen)
+    return filled(DETAILS, kind=kind, words=map(in_words, rows), table=table_html(rows), arms=arms, targets=seen)
 
-PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}<p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}"""
+PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}<p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}{{ explain }}"""
 
 def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
     "Everything about one prompt: first of every world where its arms ended and what that says, then all else."
     results = [(r, p, KINDS.get(r.prior, r.prior) if len(results) > 1 else "") for r, p in zip(results, priors) if r.begun]
     both = {"sds", "ism"} <= {spelled(m)[0] for r, *_ in results for m in r.methods}
     return filled(PROMPT, prompt=results[0][0].prompts[prompt], worlds=Markup("").join(world_html(r, prompt, kind) for r, _, kind in results),
-                  why=filled(WHY, lessons=LESSONS) if both else "", details=Markup("").join(details_html(r, p, prompt, kind) for r, p, kind in results))
+                  why=filled(WHY, lessons=LESSONS) if both else "", details=Markup("").join(details_html(r, p, prompt, kind) for r, p, kind in results),
+                  explain=Markup(EXPLAIN))
 
-EXPLAIN = """<div class="text"><p><small>Detail is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's; the distance from true detail is 1 for a true picture.
+EXPLAIN = """<h2>What the numbers are</h2><div class="text"><p><small>Detail is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's; the distance from true detail is 1 for a true picture.
 PSNR compares the last picture with the true picture nearest to it, row by row; it rewards blur, so the distances of an empty white page, of a flat silhouette and
 of the blurred truth stand beside it. The truth in the pictures is the one of these that is nearest to all rows of a canvas. Sharpness is the amplitude of fine detail around the
 truth's foreground over the truth's own: below 1 is smoother, above 1 is more fine contrast, which noise gives as well. Saturation is the mean chroma over the truth's

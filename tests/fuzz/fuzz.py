@@ -5,7 +5,7 @@ or refuse with one of its errors (`readers.ALLOWED`); anything else is kept, inp
 
 To add a reader: a function of a folder in readers.py, and a test in a module `test_fuzz_<theme>.py` that draws its files and calls `check`.
 `make test` runs each test on a few inputs, always the same; `make fuzz MINUTES=30` goes on with new ones until the time is over: python tests/fuzz/fuzz.py --minutes 30"""
-import argparse, atexit, collections, copy, hashlib, json, os, re, select, struct, subprocess, sys, time
+import argparse, atexit, collections, copy, hashlib, json, os, random, re, select, struct, subprocess, sys, time
 from pathlib import Path
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
@@ -130,10 +130,10 @@ def main():
     env = os.environ | dict(FUZZ_STATS=str(stats), FUZZ_FOUND=str(FOUND))
     while rounds < len(modules) or time.time() - start < 60*a.minutes:
         module = modules[rounds % len(modules)]; rounds += 1
-        r = subprocess.run([sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-seed=random", str(module)], env=env, capture_output=True, text=True)
+        r = subprocess.run([sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "--timeout=0", f"--hypothesis-seed={(seed := random.randrange(2**32))}", str(module)], env=env, capture_output=True, text=True)
         failed |= set(re.findall(r"^FAILED (\S+)", r.stdout, re.M))
         if r.returncode > 1: print(r.stdout[-2000:], r.stderr[-2000:])
-        print(f"{time.time() - start:6.0f} s  {module.stem:28} {r.stdout.strip().splitlines()[-1]}", flush=True)
+        print(f"{time.time() - start:6.0f} s  {module.stem:24} seed {seed:10}  {r.stdout.strip().splitlines()[-1]}", flush=True)
     total = collections.defaultdict(collections.Counter)
     for line in stats.read_text().splitlines():
         for reader, book in json.loads(line).items(): total[reader].update(book)
