@@ -28,8 +28,7 @@ from filelock import FileLock, Timeout
 from ..prior import world
 from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
 from ..prior.ideal import IdealPrior, from_patches
-from ..prior.schedule import expand
-from ..distill.inversion import ddim_sample
+from ..distill.inversion import ddim_sample, noise_rms
 from ..distill.sds import METHODS, draw_noise, method_color
 from ..distill.compare import (
     CANVASES, Count, Finite, Positive, Settings, Table, Whole, as_bytes, checked, chroma, clutter, foreground, last_told,
@@ -398,12 +397,15 @@ def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dic
     z = torch.randn(len(prompts), *prior.latent_shape, generator=torch.Generator().manual_seed(job.seed))
     own = prior.decode(ddim_sample(prior, z, list(prompts), 999, 999//steps, job.guidance).x)
     ideal = ideal_prior(prompts)
-    return {"truth": true_renders(prompts), "samples": own} | {f"ideal-{a}": run_job(ideal, replace(job, arm=a), prompts)[0] for a in arms}
+    painted = {f"ideal-{a}": run_job(ideal, replace(job, arm=a), prompts)[0] for a in arms}
+    return {"truth": true_renders(prompts), "samples": own} | painted
 
 def save_rungs(out, prior, prompts, job: Job):
     "The rungs as files like those of jobs, in the stage `rungs`"
     if (Path(out)/"rungs-truth.json").exists(): return
-    for name, images in rungs(prior, prompts, job).items(): save_job(out, f"rungs-{name}", images, asdict(job) | dict(stage="rungs", arm=name, prompts=list(prompts), prior=prior_name(prior)))
+    for name, images in rungs(prior, prompts, job).items():
+        told = dict(stage="rungs", arm=name, prompts=list(prompts), prior=prior_name(prior))
+        save_job(out, f"rungs-{name}", images, asdict(job) | told)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-036
 def spread(images) -> float:
@@ -423,16 +425,16 @@ def rms(x): return x.double().square().flatten(1).mean(1).sqrt()
 
 def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: float, same_noise: bool) -> tuple:
     "(targets [times,draws,B,C,h,w], rms [B] of the noise that the points x_t imply): what `arm` pulls x [B,C,h,w] to at TIMES"
-    g, a, sched = torch.Generator().manual_seed(0), ALL_ARMS[arm], prior.schedule
+    g, a = torch.Generator().manual_seed(0), ALL_ARMS[arm]
     noises = [draw_noise(x, g) for _ in range(draws)]
     moved = [x + jitter * draw_noise(x, g) for _ in range(draws)]
     targets, implied = [], []
     for t in TIMES:
         for i, x_i in enumerate(moved):
-            noise = noises[0 if same_noise else i]
-            step = METHODS[a.method](prior, x_i, cond, t, noise=noise, guidance=guidance, generator=torch.Generator().manual_seed(i), **dict(a.options))
+            own = dict(noise=noises[0 if same_noise else i], generator=torch.Generator().manual_seed(i))
+            step = METHODS[a.method](prior, x_i, cond, t, guidance=guidance, **own, **dict(a.options))
             targets.append(step.x0_target)
-            implied.append(rms((step.x_t / expand(sched.abar(t).sqrt(), x) - x_i) / expand(sched.gamma(t), x)))
+            implied.append(noise_rms(prior, x_i, step.x_t, t))
     return torch.stack(targets).unflatten(0, (len(TIMES), draws)), torch.stack(implied).mean(0)
 
 def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = .1) -> list:
@@ -468,17 +470,21 @@ def detail_scores(prior):
             mask = foreground(plain.float())
             return dict(detail=got["detail"], off_texture=got["off_texture"], clutter=got["litter"] / 2,
                         saturation=float(chroma(image)[mask].mean() / chroma(plain)[mask].mean()))
-    else: raise ValueError(f"the stage 'detail' needs a prior whose local detail is known, 'ideal-detail' or a PatchPrior; got {prior_name(prior)!r}")
+    else:
+        raise ValueError("the stage 'detail' needs a prior whose local detail is known, 'ideal-detail' or a PatchPrior; "
+                         f"got {prior_name(prior)!r}")
     return lambda images, prompts, stage: [of(i, p) for i, p in zip(images, prompts)]
 
 def save_ends(out, prior, job: Job, prompts=None):
     "The two ends of the scale as jobs: the truth, and the start that all arms share"
     prompts = list(prompts or job.prompts)
-    true = renders_of(prior, prompts, True) if isinstance(prior, IdealPrior) else prior.sample(prior.embed(prompts), torch.Generator().manual_seed(0))
+    if isinstance(prior, IdealPrior): true = renders_of(prior, prompts, True)
+    else: true = prior.sample(prior.embed(prompts), torch.Generator().manual_seed(0))
     for arm, images in dict(truth=prior.decode(true), start=start_of(prior, job, prompts)).items():
         j = replace(job, arm=arm, guidance=1.)
         if not (Path(out)/f"{j.name}.json").exists():
-            save_job(out, j.name, images.float().clamp(0, 1), asdict(j) | dict(prompts=prompts, calls=0, seconds=0., stopped=None, prior=prior_name(prior)))
+            told = dict(prompts=prompts, calls=0, seconds=0., stopped=None, prior=prior_name(prior))
+            save_job(out, j.name, images.float().clamp(0, 1), asdict(j) | told)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-d06
 def bind(out, name: str, pictures: bool = True) -> list:
@@ -496,7 +502,8 @@ def read_lines(path) -> list:
     rows = []
     for k, line in enumerate(Path(path).read_text().splitlines(), 1):
         try: rows.append(json.loads(line))
-        except (ValueError, RecursionError): raise ValueError(f"{path}, line {k}: no whole JSON; make the file again with lucidteach sweep") from None
+        except (ValueError, RecursionError):
+            raise ValueError(f"{path}, line {k}: no whole JSON; make the file again with lucidteach sweep") from None
     return rows
 def images_of_sheet(path, rows: int) -> torch.Tensor:
     "The rows of a sheet that `bind` made, float [rows,3,H,W] in [0,1]"
@@ -552,7 +559,8 @@ def check_stages(text: str, prior) -> list:
     for s in stages: choice("stage", s, (*STAGES, *EXTRA))
     exact = [s for s in stages if s not in ("detail", "targets")]
     if str(prior).startswith("ideal") and exact:
-        raise ValueError(f"the stages of the prior {str(prior)!r} are detail and targets; {', '.join(exact)} are for priors that paint whole objects")
+        raise ValueError(f"the stages of the prior {str(prior)!r} are detail and targets; "
+                         f"{', '.join(exact)} are for priors that paint whole objects")
     if "detail" in stages and str(prior) != "ideal-detail":
         raise ValueError(f"the stage 'detail' needs --prior ideal-detail, whose local detail is known; got {str(prior)!r}")
     return stages
@@ -563,7 +571,8 @@ def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
     from lucidteach.show.live import clock_text
     if stage == "rungs": return save_rungs(out, prior, TEST_PROMPTS, Job("test", "sds", steps=steps))
     if stage == "targets": return save_targets(out, prior)
-    rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (canvas, steps)]        # a rate is chosen on its own canvas, for its own length
+    # a rate is chosen on its own canvas, for its own length
+    rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (canvas, steps)]
     jobs = [replace(j, canvas=canvas) for j in plan(stage, rows, steps=steps)]
     if stage == "detail": save_ends(out, prior, jobs[0])
     if todo := [j for j in jobs if not (Path(out)/f"{j.name}.json").exists()]:

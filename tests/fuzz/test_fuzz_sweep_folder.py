@@ -1,9 +1,8 @@
 "A sweep's folder after any accident: reading it tells the whole or says what is damaged, and sweeping makes it whole again"
-import json, shutil, sys
+import json, shutil
 from pathlib import Path
 import pytest, torch
 from hypothesis import given, strategies as st
-sys.path.insert(0, str(Path(__file__).parent))
 from fuzz import inputs
 from lucidteach.judge import sweep as S
 from lucidteach.prior.exact import GaussianPrior
@@ -60,7 +59,7 @@ def accidents(draw):
         return json.dumps(told).encode()
     return damage
 
-@inputs(150)
+@inputs(120)
 @given(which=st.integers(0, 5), damage=accidents())
 def test_a_damaged_folder_is_told_and_mended(whole, work, which, damage):
     folder = laid_out(whole, work)
