@@ -59,7 +59,7 @@ def difference(rows: list, canvas: str) -> str:
 # %% ../../nbs/6_show/64_report.ipynb #64-c1
 def level(share: float) -> str:
     "What a share of the truth's detail is called."
-    return "smooths" if share < .9 else "overshoots" if share > 1.1 else "has the truth's detail"
+    return "smooths" if share < .9 else "overshoots" if share > 1.1 else "has as much detail as the truth"
 
 def circumstances(arm: str, settings, told: bool = True) -> str:
     "What sets an arm apart from others of its method, in words; `told`: whether its head start is."
@@ -79,6 +79,8 @@ def conclusion(rows: list, settings) -> str:
             litter = ", on a littered ground" if r["clutter"] > .05 else ""
             seen.setdefault(word, []).append(f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{litter})")
         sentences.append(f"{method.upper()} " + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items()) + ".")
+    off = sorted((r["off_texture"], title_of(r["method"])) for r in known if r.get("off_texture") is not None)
+    if len(off) > 1: sentences.append(f"Strength is not likeness: from the nearest true texture a true picture is 1.0 off, {off[0][1]} {off[0][0]:.1f}, {off[-1][1]} {off[-1][0]:.1f}.")
     return " ".join(sentences)
 
 # %% ../../nbs/6_show/64_report.ipynb #64-016
