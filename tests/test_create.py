@@ -605,3 +605,12 @@ def test_kernels_that_are_kept_nowhere_are_not_compiled_once(tmp_path, monkeypat
     monkeypatch.setattr(r, "_announced", []); monkeypatch.setattr(r, "_blend", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
     r._announce()
     assert f"Compiling the CPU rasterizer, {says}" in capsys.readouterr().out
+
+def test_a_run_keeps_the_threads_that_it_found_faster(tmp_path):
+    import torch
+    prior, small = GaussianPrior(torch.zeros(3, 16, 16), .5), dict(steps=2, init="ball", size=16, points=30, view_prompts=False, overhead=False)
+    before = torch.get_num_threads()
+    t3.create("x", prior=prior, out=tmp_path/"a", threads="auto", **small)
+    assert json.loads((tmp_path/"a"/"config.json").read_text())["threads"] in (1, before) and torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="threads is 'auto'"): t3.create("x", prior=prior, out=tmp_path/"b", threads=4, **small)
+    assert not (tmp_path/"b").exists()

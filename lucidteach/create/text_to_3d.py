@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from .init import initial_gaussians
-from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Range, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, read_with_numbers, with_numbers, write_atomic
+from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Range, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, read_with_numbers, threads_for, with_numbers, write_atomic
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.sds import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
@@ -947,17 +947,18 @@ def cost_text(cost: dict, c: Config, scene) -> str:
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057
 @torch.inference_mode(False)
 @torch.enable_grad()
-def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, **settings):
+def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, threads: str | None = None, **settings):
     """Make a 3D object of a prompt -> Creation; of a list of prompts -> list of Creation, by one prior.
 
     method: a name in `lucidteach.METHODS`. preset: "toy" or "paper" (None: toy for the toy prior and objects of at most 128 px, else paper); `settings`: fields of `text_to_3d.Config`. prior: "toy", a diffusers folder, a hub id, or an object.
     out: folder (of several prompts: of one folder each); the same call goes on with an unfinished run, and another run there is a FileExistsError unless `overwrite`.
     scene: Gaussians, a file of them, or a radiance field (a module with `.render(camera, background)`) to begin with; it is copied.
+    threads: "auto" times a call with one thread and with all and takes the faster, which the folder's config.json keeps; None: as many as torch has.
     device: "auto", "cpu", "cuda", "mps". mode: see show.live. Ctrl-C ends the run with what is there, and of several prompts the list.
     Wrong names, prompts and sizes are a ValueError, settings that do not exist a TypeError, before any work."""
     prior = str(prior) if isinstance(prior, Path) else prior
     prompts, c, name = _prepare(prompt, method, preset, prior, settings)
-    _check_call(out, mode)
+    _check_call(out, mode, threads)
     outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_3d(p) for p in prompts]
     if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
     prior = opened(prior, prompts, device)
@@ -974,7 +975,7 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
         for r, o, f in zip(results, outs, found):
             if ctrl_c.heard: break
             with held(o) if o else contextlib.nullcontext():
-                made.append(_create(prior, r, o, claim(o, r.config(), overwrite) if o else f, mode, ctrl_c))      # another process may have come before
+                made.append(_create(prior, r, o, claim(o, r.config(), overwrite) if o else f, mode, ctrl_c, threads))      # another process may have come before
     return made[0] if isinstance(prompt, str) else made
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-057b
@@ -990,7 +991,8 @@ def _prepare(prompt, method, preset, prior, settings):
     if name == "toy": _check_side(c.size, 4)                              # known without loading it
     return prompts, c, name
 
-def _check_call(out, mode):
+def _check_call(out, mode, threads=None):
+    if threads not in (None, "auto"): raise ValueError(f"threads is 'auto' (the faster of one and all) or None (as many as torch has), got {threads!r}")
     from lucidteach.show.live import MODES
     if out is not None and not isinstance(out, (str, Path)): raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
     if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
@@ -1025,7 +1027,7 @@ def fingerprint(scene) -> str:
     return h.hexdigest()[:16]
 
 # %% ../../nbs/4_create/43_text_to_3d.ipynb #s43-058b
-def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
+def _create(prior, result, out, found, mode, ctrl_c, threads=None) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     from lucidteach.show.live import Live
     c, state = result.settings, result.state
@@ -1042,7 +1044,7 @@ def _create(prior, result, out, found, mode, ctrl_c) -> Creation:
             cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
             live.say(f"Going on from step {state.step}. "*resumed + cost_text(cost, c, state.scene))
         if found == "new" and out is not None: _begin(out, result.config())
-        run(prior, result, live, out, ctrl_c)
+        with threads_for(prior, out) if threads == "auto" else contextlib.nullcontext(): run(prior, result, live, out, ctrl_c)
     if out is not None: result.save(out)
     return result
 
@@ -1071,7 +1073,7 @@ def run_create(args) -> int:
     c = _prepare(args.text, args.method, args.preset, args.prior, given)[1]
     print(f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {args.method.upper()}, device {args.device}")
     made = create(args.text[0] if one else args.text, args.method, preset=args.preset, prior=args.prior, out=out, device=args.device,
-                  overwrite=args.overwrite, scene=args.scene, **given)
+                  overwrite=args.overwrite, scene=args.scene, threads="auto", **given)
     made = [made] if one else made
     for m in made: print(*m.notes, (out if one else out/folder_3d(m.prompt))/"report.html", sep="\n")
     return 130 if any(m.interrupted for m in made) or len(made) < len(args.text) else int(not all(m.complete for m in made))
