@@ -341,7 +341,7 @@ PatchPrior.sample = _patch_sample
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact80
 def dot_patterns(strength: float = .7) -> Tensor:
-    "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: half the step from ground to dot, about"
+    "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: about the step from ground to dot"
     v = torch.arange(4, dtype=torch.float64)
     dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y)**2 + (v - x)**2) / .8) - .5
     return strength * torch.stack([dot(y, x) for y in (.5, 2.5) for x in (.5, 2.5)])[:, None]
