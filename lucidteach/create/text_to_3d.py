@@ -781,7 +781,7 @@ def writing(path):
     "An OSError of the block (a full disk, a folder that cannot be written) names the file"
     try: yield path
     except OSError as e:
-        if str(path) in str(e): raise
+        if "could not be written" in str(e): raise
         raise OSError(e.errno, f"{path} could not be written ({e.strerror or e}). What was there is as it was, and the same call goes on from the last checkpoint") from None
 
 def _write(path, data):

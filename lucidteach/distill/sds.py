@@ -149,7 +149,7 @@ def method(name, init=None):
         @functools.wraps(f)
         def with_checks(prior, x, cond, t, **options):
             options = check_options(f, name, options)
-            late = getattr(x, "is_cuda", False)     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            late = isinstance(x, Tensor) and not x.is_cpu     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
             check_x(x, values=not late)
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
             cond = as_cond(prior, cond, len(x))
