@@ -55,7 +55,7 @@ def add_sweep(sub):
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--prior", default="toy", help="toy, ideal-detail (stages detail and targets), a diffusers folder or a hub id (default: %(default)s)")
     p.set_defaults(run=sweep)
 
 def add_lab(sub):
