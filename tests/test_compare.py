@@ -431,3 +431,18 @@ def test_a_run_keeps_its_threads(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path/"run"/"config.json").read_text())["threads"] == 2 and torch.get_num_threads() == before
     (tmp_path/"run"/"report.html").unlink()
     assert run(tmp_path/"run") == 0 and len(seen) == 1                # the second keeps what the first wrote
+
+def test_a_command_keeps_freed_memory(monkeypatch):
+    "Pages that the system has to give anew, for twenty arrays of 20 MB one after the other: counted by the system, in a process of its own"
+    count = ("import ctypes, resource, torch; from lucidteach.distill.compare import keep_memory\n"
+             "def faults():\n"
+             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+             "    for _ in range(20): torch.ones(5_000_000)\n"
+             "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+             "libc = ctypes.CDLL(None); libc.mallopt(-1, 2**17); libc.mallopt(-3, 2**17)        # glibc's own thresholds, held fast\n"
+             "print(faults(), keep_memory(), faults())")
+    if not sys.platform.startswith("linux") or not C.keep_memory(): pytest.skip("another C library")
+    without, kept, after = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout.split()
+    assert kept == "True" and int(after) < int(without)/5
+    monkeypatch.setattr(C.ctypes, "CDLL", lambda name: object())
+    assert C.keep_memory() is False                                      # a C library without it

@@ -14,10 +14,11 @@ __all__ = ['CANVASES', 'EDITING', 'DEFAULTS', 'ARM', 'MEASURES', 'compare', 'TOY
            'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted', 'cost_text', 'write_atomic',
            'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied', 'folder_name', 'last_told',
            'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds', 'save_means', 'check_seeds',
-           'again', 'Worlds', 'best_threads', 'threads_for', 'carry_out', 'as_one', 'said_first', 'worlds']
+           'again', 'Worlds', 'best_threads', 'threads_for', 'keep_memory', 'carry_out', 'as_one', 'said_first',
+           'worlds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
-import ast, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
+import ast, ctypes, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
@@ -1123,6 +1124,13 @@ def threads_for(prior, folder=None):
     try: yield n
     finally: torch.set_num_threads(before)
 
+def keep_memory() -> bool:
+    "Let the C library keep up to 512 MB of freed memory for the next array, from now on in this process; whether it took that (glibc does)."
+    try:
+        limit = ctypes.CDLL(None).mallopt
+        return all([limit(-1, 2**29), limit(-3, 2**25)])                     # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    except (OSError, AttributeError, TypeError): return False               # another C library: nothing is changed
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w2
 def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finish=None):
     """Run what `prepare` made, one world after the other -> the Comparison, or of several their `Worlds`.
@@ -1135,7 +1143,7 @@ def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finis
     with ExitStack() as mine:
         for place, r in [(out, whole), *zip(places, results)][:None if several else 1]:
             if place: mine.enter_context(occupied(place, r.config(), overwrite, *LEFT))
-        if finish: mine.enter_context(threads_for(priors[0], out))
+        if finish: keep_memory(); mine.enter_context(threads_for(priors[0], out))
         for r, prior, place, says in zip(results, priors, places, said_first(results, priors, places)):
             execute(r, prior, mode, place, says)
             if place and several: r.save(place)
