@@ -55,7 +55,7 @@ def add_sweep(sub):
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--prior", default="toy", help="toy, ideal-detail (stages detail and targets), a diffusers folder or a hub id (default: %(default)s)")
     p.set_defaults(run=sweep)
 
 def add_lab(sub):
@@ -101,17 +101,7 @@ def compare(args):
 def create(args):
     "Text to 3D; the report's path is the last line printed"
     from .create.text_to_3d import run_create
-    check_quotes(args.text)
     return run_create(args)
-
-def check_quotes(words):
-    "ValueError for `create a red mug`, which asks for three prompts where one was meant"
-    from .prior.world import parse
-    def object_in(text):
-        try: return parse(text).category
-        except ValueError: return None
-    if len(words) > 1 and not all(map(object_in, words)) and object_in(" ".join(words)):
-        raise ValueError(f'{len(words)} prompts were given, {", ".join(map(repr, words))}; one prompt of several words wants quotes: "{" ".join(words)}"')
 
 def sweep(args):
     "The study's stages; the paired table is printed last"

@@ -113,6 +113,16 @@ def test_pictures_and_links_are_in_the_folder(mine):
                 names = re.findall(r"[\"']([./]*images/[\w.]+)[\"']", c['source'])
                 assert not names or any(there(path, name) for name in names), f"{path.name}, cell {c['id']} names {names}"
 
+def test_mentions_of_notebooks_are_links():
+    "A notebook that a text names, by its file's name or as `notebook 24`, is one click away"
+    stems = {p.stem for p in (root/'nbs').rglob('*.ipynb')}
+    for path in sorted((root/'nbs').rglob('*.ipynb')):
+        for c in json.loads(path.read_text())['cells']:
+            if c['cell_type'] != 'markdown': continue
+            text = re.sub(r'\[[^\]]*\]\([^)]*\)|```.*?```|\$\$.*?\$\$|\$[^$\n]*\$', '', ''.join(c['source']), flags=re.S)
+            named = {n for n in re.findall(r'(?<![\w/.])(\d\d[a-z]?_[a-z0-9_]+)(?!\w|\.\w)', text) if n in stems} | set(re.findall(r'\bnotebook \d\d\b', text))
+            assert not named - {path.stem}, f"{path.name}, cell {c['id']}: {named} should be links"
+
 def test_extras_agree():
     "What the lab takes over from other extras it takes with their bounds"
     extras = {k: {re.match(r'[\w-]+', r)[0]: r for r in v} for k, v in project['optional-dependencies'].items()}

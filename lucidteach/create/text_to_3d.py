@@ -781,7 +781,7 @@ def writing(path):
     "An OSError of the block (a full disk, a folder that cannot be written) names the file"
     try: yield path
     except OSError as e:
-        if str(path) in str(e): raise
+        if "could not be written" in str(e): raise
         raise OSError(e.errno, f"{path} could not be written ({e.strerror or e}). What was there is as it was, and the same call goes on from the last checkpoint") from None
 
 def _write(path, data):
@@ -985,7 +985,7 @@ def _prepare(prompt, method, preset, prior, settings):
     if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
-    small = name == "toy" if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
+    small = name in ("toy", "ideal", "ideal-detail") if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
     c = config(preset or ("toy" if small else "paper"), **settings)
     if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]: check_prompts(own, toy=name == "toy")      # a preset's own may hold words that the toy prior does not know
     if name == "toy": _check_side(c.size, 4)                              # known without loading it

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from ..prior.guidance import as_cond
 from .sds import METHODS, check_x, draw_noise
+from ..prior.schedule import brief
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-dataclass
 @dataclass
 class PseudoGT:
     "n pseudo-ground-truths of the same x"
+    __repr__ = brief
     targets: Tensor  # step.x0_target, moved back over x, [n,B,C,h,w]
     x0_hat: Tensor   # step.x0_hat, the one-step prediction, moved back, [n,B,C,h,w]
     x: Tensor        # the perturbed inputs, before any shift, [n,B,C,h,w]

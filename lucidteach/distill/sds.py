@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'OPTIONS', 'METHODS', 'METHOD_COLORS',
-           'REDUCTIONS', 'Step', 'check_x', 'check_t', 'Range', 'checked', 'optional', 'nearest_name', 'check_options',
-           'Overflow', 'check_grad', 'UnknownMethod', 'Methods', 'method', 'attempt', 'method_color', 'init_state',
-           'linear_step', 'draw_noise', 'sds', 'surrogate']
+           'REDUCTIONS', 'Step', 'check_x', 'check_prior', 'check_scale', 'check_t', 'Range', 'checked', 'optional',
+           'nearest_name', 'check_options', 'Overflow', 'check_grad', 'UnknownMethod', 'Methods', 'method', 'attempt',
+           'method_color', 'init_state', 'linear_step', 'draw_noise', 'sds', 'surrogate']
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-imports
 import difflib, functools, inspect, math
@@ -16,7 +16,7 @@ from typing import Annotated, NamedTuple, get_args, get_origin
 import numpy as np
 import torch
 from torch import Tensor
-from ..prior.schedule import WEIGHTS, beside, expand, weight as weight_at
+from ..prior.schedule import WEIGHTS, beside, brief, expand, weight as weight_at
 from ..prior.guidance import as_cond, guided_eps
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-step
@@ -37,6 +37,7 @@ class Step:
     terms: dict = field(default_factory=dict)  # signed parts that sum to grad / w
     calls: int = 0            # network evaluations spent, in samples
     state: object = None      # memory after the step, where the method has one
+    __repr__ = brief
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkx
 def check_x(x, values=True):
@@ -46,6 +47,17 @@ def check_x(x, values=True):
         raise ValueError(f"x must be a float tensor [B,C,h,w] with B > 0; got {seen}. Add the missing axes with x.reshape(...).")
     bad = (~x.isfinite()).sum().item() if values else 0
     if bad: raise ValueError(f"x holds {bad} values of {x.numel()} that are NaN or infinite: lower the learning rate or clip the gradient of the step before.")
+
+def check_prior(prior):
+    "Raise TypeError for what cannot be asked, such as the name of a prior that was not loaded"
+    if hasattr(prior, "eps") and hasattr(prior, "schedule"): return
+    hint = f": load it with lt.load_prior({prior!r})" if isinstance(prior, str) else ""
+    raise TypeError(f"prior must be an object with .eps and .schedule, got {type(prior).__name__} {prior!r:.40}{hint}")
+
+def check_scale(guidance, B):
+    "Raise ValueError unless a tensor of guidances has one number, or one for each of B samples"
+    if isinstance(guidance, Tensor) and guidance.ndim and guidance.shape not in ((1,), (B,)):
+        raise ValueError(f"guidance must be one number or {B}, one for each sample; got a tensor of shape {tuple(guidance.shape)}.")
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkt
 def check_t(t, T, B):
@@ -91,7 +103,7 @@ def optional(kind, words: str): return Annotated[object, Range(f"{words}, or Non
 
 def _steps(v) -> bool:
     pair = v if isinstance(v, (tuple, list)) and len(v) == 2 else (v, v)
-    return all(isinstance(o, (int, float)) and 0 <= o < math.inf for o in pair)
+    return all(isinstance(o, int) and not isinstance(o, bool) and 0 <= o < 10**6 for o in pair)
 
 def _finite(v) -> bool:
     "A number, or a tensor of numbers; those on a GPU are not waited for"
@@ -99,11 +111,11 @@ def _finite(v) -> bool:
     return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
 OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor; narrower ranges are the methods' own to check
-    "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)], "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Finite,
+    "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)], "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Share,
     "generator": optional(torch.Generator, "a torch.Generator, such as torch.Generator().manual_seed(0)"),
     "noise": Annotated[object, Range("a tensor of the shape of x without NaN or infinity, or None", lambda v: v is None or isinstance(v, Tensor) and _finite(v))], "state": optional(dict, "a dict of tensors"),
     "weight": Annotated[str, Range(f"one of {', '.join(WEIGHTS)}", lambda v: v in WEIGHTS)],
-    "delta_t": Annotated[object, Range("0 or more timesteps, or a pair (start, end) of such", _steps)],
+    "delta_t": Annotated[object, Range("a whole number of timesteps, 0 or more, or a pair (start, end) of such", _steps)],
     "delta_s": Annotated[int, Range("a whole number of timesteps: a stride must be at least 1", lambda v: v >= 1)],
     "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount,
     "start_noise": bool, "reuse": bool, "variance_reduced": bool, "eta": Finite, "switch": Finite, "tau": Finite, "refresh": Finite,
@@ -148,9 +160,11 @@ def method(name, init=None):
     def register(f):
         @functools.wraps(f)
         def with_checks(prior, x, cond, t, **options):
+            check_prior(prior)
             options = check_options(f, name, options)
-            late = getattr(x, "is_cuda", False)     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            late = isinstance(x, Tensor) and not x.is_cpu     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
             check_x(x, values=not late)
+            check_scale(options.get("guidance"), len(x))
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
             cond = as_cond(prior, cond, len(x))
             with torch.no_grad():
@@ -217,6 +231,7 @@ REDUCTIONS = {"sum": lambda g: g,               # LucidDreamer: grad itself
 
 def surrogate(x, grad, reduction="sum"):
     "Scalar whose gradient with respect to `x` is exactly `grad` (times what `reduction` names); its value is half that gradient's squared norm"
+    if not isinstance(grad, Tensor): raise ValueError(f"grad must be a tensor of the shape of x, {tuple(x.shape)}; got {type(grad).__name__}: step.grad is one.")
     if x.shape != grad.shape: raise ValueError(f"grad must have the shape of x, {tuple(x.shape)}; got {tuple(grad.shape)}.")
     if reduction not in REDUCTIONS: raise ValueError(f"no reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
     if not grad.isfinite().all(): raise ValueError("grad holds NaN or infinite values, not injected: check the prior's precision (float16 overflows) and x.")

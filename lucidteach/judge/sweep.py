@@ -632,7 +632,7 @@ def ledger(claims) -> Table:
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-061b
 MARKS = {"holds": dict(marker="o", mfc="black"), "opposite": dict(marker="X", mfc="black"), "not shown": dict(marker="o", mfc="white")}
-COLUMNS = {"n": -.1, "mean [95 %]": 1.03, "p, Holm": 1.93, "p, ranks": 2.14, "verdict": 2.35}      # places, in widths of the plot
+COLUMNS = {"n": -.1, "mean [95 %]": 1.03, "p, Holm": 1.95, "p, ranks": 2.24, "verdict": 2.54}      # places, in widths of the plot
 
 def forest(rows, width: float = 11.5):
     """Forest plot of a `ledger`, a Figure: a line for each claim, its mean and 95 % interval in units of the scatter over prompts (std of the
@@ -642,7 +642,7 @@ def forest(rows, width: float = 11.5):
     lines = [entry for w in worlds for entry in (w, *(r for r in rows if r["world"] == w))]
     height = .225 * len(lines) + .75
     fig = Figure((width, height), dpi=110, facecolor="white")
-    ax = fig.add_axes((.4, .5 / height, .23, 1 - .8 / height))
+    ax = fig.add_axes((.35, .5 / height, .23, 1 - .8 / height))
 
     def text(x, y, s, **kw):
         ax.text(x, y, s, transform=ax.get_yaxis_transform(), va="center", fontsize=8, parse_math=False, **kw)
@@ -650,12 +650,12 @@ def forest(rows, width: float = 11.5):
     for name, x in COLUMNS.items(): text(x, -.9, name, weight="bold")
     for y, r in enumerate(lines):
         if isinstance(r, str):
-            text(-1.74, y, r, weight="bold")
+            text(-1.52, y, r, weight="bold")
             continue
         scale = r["scatter"] or 1.
         ax.plot([r["low"] / scale, r["high"] / scale], [y, y], color="black", lw=1)
         ax.plot(r["mean"] / scale, y, color="black", ms=5, **MARKS[r["verdict"]])
-        text(-1.72, y, r["claim"], color="black" if r["verdict"] != "not shown" else "0.35")
+        text(-1.5, y, r["claim"], color="black" if r["verdict"] != "not shown" else "0.35")
         numbers = f"{r['mean']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] {r['unit']}"
         for x, s in zip(COLUMNS.values(), (r["n"], numbers, r["p"], r["ranks"], r["verdict"])): text(x, y, f"{s}")
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .schedule import Schedule, beside, expand
+from .schedule import Schedule, beside, brief, expand
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact08
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Cond:
     emb: Tensor
     texts: tuple = ()
     extra: dict = field(default_factory=dict)
+    __repr__ = brief
 
     def __post_init__(self):
         object.__setattr__(self, "texts", tuple(self.texts) or ("",) * len(self.emb))
@@ -74,6 +75,10 @@ class ExactPrior:
         for s, row in zip(texts, rows):
             if not row.any(): raise ValueError(f"unknown prompt {s!r}; this prior knows {', '.join(map(repr, known[:20]))}{' ...' * (len(known) > 20)} and '' for no prompt")
         return Cond(rows, texts)
+
+    def __repr__(self):
+        told = sorted({n for ns in self.names for n in ns} - {""})
+        return f"{type(self).__name__}({len(self.names)} parts, latents {self.latent_shape}{', knows ' * bool(told) + ', '.join(told[:6])}{', ...' * (len(told) > 6)})"
 
     def encode(self, images, sample=False, generator=None): return 2 * images - 1     # [0,1] -> [-1,1]
     def decode(self, latents): return (latents + 1) / 2                               # and back, not clamped
@@ -341,7 +346,7 @@ PatchPrior.sample = _patch_sample
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact80
 def dot_patterns(strength: float = .7) -> Tensor:
-    "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: half the step from ground to dot, about"
+    "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: about the step from ground to dot"
     v = torch.arange(4, dtype=torch.float64)
     dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y)**2 + (v - x)**2) / .8) - .5
     return strength * torch.stack([dot(y, x) for y in (.5, 2.5) for x in (.5, 2.5)])[:, None]

@@ -7,6 +7,7 @@ __all__ = ['PATCH', 'true_renders', 'speckle_patterns', 'to_patches', 'from_patc
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal02
 import math
+import re
 import zlib
 from dataclasses import replace
 from types import SimpleNamespace
@@ -105,16 +106,28 @@ IdealPrior.add = _add
 def _embed(self, texts) -> Cond:
     "A str or a list of B str as Cond, emb [B, capacity + 1]: which groups of renders each allows. ValueError for a prompt that the world does not know"
     texts = [texts] if isinstance(texts, str) else list(texts)
-    told = [None if text == "" else world.parse(text) for text in texts]                # all are read before any is rendered
-    new = [a for a in dict.fromkeys(told) if a is not None and a not in self.asked]
+    told = [_told(text) for text in texts]                                             # all are read before any is rendered
+    new = [a for a in dict.fromkeys(sum(told, ())) if a not in self.asked]
     if len(self.asked) + len(new) > self.capacity:
         raise ValueError(f"this prior has been asked {len(self.asked)} different prompts and has room for {self.capacity}: make one with IdealPrior(capacity=...)")
     for a in new:
         self.asked[a] = len(self.asked) + 1
         self.add(true_renders(a, self.renders, self.image_size, self.seed), self.asked[a])
     emb = torch.zeros(len(texts), self.capacity + 1, dtype=torch.float64)
-    for row, a in zip(emb, told): row[slice(None) if a is None else self.asked[a]] = 1
+    for text, row, some in zip(texts, emb, told): row[slice(None) if text == "" else [self.asked[a] for a in some]] = 1
     return Cond(emb, texts)
+
+def _told(text: str) -> tuple:
+    "The attributes that a prompt names; where it lists several faults, as negative prompts do, those of each fault"
+    if text == "": return ()
+    try: return (world.parse(text),)
+    except ValueError:
+        parts = [p for p in re.split("[,.;]", text) if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - world._FILLER]
+        if len(parts) < 2: raise
+        some = [world.parse(p) for p in parts]
+        objects, faults = [a for a in some if a.category], dict.fromkeys(a.corruption for a in some if a.corruption)
+        if len(objects) > 1 or not faults: raise
+        return tuple(replace(objects[0] if objects else some[0], corruption=fault) for fault in faults)
 
 IdealPrior.embed = _embed
 

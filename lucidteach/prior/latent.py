@@ -583,6 +583,10 @@ def ideal_prior(name, device="auto", **given) -> IdealPrior:
     if str(device).split(":")[0] not in ("auto", "cpu"): raise ValueError(f"prior {name!r} computes on the CPU; device {str(device)!r} is for checkpoints")
     for k in ("lora", "config", "prediction_type"):
         if given.pop(k, None) is not None: raise ValueError(f"{k}= is for checkpoints; prior {name!r} has no weights")
+    if given.pop("dtype", None) is not None: raise ValueError(f"dtype= is for checkpoints; prior {name!r} computes in float64 and answers in the dtype it is asked in")
+    known = [k for k in inspect.signature(IdealPrior).parameters if k != "schedule"]
+    for k in given:
+        if k not in known: raise TypeError(f"prior {name!r} has no option {k!r}; it takes {', '.join(known)}")
     return IdealPrior(**IDEAL[name] | given)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent37
@@ -596,7 +600,7 @@ def load_prior(
     **kwargs,             # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
 ) -> LatentPrior:
     "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
-    if isinstance(name, str) and name in IDEAL: return ideal_prior(name, device, lora=lora, config=config, prediction_type=prediction_type, **kwargs)
+    if isinstance(name, str) and name in IDEAL: return ideal_prior(name, device, dtype=dtype, lora=lora, config=config, prediction_type=prediction_type, **kwargs)
     check_keywords(kwargs)
     check_name(name)
     device, dtype = pick_device(device, dtype)

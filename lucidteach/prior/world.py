@@ -22,6 +22,7 @@ import difflib, re
 import numpy as np
 from numba import njit
 from PIL import ImageColor
+from .schedule import brief
 
 # %% ../../nbs/1_prior/13_world.ipynb #d10e244c
 MAIN, CREAM, DARK, WOOD, SKIN, ORANGE, GLASS, GOLD, LEAF, METAL, SHADE, RED, NAVY, CLAY, INK = range(15)
@@ -399,6 +400,7 @@ def _draw(parts, palette, pattern, cam, tan_half, H, W, ss, out):
 @dataclass
 class Render:
     "A picture: all arrays float32."
+    __repr__ = brief
     rgb: np.ndarray       # [3,H,W] in [0,1]
     alpha: np.ndarray     # [H,W] share of subsamples that hit
     depth: np.ndarray     # [H,W] mean z-depth of the hits; 0 where alpha is 0
@@ -1015,6 +1017,7 @@ def sample_thing(
 @dataclass
 class Batch:
     "What `sample` returns."
+    __repr__ = brief
     images: np.ndarray     # float32 [n,3,size,size] in [0,1]
     captions: list
     things: list
@@ -1176,6 +1179,7 @@ def _checked(image):
 @dataclass
 class Truth:
     "The closest true picture of a prompt, and how close it is."
+    __repr__ = brief
     image: np.ndarray      # [3,H,W], registered
     thing: Thing
     camera: Camera

@@ -172,7 +172,7 @@ def start_latents(prior, x):
     "Latents [1,C,h,w] of what a walk starts from; `ValueError` for what is neither an image nor latents."
     if x is None: x = start_image(prior, 1)[0]
     seen = f"{x.dtype} {list(x.shape)}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
-    fits = isinstance(x, torch.Tensor) and x.is_floating_point() and (x.ndim == 3 and len(x) == 3 or x.ndim == 4 and len(x) == 1)
+    fits = isinstance(x, torch.Tensor) and x.is_floating_point() and (x.ndim == 3 and len(x) in (3, prior.latent_shape[0]) or x.ndim == 4 and len(x) == 1)
     if not fits: raise ValueError(f"x must be a float tensor, an image [3,H,W] in [0,1] or latents [1,C,h,w], such as {[1, *prior.latent_shape]}, got {seen}")
     if not x.isfinite().all(): raise ValueError(f"x holds {(~x.isfinite()).sum()} values of {x.numel()} that are NaN or infinite")
     if x.ndim == 4: return x

@@ -22,6 +22,7 @@ from ..show.live import Live
 from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density
+from ..prior.schedule import brief
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-005
 @lru_cache(maxsize=16)
@@ -49,6 +50,7 @@ def photo_loss(x: Tensor, y: Tensor, weight: float = .2) -> Tensor:
 @dataclass
 class Posed:
     "B pictures of one size and their cameras, with N surface points where known."
+    __repr__ = brief
     images: Tensor          # [B, 3, H, W] in [0, 1]
     camera: Camera          # B cameras of that size
     names: list = None      # B words

@@ -466,7 +466,9 @@ def _sog_part(z, name, most) -> bytes:
 
 def _sog_pixels(z, name, count, most):
     "The first `count` pixels of a picture, bytes [count, 4]"
-    with Image.open(io.BytesIO(_sog_part(z, name, most)), formats=('WEBP', 'PNG')) as im:
+    try: im = Image.open(io.BytesIO(_sog_part(z, name, most)), formats=('WEBP', 'PNG'))
+    except Image.DecompressionBombError as e: raise ValueError(f"the picture {name} is larger than any that this format needs: {e}") from None
+    with im:
         size = math.prod(im.size)
         if not count <= size <= 4*count + 2**20: raise ValueError(f"meta.json promises {count} values, the picture {name} has {size} pixels")
         return np.asarray(im.convert('RGBA')).reshape(-1, 4)[:count]

@@ -15,6 +15,7 @@ from numba import njit, prange
 from torch import Tensor
 from .. import torch_spins
 from .gaussians import covariance, sh_basis
+from ..prior.schedule import brief
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-008
 def project(
@@ -1047,6 +1048,7 @@ def _colour(background, at, n) -> Tensor:
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-125
 Rendered = namedtuple('Rendered', 'rgb alpha depth meta')
+Rendered.__repr__ = brief
 
 def render(
     gaussians,              # `Gaussians`
