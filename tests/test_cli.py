@@ -47,6 +47,8 @@ def test_compare_end_to_end(tmp_path):
     page = (out/'report.html').read_text()
     assert str(out/'report.html') in r.stdout.strip().splitlines()[-1]
     assert 'src="http' not in page and 'url(http' not in page and '27_regimes.ipynb' in page and page.count('class="final truth"') == 2
+    assert page.count(' off</figcaption>') == 7 and 'strength 100%<br>1.0 off' in page and 'sharpness 100%' in page       # both numbers: six arms and the truth
+    assert 'a true picture is 1.0 off, a smooth object 3.2' in page and 'columns:2' not in page
     for name in ('comparison.png', 'ideal-detail/comparison.png', 'toy/comparison.png'): assert (out/name).read_bytes()[:4] == b'\x89PNG'
     config = json.loads((out/'config.json').read_text())
     assert config['prompts'] == ['a red mug'] and [w['prior'] for w in config['worlds']] == ['ideal-detail', 'toy'] and config['threads'] >= 1
@@ -66,6 +68,17 @@ def test_methods_make_a_plain_comparison(tmp_path):
     assert r.returncode == 0, r.stderr
     config = json.loads((tmp_path/'run'/'config.json').read_text())
     assert config['methods'] == ['sds@1', 'ism:head_start=0:delta_t=(100, 50)'] and config['prior'] == 'toy' and config['canvases'] == ['pixels', 'latents']
+
+def test_the_bench_of_threads_runs_what_readme_says():
+    "Two methods on the toy prior, one world"
+    import importlib.util, pathlib
+    from lucidteach.show.report import planned
+    spec = importlib.util.spec_from_file_location('bench_threads', pathlib.Path(__file__).parent/'bench'/'bench_threads.py')
+    bench = importlib.util.module_from_spec(spec); spec.loader.exec_module(bench)
+    args, unknown = cli.parser().parse_known_args(bench.COMPARE)
+    args.prompt = args.text
+    (run, _), = planned(args)
+    assert not unknown and (run.prior, run.methods, run.prompts) == ('toy', ['sds', 'ism'], ['a blue car'])
 
 @pytest.mark.parametrize('args, says', [
     (['compare', '--setps', '3'], 'did you mean --steps'), (['compare', 'a', 'red', 'mug'], 'in quotes'), (['create', 'a', 'red', 'mug'], '"a red mug"'),

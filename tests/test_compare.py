@@ -283,7 +283,10 @@ def test_a_world_of_blocks_brings_its_own_truth(tmp_path):
     grey = r.truth(torch.full((3, 16, 16), .5), "dots")
     assert grey.measures["detail"] == 0 and set(grey.image.unique().tolist()) <= set(world.decode(world.mixture.means[:4]).clamp(0, 1).float().unique().tolist())
     page = report.save_report(r, tmp_path, world).read_text()
-    assert "SDS smooths at guidance 1" in page or "SDS overshoots" in page
+    assert any(f"SDS {word} at guidance 1" in page for word in ("smooths", "overshoots", "is weaker than the truth", "is as strong as the truth, of another texture,"))
+    assert "the truth's detail at guidance 3" not in page or r.table()[1]["off_texture"] <= 1.3
+    flat = r.truth(world.decode(world.mixture.means[:4].mean(0).mean() * torch.ones(1, 1, 16, 16))[0].expand(3, -1, -1).float(), "dots")
+    assert flat.measures["off_smooth"] == grey.measures["off_smooth"] > 1                     # the same for every picture
 
 def test_the_ideal_world_says_how_much_detail_is_left():
     from lucidteach.prior.ideal import IdealPrior
@@ -292,7 +295,39 @@ def test_the_ideal_world_says_how_much_detail_is_left():
     soft, hard = r.table()
     x = world.encode(r.image(r.arms[0])[None])
     assert abs(soft["detail"] - world.measure(x, "a red mug")["detail"].item()) < 1e-6 and soft["detail"] < hard["detail"]
+    from lucidteach.prior.ideal import speckle_patterns
+    smooth = (speckle_patterns(.5).square().mean(1).sqrt() / world.std).min().item()           # a surface without speckles misses one of them, by its rms
+    assert all(abs(row["off_smooth"] - smooth) < 1e-3 for row in (soft, hard))
+    shown = [below for *_, below, _ in C.finals(r)]
+    assert shown == [*([f"strength {row['detail']:.0%}", f"{row['off_texture']:.1f} off"] for row in (soft, hard)), ["strength 100%", "1.0 off"]]
+    draw = torch.Generator().manual_seed(0)
+    true = world.encode(r.truth(r.image(r.arms[0]), "a red mug").image[None].double())
+    off = world.measure(true + world.std * torch.randn(true.shape, generator=draw), "a red mug")["off_texture"].item()
+    assert abs(off - 1) < .1                                                                # what is printed under the truth: a picture drawn from the world
     with pytest.raises(ValueError, match="zebra"): C.prepare("a red zebra", prior="ideal-detail")
+
+def test_the_first_world_holds_sds_against_ism_at_the_same_guidance():
+    arms = C.WORLDS["ideal-detail"]["methods"]
+    assert {"sds@3", "ism@3", "sds@7.5", "ism@7.5"} <= set(arms)
+
+def test_a_plain_comparison_says_its_settings_first():
+    "Where the arms are named, the settings are not those of the two worlds: the first line says so, and which they are"
+    plain, own = C.Settings(), {k: v for k, v in C.WORLDS["ideal-detail"].items() if k not in ("methods", "canvases")}
+    said = report.settings_text(plain, "ideal-detail")
+    for part in (f"{plain.steps} steps", f"first {plain.head} of them SDS", "δ_T of ISM 200", "at the end to 0.5", f"Not the settings of the two worlds, which for ideal-detail are: {own['steps']} steps"): assert part in said
+    same = report.settings_text(C.Settings(**own), "ideal-detail")
+    assert f"{own['steps']} steps" in same and "Not the settings" not in same + report.settings_text(plain, "a folder")
+    r = go(steps=2); r.prior = "ideal-detail"
+    first = report.report_html(r).split("<main>")[1].split("</p>")[0]
+    assert report.settings_text(r.settings, "ideal-detail") in first and "Not the settings of the two worlds" in first
+
+def test_targets_are_asked_at_one_guidance():
+    "The spread of a method hangs on guidance and noise: the first is the same for all, the second is printed"
+    p = prior(); r = go(["sds@1", "ism@3"], steps=2, prior=p, guidance=5.)
+    page = report.targets_html(r, p, t=600, n=3)
+    for m in ("sds", "ism"):
+        images, noise = report.pulls(p, r.image(r.arms[0]), "x", f"{m}@5", r.settings, 600, 3)
+        assert f"{m.upper()} at guidance 5: spread over noises {report.spread(images):.3f}, noise at x_t {noise:.2f}" in page
 
 def test_the_noise_of_an_inversion_is_told():
     rows = go(["sds", "ism"], prior=GaussianPrior(torch.zeros(3, 32, 32), .3), steps=8, head_start=0.).table()
@@ -396,3 +431,18 @@ def test_a_run_keeps_its_threads(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path/"run"/"config.json").read_text())["threads"] == 2 and torch.get_num_threads() == before
     (tmp_path/"run"/"report.html").unlink()
     assert run(tmp_path/"run") == 0 and len(seen) == 1                # the second keeps what the first wrote
+
+def test_a_command_keeps_freed_memory(monkeypatch):
+    "Pages that the system has to give anew, for twenty arrays of 20 MB one after the other: counted by the system, in a process of its own"
+    count = ("import ctypes, resource, torch; from lucidteach.distill.compare import keep_memory\n"
+             "def faults():\n"
+             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+             "    for _ in range(20): torch.ones(5_000_000)\n"
+             "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+             "libc = ctypes.CDLL(None); libc.mallopt(-1, 2**17); libc.mallopt(-3, 2**17)        # glibc's own thresholds, held fast\n"
+             "print(faults(), keep_memory(), faults())")
+    if not sys.platform.startswith("linux") or not C.keep_memory(): pytest.skip("another C library")
+    without, kept, after = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout.split()
+    assert kept == "True" and int(after) < int(without)/5
+    monkeypatch.setattr(C.ctypes, "CDLL", lambda name: object())
+    assert C.keep_memory() is False                                      # a C library without it

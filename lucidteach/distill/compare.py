@@ -7,17 +7,18 @@ __all__ = ['CANVASES', 'EDITING', 'DEFAULTS', 'ARM', 'MEASURES', 'compare', 'TOY
            'foreground', 'grow', 'radial_power', 'sharpness_ratio', 'chroma', 'saturation_ratio', 'clutter',
            'start_image', 'Pixels', 'Latents', 'Implicit', 'Settings', 'check_names', 'check_own', 'literal', 'spelled',
            'title_of', 'color_of', 'averaged', 'gradient', 'not_finite', 'remember', 'check_whole', 'recall', 'started',
-           'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'psnr_to', 'nearest_blocks', 'measures',
-           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture', 'fine', 'fine_name', 'said',
-           'window', 'finals', 'overview', 'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run',
-           'check_arms', 'check_prompts', 'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted',
-           'cost_text', 'write_atomic', 'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied',
-           'folder_name', 'last_told', 'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds',
-           'save_means', 'check_seeds', 'again', 'Worlds', 'best_threads', 'threads_for', 'carry_out', 'as_one',
-           'said_first', 'worlds']
+           'optimise', 'Record', 'as_bytes', 'record', 'Table', 'Comparison', 'psnr_to', 'nearest_blocks',
+           'ideal_truth', 'measures', 'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'draw', 'picture',
+           'fine', 'fine_name', 'numbers_of', 'numbers_of_truth', 'key_of', 'said', 'window', 'finals', 'overview',
+           'mean_time', 'peak_memory', 'probe', 'estimate', 'CtrlC', 'keep', 'run', 'check_arms', 'check_prompts',
+           'prior_name', 'with_settings', 'execute', 'prepare', 'opened', 'counted', 'cost_text', 'write_atomic',
+           'with_numbers', 'read_with_numbers', 'claim', 'begin', 'held', 'occupied', 'folder_name', 'last_told',
+           'checkpoint', 'resume', 'check_checkpoint', 'check_record', 'Several', 'Seeds', 'save_means', 'check_seeds',
+           'again', 'Worlds', 'best_threads', 'threads_for', 'keep_memory', 'carry_out', 'as_one', 'said_first',
+           'worlds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
-import ast, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
+import ast, ctypes, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
@@ -38,6 +39,7 @@ from matplotlib.figure import Figure
 from ..prior.schedule import WEIGHTS, AnnealedT
 from ..prior.guidance import as_cond
 from ..prior.world import nearest_truth, parse
+from ..prior.ideal import from_patches
 from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from .sds import METHODS, attempt, check_options, init_state, method_color, surrogate
 from .sds import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked     # kinds of settings
@@ -439,10 +441,20 @@ def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
     x, means = prior.encode(image[None, :C].double()), prior.mixture.means[prior.mixture.embed(prompt).emb[0] > 0]
     apart = (cut_blocks(x, prior.block)[0, :, None] - means).square().flatten(2).sum(2)
     true = prior.decode(join_blocks(means[apart.argmin(1)][None], n, n))[0].float().clamp(0, 1).expand(3, -1, -1)
-    measures = dict(detail=contrast(prior, x, prompt).item(), off_texture=off_pattern(prior, x, prompt).item())
+    flat = join_blocks(means.mean(0).expand(1, (n // prior.block)**2, *means.shape[1:]), n, n)
+    measures = dict(detail=contrast(prior, x, prompt).item(), off_texture=off_pattern(prior, x, prompt).item(),
+                    off_smooth=off_pattern(prior, flat, prompt).item())
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), measures=measures)
 
-MEASURES = ("detail", "off_texture")         # of a truth that knows its own fine detail
+def ideal_truth(prior, image: Tensor, prompt: str):
+    "The truth of an ideal denoiser (`13c_ideal`) and, where its surfaces have detail, `off_smooth`: how far the plain object would be."
+    near = prior.truth(image, prompt)
+    if getattr(prior, "detail", 0):
+        i, size = prior.nearest_render(prior.encode(near.image[None].double()), prompt), prior.image_size
+        near.off_smooth = prior.measure(from_patches(prior.base[:, i], size, size), prompt)["off_texture"].item()
+    return near
+
+MEASURES = ("detail", "off_texture", "off_smooth")         # of a truth that knows its own fine detail
 
 def measures(near) -> dict:
     "What a truth says of the picture besides `psnr`: its own measures, then the baselines that a reader should know."
@@ -451,7 +463,7 @@ def measures(near) -> dict:
 
 def yardstick(prior, known: bool):
     "What finds the truth nearest to a picture, (image, prompt) -> truth: the prior's own way, or the toy world where it knows the prompts; else None."
-    if hasattr(prior, "truth"): return prior.truth
+    if hasattr(prior, "truth"): return partial(ideal_truth, prior)
     if isinstance(prior, PatchPrior): return partial(nearest_blocks, prior)
     return nearest_truth if known else None
 
@@ -525,12 +537,29 @@ def picture(fig: Figure, dpi: int = 90):
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-o1
 def fine(row: dict) -> float | None:
-    "How much of the truth's fine detail a row of the table has: the prior's own measure, or the sharpness ratio; None where no truth is known."
+    "How strong a row's fine detail is, over the truth's: the prior's own measure, or the sharpness ratio; None where no truth is known."
     return row["detail"] if row.get("detail") is not None else row.get("sharpness")
 
 def fine_name(row: dict) -> str:
     "What `fine` is called."
-    return "detail" if row.get("detail") is not None else "sharpness"
+    return "strength" if row.get("detail") is not None else "sharpness"
+
+def numbers_of(row: dict) -> list:
+    "What stands under a picture, line by line: how strong its fine detail is and, where the truth knows its texture, how far from that."
+    share, off = fine(row), row.get("off_texture")
+    strength = [] if share is None else [f"{fine_name(row)} {share:.0%}"]
+    return strength if off is None else [*strength, f"{off:.1f} off"]
+
+def numbers_of_truth(rows: list) -> list:
+    "The same for the truth: a picture drawn from the world is 1 off."
+    own = any(r.get("detail") is not None for r in rows)
+    return numbers_of(dict(detail=1., off_texture=1.) if own else dict(sharpness=1.))
+
+def key_of(rows: list) -> str:
+    "What the numbers under the pictures mean, in a line; nothing where no truth is known."
+    smooth = [r["off_smooth"] for r in rows if r.get("off_smooth") is not None]
+    if smooth: return f"Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
+    return "Sharpness: fine contrast over the truth's; noise counts as well" if any(fine(r) is not None for r in rows) else ""
 
 def said(arm: str, settings) -> list:
     "What was done to an arm, line by line: method and guidance, its interval, its head start."
@@ -550,36 +579,40 @@ def window(near, size: int, margin: float = .15) -> tuple:
     return slice(place(rows), place(rows) + side), slice(place(columns), place(columns) + side)
 
 def finals(result, prompt: int = 0) -> list:
-    "For every arm that has a picture (lines above, the `window` of it [3,H,W], line below, colour), and at the end of each canvas its truth."
+    "For every arm that has a picture (lines above, the `window` of it [3,H,W], lines below, colour), and at the end of each canvas its truth."
     rows = {(r["method"], r["canvas"]): r for r in result.table() if r["prompt"] == result.prompts[prompt]}
     shown = []
     for canvas in result.canvases:
         arms, near = [(m, canvas) for m in result.methods if (m, canvas) in rows], result.common(canvas, prompt)
         cut = (slice(None), *window(near, result.image(arms[0], prompt).shape[-1])) if arms else None
         for arm in arms:
-            share = fine(rows[arm])
-            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], "" if share is None else f"{share:.0%} of its {fine_name(rows[arm])}", color_of(arm[0]))]
-        if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], "100%", method_color("truth"))]
+            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], numbers_of(rows[arm]), color_of(arm[0]))]
+        if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], numbers_of_truth(rows.values()), method_color("truth"))]
     return shown
 
-def overview(results, prompt: int = 0, size: float = 1.38, titles=None) -> Figure:
-    "One row of `finals` for each comparison, `titles` above the rows; `size` is the width of a panel in inches."
+def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure:
+    "One row of `finals` for each comparison, `titles` above the rows, and what its numbers mean; `size` is the width of a panel in inches."
     rows = [finals(r, prompt) for r in results]
-    width, lines = max(map(len, rows)), [max(len(above) for above, *_ in row) for row in rows]
-    heights = [size + .16 * n + .34 + .3 * bool(titles) for n in lines]
+    keys = [key_of([o for o in r.table() if o["prompt"] == r.prompts[prompt]]) for r in results]
+    most = lambda part: [max(len(panel[part]) for panel in row) for row in rows]
+    above, below, heads = most(0), most(2), [.3 * bool(titles) + .2 * bool(key) for key in keys]
+    heights = [head + .16 * n + .06 + size + .16 * m + .16 for head, n, m in zip(heads, above, below)]
+    width = max(map(len, rows))
     fig = Figure((size * width + .1, sum(heights)), facecolor="white")
-    top = fig.get_figheight()
-    for i, (row, n) in enumerate(zip(rows, lines)):
-        if titles: fig.text(.06 / fig.get_figwidth(), (top - .2) / fig.get_figheight(), titles[i], fontsize=10, fontweight="bold", va="center")
-        top -= .3 * bool(titles) + .16 * n + .06 + size
-        for j, (above, image, below, colour) in enumerate(row):
+    W, H = fig.get_size_inches()
+    top = H
+    for i, row in enumerate(rows):
+        if titles: fig.text(.06 / W, (top - .2) / H, titles[i], fontsize=10, fontweight="bold", va="center")
+        fig.text(.06 / W, (top - heads[i] + .06) / H, keys[i], fontsize=8.5, color="#444444", va="center")
+        low = top - heads[i] - .16 * above[i] - .06 - size
+        for j, (over, image, under, colour) in enumerate(row):
             at = j if j < len(row) - 1 else width - 1                       # the truths stand under one another
-            ax = fig.add_axes([(at * size + .09) / fig.get_figwidth(), top / fig.get_figheight(), (size - .08) / fig.get_figwidth(), (size - .08) / fig.get_figheight()])
+            ax = fig.add_axes([(at * size + .09) / W, low / H, (size - .08) / W, (size - .08) / H])
             ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
             ax.set(xticks=[], yticks=[]); ax.spines[:].set(color=colour, linewidth=1.5)
-            ax.set_title("\n".join(above), fontsize=8.5, color=colour, fontweight="bold", pad=3, linespacing=1.1)
-            ax.set_xlabel(below, fontsize=8.5, color=colour, labelpad=3)
-        top -= .28
+            ax.set_title("\n".join(over), fontsize=8.5, color=colour, fontweight="bold", pad=3, linespacing=1.1)
+            ax.set_xlabel("\n".join(under), fontsize=8.5, color=colour, labelpad=3, linespacing=1.1)
+        top -= heights[i]
     return fig
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-081
@@ -1033,8 +1066,8 @@ def again(result: Comparison, seed: int) -> Comparison:
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w1
 WORLDS = {
-    "ideal-detail": dict(methods=("sds@1", "sds@7.5", "sds@100", "ism@3", "ism@7.5"), canvases=("pixels",), steps=80, head_start=.25,
-                         t_range=(.02, .98), t_start=.98, options={"ism": {"delta_t": 50}}),
+    "ideal-detail": dict(methods=("sds@1", "sds@3", "sds@7.5", "sds@100", "ism@3", "ism@7.5"), canvases=("pixels",), steps=80,
+                         head_start=.25, t_range=(.02, .98), t_start=.98, options={"ism": {"delta_t": 50}}),
     "toy": dict(methods=("sds@3", "sds@100", "ism@3:head_start=.5", "ism@3", "ism@7.5:delta_t=50"), canvases=("latents",), steps=100,
                 head_start=0., options={"ism": {"delta_t": 200}})}
 
@@ -1091,6 +1124,13 @@ def threads_for(prior, folder=None):
     try: yield n
     finally: torch.set_num_threads(before)
 
+def keep_memory() -> bool:
+    "Let the C library keep up to 512 MB of freed memory for the next array, from now on in this process; whether it took that (glibc does)."
+    try:
+        limit = ctypes.CDLL(None).mallopt
+        return all([limit(-1, 2**29), limit(-3, 2**25)])                     # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    except (OSError, AttributeError, TypeError): return False               # another C library: nothing is changed
+
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w2
 def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finish=None):
     """Run what `prepare` made, one world after the other -> the Comparison, or of several their `Worlds`.
@@ -1103,7 +1143,7 @@ def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finis
     with ExitStack() as mine:
         for place, r in [(out, whole), *zip(places, results)][:None if several else 1]:
             if place: mine.enter_context(occupied(place, r.config(), overwrite, *LEFT))
-        if finish: mine.enter_context(threads_for(priors[0], out))
+        if finish: keep_memory(); mine.enter_context(threads_for(priors[0], out))
         for r, prior, place, says in zip(results, priors, places, said_first(results, priors, places)):
             execute(r, prior, mode, place, says)
             if place and several: r.save(place)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['START', 'esc', 'CSS', 'POLICY', 'PAGES', 'PAGE', 'TILE', 'ARM', 'HEADS', 'TABLE', 'TARGETS', 'LESSONS', 'WORLD',
-           'WHY', 'FINAL', 'DETAILS', 'PROMPT', 'EXPLAIN', 'REPORT', 'LEGEND', 'fineness', 'colourfulness', 'in_words',
-           'difference', 'level', 'circumstances', 'conclusion', 'targets', 'spread', 'template', 'filled', 'page_html',
-           'tile', 'css_class', 'arm_html', 'number', 'table_html', 'one_each', 'targets_html', 'final_tile', 'cut_to',
-           'world_html', 'done_text', 'details_html', 'prompt_html', 'report_html', 'head_text', 'save_report',
-           'planned', 'split_methods', 'run_compare']
+           'WHY', 'FINAL', 'DETAILS', 'PROMPT', 'EXPLAIN', 'REPORT', 'LEGEND', 'level', 'fineness', 'colourfulness',
+           'in_words', 'difference', 'circumstances', 'conclusion', 'likeness', 'pulls', 'targets', 'common_guidance',
+           'spread', 'template', 'filled', 'page_html', 'tile', 'css_class', 'arm_html', 'number', 'table_html',
+           'one_each', 'targets_html', 'final_tile', 'cut_to', 'world_html', 'done_text', 'times_text', 'details_html',
+           'prompt_html', 'report_html', 'settings_text', 'save_report', 'planned', 'split_methods', 'run_compare']
 
 # %% ../../nbs/6_show/64_report.ipynb #64-003
 import base64, functools, hashlib, html, json, math, re
@@ -18,15 +18,25 @@ from pathlib import Path
 import jinja2, torch
 from markupsafe import Markup
 from ..distill.sds import METHOD_COLORS, METHODS, init_state
-from ..distill.compare import KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, evenly, fill, fine, fine_name, folder_name, measures, prepare, said, spelled, title_of, window
+from ..distill.compare import DEFAULTS, KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, Settings, evenly, fill, fine, folder_name
+from ..distill.compare import key_of, measures, numbers_of, numbers_of_truth, prepare, said, spelled, title_of, window
+from ..distill.inversion import noise_rms
+from ..distill.regimes import kind_of
 from .live import png_url, strip
 
 # %% ../../nbs/6_show/64_report.ipynb #64-009
+def level(share: float, off: float | None = None) -> str:
+    "What a share of the truth's fine contrast is called, by the bounds of `27_regimes.kind_of`; `off`: distance from the true texture, where that is known."
+    kind = kind_of(share, 1. if off is None else off)
+    if kind in ("smooth", "overshoot"): return {"smooth": "smooths", "overshoot": "overshoots"}[kind]
+    if share <= .75: return "is softer than the truth" if off is None else "is weaker than the truth"
+    if off is None: return "is as sharp as the truth (noise counts)"
+    return "has the truth's detail" if kind == "right" else "is as strong as the truth, of another texture,"
+
 def fineness(ratio: float) -> str:
     "A sharpness ratio in words."
-    if ratio < .9: return f"is smoother than the truth ({ratio:.0%} of its fine contrast)"
-    if ratio > 1.1: return f"has more fine contrast than the truth ({ratio:.0%}: detail, noise or ringing)"
-    return f"is about as sharp as the truth ({ratio:.0%})"
+    words = {"smooths": "is smooth ({:.0%} of the truth's fine contrast)", "overshoots": "has more fine contrast than the truth ({:.0%}: detail, noise or ringing)"}
+    return words.get(level(ratio), level(ratio) + " ({:.0%})").format(ratio)
 
 def colourfulness(ratio: float) -> str:
     "A saturation ratio in words; nothing where the truth is grey."
@@ -41,26 +51,27 @@ def in_words(row: dict) -> str:
     if (row.get("fill") or 0) > 1.5: return f"{name} shows no whole object: the nearest true render is a close-up that fills the frame {row['fill']:.1f} times, and the numbers below say little."
     ground = "a clean background" if row["clutter"] < .05 else f"a background that is not clean (clutter {row['clutter']:.2f})"
     if row.get("detail") is not None:
-        return f"{name} has {row['detail']:.0%} of the truth's own detail, {row['off_texture']:.1f} times as far from it as a true picture is; PSNR to the nearest true picture {row['psnr']:.1f} dB."
+        word = level(row["detail"], row["off_texture"]).rstrip(",")
+        return f"{name} {word}: strength {row['detail']:.0%}, {row['off_texture']:.1f} off, where a true picture is 1.0 off; PSNR to the nearest true picture {row['psnr']:.1f} dB."
     return f"{name} {fineness(row['sharpness'])}{colourfulness(row['saturation'])}, with {ground}; PSNR to the nearest true render {row['psnr']:.1f} dB."
 
 # %% ../../nbs/6_show/64_report.ipynb #64-012
 def difference(rows: list, canvas: str) -> str:
-    "What differs between the methods on one canvas, by the distance to the nearest truth; nothing where one of them shows no object."
+    "What differs between the methods on one canvas, each at its best, by the distance to the nearest truth; nothing where only one shows an object."
     rows = sorted((r for r in rows if r["canvas"] == canvas and r.get("psnr") is not None and not (r.get("fill") or 0) > 1.5), key=lambda r: -r["psnr"])
-    if len(rows) < 2: return ""
-    first, last = rows[0], rows[-1]
-    gap = first["psnr"] - last["psnr"]
+    arms = {}                                                                                    # method -> its arms, the nearest first
+    for r in rows: arms.setdefault(spelled(r["method"])[0], []).append(r)
+    if len(arms) == 1: arms = {r["method"]: [r] for r in rows}                                   # arms of one method: each by itself
+    if len(arms) < 2: return ""
+    called = lambda method, mine: title_of(mine[0]["method"]) if len(mine) == 1 else f"the best {method.upper()} ({title_of(mine[0]['method'])})"
+    (first, best), *others = [(called(m, mine), mine[0]["psnr"]) for m, mine in arms.items()]
     poor = [title_of(r["method"]) for r in rows if r["psnr"] < r.get("white", -math.inf)]
     worth = f" An empty white page would be nearer to the truth than {' and '.join(poor)}." if poor else ""
-    if gap < .5: return f"On {canvas} the methods end about equally far from a true render (within {gap:.1f} dB).{worth}"
-    return f"On {canvas} {title_of(first['method'])} ends nearer to a true render than {title_of(last['method'])}, by {gap:.1f} dB.{worth}"
+    gap = best - others[-1][1]
+    if gap < .5: return f"On {canvas} the methods{' at their best' * (len(rows) > len(arms))} end about equally far from a true render (within {gap:.1f} dB).{worth}"
+    return f"On {canvas} {first} ends nearer to a true render than {' and than '.join(f'{name}, by {best - psnr:.1f} dB' for name, psnr in others)}.{worth}"
 
 # %% ../../nbs/6_show/64_report.ipynb #64-c1
-def level(share: float) -> str:
-    "What a share of the truth's detail is called."
-    return "smooths" if share < .9 else "overshoots" if share > 1.1 else "has as much detail as the truth"
-
 def circumstances(arm: str, settings, told: bool = True) -> str:
     "What sets an arm apart from others of its method, in words; `told`: whether its head start is."
     (method, own), apart = spelled(arm, settings), [p for p in arm.split(":")[1:] if not p.startswith("head_start")]
@@ -69,33 +80,57 @@ def circumstances(arm: str, settings, told: bool = True) -> str:
     return f"guidance {own.guidance:g}{head * (told and method != 'sds')}{rest}"
 
 def conclusion(rows: list, settings) -> str:
-    "How much of the truth's fine detail each method leaves, as sentences; nothing where no truth is known."
+    "How strong the fine detail is that each method leaves, and how near to the truth's, as sentences; nothing where no truth is known."
     known, sentences = [r for r in rows if r.get("psnr") is not None and fine(r) is not None], []
     told = len({spelled(r["method"], settings)[1].head for r in known}) > 1
     for method in dict.fromkeys(spelled(r["method"])[0] for r in known):
         mine, seen = [r for r in known if spelled(r["method"])[0] == method], {}
         for r in mine:
-            word = "shows no whole object" if (r.get("fill") or 0) > 1.5 else level(fine(r))
+            off = r.get("off_texture")
+            word = "shows no whole object" if (r.get("fill") or 0) > 1.5 else level(fine(r), off)
+            more = "" if off is None else f", {off:.1f} off"
             litter = ", on a littered ground" if r["clutter"] > .05 else ""
-            seen.setdefault(word, []).append(f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{litter})")
+            seen.setdefault(word, []).append(f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{more}{litter})")
         sentences.append(f"{method.upper()} " + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items()) + ".")
-    off = sorted((r["off_texture"], title_of(r["method"])) for r in known if r.get("off_texture") is not None)
-    if len(off) > 1: sentences.append(f"Strength is not likeness: from the nearest true texture a true picture is 1.0 off, {off[0][1]} {off[0][0]:.1f}, {off[-1][1]} {off[-1][0]:.1f}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *likeness(known)])
+
+def likeness(rows: list) -> list:
+    "A sentence on how near the texture of each arm is to the truth's; none where that is not known of two."
+    off = sorted((r["off_texture"], title_of(r["method"])) for r in rows if r.get("off_texture") is not None)
+    if len(off) < 2: return []
+    smooth = next((r["off_smooth"] for r in rows if r.get("off_smooth") is not None), None)
+    first = f"Strength is not likeness: nearest to the true texture is {off[0][1]}, {off[0][0]:.1f} off; a true picture is 1.0 off"
+    if smooth is None: return [f"{first}."]
+    farther = [name for v, name in off if v > smooth]
+    return [f"{first}, and the object without any detail {smooth:.1f}." + f" Farther off than that: {', '.join(farther)}." * bool(farther)]
 
 # %% ../../nbs/6_show/64_report.ipynb #64-016
 START = {"ism": dict(start_noise=True)}  # how a deterministic method takes a noise
 
-def targets(prior, image, prompt: str, method: str, settings, t: int, n: int = 6) -> torch.Tensor:
-    "The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W]; one that remembers, at its first step."
+def pulls(prior, image, prompt: str, method: str, settings, t: int, n: int = 6, guidance: float | None = None) -> tuple:
+    """The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W], and the root mean square
+    of the noise that leads to x_t. A method that remembers is asked at its first step. guidance: in place of the arm's."""
     draw, other = (torch.Generator().manual_seed(settings.seed + k) for k in (0, 1))
     grey = tuple(prior.latent_shape) == (1, prior.image_size, prior.image_size)
     z = prior.encode(image[None, :1 if grey else 3].to(getattr(prior, "device", "cpu")))
     method, settings = spelled(method, settings)
+    guidance = settings.guidance if guidance is None else guidance
     own = {**settings.options.get(method, {}), **START.get(method, {})}
-    steps = [METHODS[method](prior, z, prompt, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight, generator=other,
+    steps = [METHODS[method](prior, z, prompt, t, guidance=guidance, negative=settings.negative, weight=settings.weight, generator=other,
                              state=init_state(method, prior, z, generator=other) or None, noise=torch.randn(z.shape, generator=draw), **own) for _ in range(n)]
-    return torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    images = torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    noise = torch.cat([noise_rms(prior, z, s.x_t, s.t) for s in steps]).square().mean().sqrt()
+    return images, float(noise)
+
+def targets(*args, **kw) -> torch.Tensor:
+    "The images of `pulls`."
+    return pulls(*args, **kw)[0]
+
+def common_guidance(methods, settings) -> float:
+    "The smallest guidance that arms of every method have, or that of the settings."
+    guidances = {}
+    for arm in methods: guidances.setdefault(spelled(arm)[0], set()).add(spelled(arm, settings)[1].guidance)
+    return min(set.intersection(*guidances.values()), default=settings.guidance)
 
 def spread(images) -> float:
     "Standard deviation over the first axis [n,3,H,W], root mean square over pixels."
@@ -109,19 +144,19 @@ CSS = """
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:1280px;margin:0 auto;padding:16px 16px 64px}h1{font-size:1.6rem;line-height:1.25;margin:.1em 0 .3em;overflow-wrap:anywhere}a{color:var(--link)}
 h2{font-size:1.15rem;margin:1.8em 0 .4em}.soft,figcaption,small{color:var(--soft)}p.soft{margin:.2em 0}li{margin:.3em 0;break-inside:avoid}
-.text{max-width:46em}@media (min-width:1100px){.text{max-width:none;columns:2;column-gap:40px}.text>:first-child{margin-top:0}}
-.world{display:grid;gap:6px 28px;padding:10px 0;border-top:1px solid var(--line)}.world h2{margin:.1em 0;font-size:1.05rem}.world p{margin:.2em 0;font-size:.95rem;line-height:1.4}.world p.soft{font-size:.85rem}
-@media (min-width:1100px){.world{grid-template-columns:minmax(15em,1fr) auto;align-items:start}}
+.text{max-width:46em}
+.world{padding:8px 0 10px;border-top:1px solid var(--line)}.world h2{margin:.1em 0 .4em;font-size:1.05rem}.world .text{max-width:62em}
+.world p{margin:.35em 0 0;font-size:.95rem;line-height:1.4}.world p.soft{font-size:.85rem}
 .arm{margin:14px 0;padding:12px 14px;background:var(--card);border:1px solid var(--line);border-left:6px solid var(--method,var(--soft));border-radius:8px}
 h3{margin:0 0 8px;font-size:1rem}.row{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;flex:0 0 130px}.end{margin-left:14px}
 img{display:block;width:130px;height:130px;background:#fff;border-radius:4px;border:1px solid var(--line)}.pixels{image-rendering:pixelated}
-.final{flex-basis:124px}.final figcaption{font-size:.76rem}.final img{width:124px;height:124px;border:3px solid var(--method,var(--soft))}.final b{color:var(--ink)}
+.final{flex-basis:150px}.final figcaption{font-size:.8rem}.final img{width:150px;height:150px;border:3px solid var(--method,var(--soft))}.final b{color:var(--ink)}
 figcaption{font-size:.8rem;line-height:1.3;margin-top:4px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:6px 12px 6px 0;text-align:right;vertical-align:bottom;border-bottom:1px solid var(--line)}td{white-space:nowrap}th:first-child,td:first-child{text-align:left}
 th{font-weight:600;color:var(--soft)}pre{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;font-size:.85rem}
-summary{cursor:pointer;margin-top:2em;font-weight:600}@media (max-width:1200px){figure,.final{flex-basis:98px}img,.final img{width:98px;height:98px}}@media (max-width:600px){figure,.final{flex-basis:92px}img,.final img{width:92px;height:92px}.row{gap:8px}.end{margin-left:0}.arm{padding:10px}}
+summary{cursor:pointer;margin-top:2em;font-weight:600}@media (max-width:1200px){figure,.final{flex-basis:98px}img,.final img{width:98px;height:98px}}@media (max-width:600px){figure{flex-basis:92px}img{width:92px;height:92px}.final{flex-basis:112px}.final img{width:112px;height:112px}.row{gap:8px}.end{margin-left:0}.arm{padding:10px}}
 .note{border-left:4px solid #c28f00;padding:4px 12px}
-@page{margin:12mm}@media print{main{padding:0}.row{gap:6px}.scroll{overflow:visible}.text{columns:1}.world{display:block}
+@page{margin:12mm}@media print{main{padding:0}.row{gap:6px}.scroll{overflow:visible}
 figure,.final{flex-basis:74px}img,.final img{width:74px;height:74px}h1,h2,h3{break-after:avoid}.arm,table{break-inside:avoid}table{font-size:.62rem}pre{white-space:pre-wrap}}
 """ + "".join(f".{name.replace(' ', '-')}{{--method:{colour}}}" for name, colour in METHOD_COLORS.items() if name != "truth") + ".truth{--method:var(--ink)}"
 
@@ -172,7 +207,7 @@ def arm_html(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> Mark
     return filled(ARM, kind=css_class(arm[0]), title=name, tiles=Markup("").join(tiles))
 
 # %% ../../nbs/6_show/64_report.ipynb #64-024
-HEADS = {"method": "method", "canvas": "canvas", "detail": "detail over the truth's", "off_texture": "distance from true detail", "psnr": "PSNR to nearest truth, dB",
+HEADS = {"method": "method", "canvas": "canvas", "detail": "strength of detail over the truth's", "off_texture": "off: distance from true texture", "off_smooth": "off of a smooth object", "psnr": "PSNR to nearest truth, dB",
          "sharpness": "sharpness ratio", "saturation": "saturation ratio", "clutter": "clutter", "noise": "noise at x_t", "calls": "network calls", "seconds": "seconds"}
 
 TABLE = """<div class="scroll"><table><tr>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
@@ -192,9 +227,10 @@ def table_html(rows: list) -> Markup:
     return filled(TABLE, heads=[HEADS.get(k, f"{k} instead, dB") for k in keys], rows=[[cell(r, k) for k in keys] for r in rows])
 
 # %% ../../nbs/6_show/64_report.ipynb #64-027
-TARGETS = """<h2>What each method pulls to</h2><div class="text"><p>The targets (pseudo-ground-truths) of one gradient at t = {{ t }} for {{ what }}, under {{ n }} noises. Every
-method gets the same noises, SDS to add and ISM as its start noise, which is small. Over noise alone ISM without start noise is constant by construction, so that row
-would prove nothing; the spread is the standard deviation over noises.</p></div>{{ strips }}"""
+TARGETS = """<h2>What each method pulls to</h2><div class="text"><p>The targets (pseudo-ground-truths) of one gradient at t = {{ t }} and guidance {{ guidance }} for {{ what }},
+under {{ n }} noises. Every method gets the same noises, SDS to add and ISM as its start noise, which it adds at a small time only: less noise leads to the point where the
+network is asked (its root mean square is beside the spread, 1 where all of it is drawn), and less noise alone makes a smaller spread. Over noise alone ISM without start noise
+is constant by construction, so that row would prove nothing. The spread is the standard deviation over noises.</p></div>{{ strips }}"""
 
 def one_each(methods) -> list:
     "Of arms of one method the first."
@@ -205,30 +241,33 @@ def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = Non
     text, T = result.prompts[prompt], len(prior.schedule.alphas_cumprod)
     near = next(filter(None, (result.common(c, prompt) for c in result.canvases)), None)
     image, what = (result.image(result.arms[0], prompt), "the first result") if near is None else (torch.as_tensor(near.image).float(), "a true picture")
-    t, strips = t or T // 2, []
+    t, strips, guidance = t or T // 2, [], common_guidance(result.methods, result.settings)
     for m in one_each(result.methods):
-        seen = targets(prior, image, text, m, result.settings, t, n)
+        name = f"{spelled(m)[0].upper()} at guidance {guidance:g}"
+        seen, noise = pulls(prior, image, text, m, result.settings, t, n, guidance)
         tiles = [tile(image, what, f"The picture that is asked about: {what}")]
-        tiles += [tile(o, f"noise {i + 1}", f"Target of {title_of(m)} for {what} under noise {i + 1}") for i, o in enumerate(seen)]
-        tiles += [tile(seen.mean(0), "mean", f"Mean of the targets of {title_of(m)}", "end")]
-        strips.append(filled(ARM, kind=css_class(m), title=f"{title_of(m)}: spread over noises {spread(seen):.3f}", tiles=Markup("").join(tiles)))
-    return filled(TARGETS, t=t, what=what, n=n, strips=Markup("").join(strips))
+        tiles += [tile(o, f"noise {i + 1}", f"Target of {name} for {what} under noise {i + 1}") for i, o in enumerate(seen)]
+        tiles += [tile(seen.mean(0), "mean", f"Mean of the targets of {name}", "end")]
+        strips.append(filled(ARM, kind=css_class(m), title=f"{name}: spread over noises {spread(seen):.3f}, noise at x_t {noise:.2f}", tiles=Markup("").join(tiles)))
+    return filled(TARGETS, t=t, guidance=f"{guidance:g}", what=what, n=n, strips=Markup("").join(strips))
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028
 LESSONS = "https://github.com/lucidteach/lucidteach/blob/main/nbs/2_distill/"
 
-WORLD = """<section class="world"><div>{% if kind %}<h2>{{ kind }}</h2>{% endif %}<p>{{ lead }}</p><p class="soft">{{ done }}</p></div><div class="row">{{ tiles }}</div></section>"""
+WORLD = """<section class="world">{% if kind %}<h2>{{ kind }}</h2>{% endif %}<div class="row">{{ tiles }}</div>
+<div class="text"><p>{{ lead }}</p>{% if key %}<p class="soft">{{ key }}.</p>{% endif %}<p class="soft">{{ done }}</p></div></section>"""
 
-WHY = """<p>Why: at the times where noise hides a detail, SDS pulls to the mean of all that it may be, and the mean is smooth; guidance pushes beyond that mean, back to the
-detail or past it. ISM asks at a point to which an inversion carries the canvas itself, and takes its target one short interval below, so that what is on the canvas
-stays, and grows. Where each holds: <a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
+WHY = """<p>What to look for: at the times where noise hides a detail, SDS pulls to the mean of all that it may be, and the mean is smooth; guidance pushes beyond that mean. ISM asks
+at a point to which an inversion carries the canvas itself, and takes its target one short interval below: most of the pull towards the data cancels, so that what is on the canvas
+stays and grows, right or wrong. How strong each comes out hangs on prompt, guidance, steps and head start; what came out here is in the sentences above. Where each holds:
+<a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
 
-FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% if share %}<br>{{ share }}{% endif %}"""
+FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% for n in numbers %}<br>{{ n }}{% endfor %}"""
 
 def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
     "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
     lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
-    caption = filled(FINAL, lines=lines, share=None if fine(row) is None else f"{fine_name(row)} {fine(row):.0%}")
+    caption = filled(FINAL, lines=lines, numbers=numbers_of(row))
     return tile(cut_to(result, arm[1], prompt, result.image(arm, prompt)), caption, f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}", f"final {css_class(arm[0])}")
 
 def cut_to(result: Comparison, canvas: str, prompt: int, image):
@@ -242,18 +281,20 @@ def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
         rows = [r for r in table if r["canvas"] == canvas]
         if not rows: continue
         tiles, near = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows], result.common(canvas, prompt)
-        if near is not None: tiles += [tile(cut_to(result, canvas, prompt, torch.as_tensor(near.image)), filled(FINAL, lines=["the truth"], share=None), "The true picture nearest to all of these", "final truth")]
-        apart = "" if rows[0].get("detail") is not None else difference(rows, canvas)              # where the truth knows its detail, that says it
-        lead = " ".join(filter(None, (conclusion(rows, result.settings), apart))) or "No truth is known for this prompt; the pictures must speak for themselves."
-        parts.append(filled(WORLD, kind=kind or f"On {canvas}", lead=lead, done=done_text(result, canvas), tiles=Markup("").join(tiles)))
+        if near is not None: tiles += [tile(cut_to(result, canvas, prompt, torch.as_tensor(near.image)), filled(FINAL, lines=["the truth"], numbers=numbers_of_truth(rows)), "The true picture nearest to all of these", "final truth")]
+        lead = " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas)))) or "No truth is known for this prompt; the pictures must speak for themselves."
+        parts.append(filled(WORLD, kind=kind or f"On {canvas}", lead=lead, done=done_text(result, canvas), key=key_of(rows), tiles=Markup("").join(tiles)))
     return Markup("").join(parts)
 
 def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
-    times = f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
-    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times}; start, times and noise are the same for all. Detail and sharpness are over the truth's." \
+    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times_text(s)}; start, times and noise are the same for all." \
         + " The pictures are cut to the object; the rows below show all of them." * any("detail" in measures(near) for near in result.found.values())
+
+def times_text(s: Settings) -> str:
+    "Which times are drawn, in words."
+    return f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
 
 # %% ../../nbs/6_show/64_report.ipynb #64-028b
 DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
@@ -276,7 +317,8 @@ def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
                   why=filled(WHY, lessons=LESSONS) if both else "", details=Markup("").join(details_html(r, p, prompt, kind) for r, p, kind in results),
                   explain=Markup(EXPLAIN))
 
-EXPLAIN = """<h2>What the numbers are</h2><div class="text"><p><small>Detail is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's; the distance from true detail is 1 for a true picture.
+EXPLAIN = """<h2>What the numbers are</h2><div class="text"><p><small>Strength is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's. Off is the distance from the nearest true texture, in units of
+the spread of true pictures: a picture drawn from the world is 1 off, and the truth shown, which is the middle of such pictures, 0.
 PSNR compares the last picture with the true picture nearest to it, row by row; it rewards blur, so the distances of an empty white page, of a flat silhouette and
 of the blurred truth stand beside it. The truth in the pictures is the one of these that is nearest to all rows of a canvas. Sharpness is the amplitude of fine detail around the
 truth's foreground over the truth's own: below 1 is smoother, above 1 is more fine contrast, which noise gives as well. Saturation is the mean chroma over the truth's
@@ -297,11 +339,17 @@ def report_html(result, prior=None) -> str:
     body = Markup("").join(prompt_html(results, priors, b) for b in range(len(result.prompts))) if result.begun else Markup("<p>Nothing was computed.</p>")
     s = results[0].settings
     return page_html(f"{' and '.join(methods)}: {'; '.join(result.prompts)}", filled(REPORT, arms=", ".join(methods), seed=s.seed,
-        head=head_text(s) if len(results) == 1 else "", notes=result.notes, body=body, config=json.dumps(result.config(), indent=1)))
+        head=settings_text(s, results[0].prior) if len(results) == 1 else "", notes=result.notes, body=body, config=json.dumps(result.config(), indent=1)))
 
-def head_text(settings) -> str:
-    "What a reader must know about the common beginning."
-    return f". The first {settings.head} of {settings.steps} steps are SDS for every method that has no head start of its own: a common coarse start" if settings.head else ""
+def settings_text(settings, prior: str = "") -> str:
+    "What a reader must know of a plain comparison: its settings, and where they differ from those that the two worlds have for this prior."
+    told = lambda s: [f"{s.steps} steps", f"first {s.head} of them SDS", times_text(s), f"δ_T of ISM {s.options.get('ism', {}).get('delta_t', DEFAULTS['delta_t']['step'])}"]
+    mine = told(settings)
+    head = f"first {settings.head} of them SDS where an arm has no head start of its own (a common coarse start)"
+    text = f": {', '.join([mine[0], f'guidance {settings.guidance:g} where an arm names none', head, *mine[2:]])}."
+    own = {k: v for k, v in WORLDS.get(prior, {}).items() if k not in ("methods", "canvases")}
+    other = [o for o, m in zip(told(Settings(**own)), mine) if o != m] if own else []
+    return text + f" Not the settings of the two worlds, which for {prior} are: {', '.join(other)}." * bool(other)
 
 def save_report(result, folder, prior=None, overwrite: bool = False) -> Path:
     "Write the result's files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."

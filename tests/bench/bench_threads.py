@@ -1,6 +1,6 @@
 """What a second thread is worth on a quiet machine, and what it costs beside other work: python tests/bench/bench_threads.py --save nbs/3_splat/results/threads.json
 
-Seconds of `lucidteach compare "a blue car"`, and milliseconds of a step of fitting (notebook 35), by how torch's idle threads wait; alone, and with a process beside that never rests.
+Seconds of `lucidteach compare "a blue car" --prior toy --methods sds,ism`, and milliseconds of a step of fitting (notebook 35), by how torch's idle threads wait; alone, and with a process beside that never rests.
 `late`: torch was imported before lucidteach, so its threads spin. Run it with nothing else on the machine."""
 import argparse, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -20,9 +20,11 @@ def python(how, *args):
 
 def fit_ms(how): return float(python(how, "-W", "ignore", "-c", ("import torch; " if how == "late" else "import lucidteach; ") + FIT))
 
+COMPARE = ("compare", "a blue car", "--prior", "toy", "--methods", "sds,ism")        # two methods on the toy prior, as README says; without them it would be two worlds
+
 def compare_s(how):
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as d: python(how, "-m", "lucidteach.cli", "compare", "a blue car", "--out", d + "/run")
+    with tempfile.TemporaryDirectory() as d: python(how, "-m", "lucidteach.cli", *COMPARE, "--out", d + "/run")
     return time.perf_counter() - began
 
 def main():
