@@ -446,3 +446,9 @@ def test_a_command_keeps_freed_memory(monkeypatch):
     assert kept == "True" and int(after) < int(without)/5
     monkeypatch.setattr(C.ctypes, "CDLL", lambda name: object())
     assert C.keep_memory() is False                                      # a C library without it
+
+def test_a_huge_number_of_steps_is_estimated_at_once():
+    "Of a thousand million steps a thousand are looked at, and their mean is that of a short run"
+    long, short = (C.mean_time(C.Settings(steps=n), 1000) for n in (10**9, 10**4))
+    assert abs(long - short) < 40
+    with pytest.raises(ValueError, match="at most 10"): C.Settings(steps=10**30)

@@ -167,6 +167,7 @@ class Settings:
     options: dict = field(default_factory=lambda: {"ism": {"delta_t": DEFAULTS["delta_t"]["compare"]}}) # method -> its own options
 
     def __post_init__(self):
+        if type(self.steps) is int and self.steps > 10**15: raise ValueError(f"steps must be at most 10^15, got {self.steps:.3g}")
         for f in fields(self): object.__setattr__(self, f.name, checked(f.name, getattr(self, f.name), f.type))
         if not self.t_range[0] < self.t_range[1] <= self.t_start: raise ValueError(f"t_range and t_start must rise within 0..1, got {self.t_range} and {self.t_start}")
         if self.weight not in WEIGHTS: raise ValueError(f"unknown weight {self.weight!r}; there are {', '.join(WEIGHTS)}")
@@ -619,8 +620,12 @@ def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure
 def mean_time(settings: Settings, T: int, first: int = 0) -> float:
     "Mean of the times that a run with these settings will draw from a schedule of T times, from step `first` on."
     times = torch.Generator().manual_seed(settings.seed)
-    drawn = [int(settings.times()(T, 1, i / settings.steps, times)) for i in range(settings.steps)]
-    return sum(drawn[first:]) / (settings.steps - first)
+    draw = lambda i: int(settings.times()(T, 1, i / settings.steps, times))
+    if settings.steps <= 10_000:
+        drawn = [draw(i) for i in range(settings.steps)][first:]
+    else:
+        drawn = [draw(first + k * (settings.steps - first) // 1000) for k in range(1000)]      # of a very long run a thousand steps are looked at
+    return sum(drawn) / len(drawn)
 
 def peak_memory(device="cpu") -> float:
     "Largest memory of this process so far in MB (on a GPU: of torch); nan where the system does not tell."
