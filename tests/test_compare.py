@@ -452,3 +452,10 @@ def test_a_huge_number_of_steps_is_estimated_at_once():
     long, short = (C.mean_time(C.Settings(steps=n), 1000) for n in (10**9, 10**4))
     assert abs(long - short) < 40
     with pytest.raises(ValueError, match="at most 10"): C.Settings(steps=10**30)
+
+def test_what_cannot_be_leaves_no_folder(tmp_path):
+    for wrong, says in ((dict(mode="x"), "unknown mode 'x'"), (dict(truth=5), "truth must be"), (dict(options={"ism": {"delta_t": "x"}}), "delta_t")):
+        with pytest.raises(ValueError, match=says): C.compare("x", ["ism"], prior=GaussianPrior(torch.zeros(3, 16, 16), .5), out=tmp_path/"a", **wrong)
+        assert not (tmp_path/"a").exists()
+    with pytest.raises(ValueError, match="name of a folder"): C.compare("x", prior=GaussianPrior(torch.zeros(3, 16, 16), .5), out=5)
+    with pytest.raises(TypeError, match="did you mean 'steps'"): C.compare("x", step=1)

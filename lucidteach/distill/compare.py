@@ -41,7 +41,7 @@ from ..prior.guidance import as_cond
 from ..prior.world import nearest_truth, parse
 from ..prior.ideal import from_patches
 from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
-from .sds import METHODS, attempt, check_options, init_state, method_color, surrogate
+from .sds import METHODS, attempt, check_options, init_state, method_color, nearest_name, surrogate
 from .sds import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked     # kinds of settings
 from .inversion import noise_rms
 import lucidteach.distill.zoo  # and with it every method
@@ -742,6 +742,9 @@ def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     in; the same call goes on with an unfinished run there, and another run there is a `FileExistsError` unless `overwrite`.
     Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
     result, load = prepare(prompt, methods, prior=prior, canvases=canvases, device=device, truth=truth, **settings)
+    from lucidteach.show.live import MODES
+    if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
+    if out is not None and not isinstance(out, (str, Path)): raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
     runs = [(out, result)] if seeds is None else [(out and Path(out) / f"seed-{k}", again(result, k)) for k in check_seeds(seeds, settings)]
     for place, r in runs: place and claim(place, r.config(), overwrite)
     prior, done = load(), []
@@ -786,7 +789,7 @@ def execute(result: Comparison, prior, mode: str = "auto", folder=None, says: st
 def prepare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device="auto", truth="world", **settings):
     "Check everything that can be checked without the prior -> an empty Comparison, and a function that loads the prior."
     if unknown := set(settings) - set(Settings.__dataclass_fields__):
-        raise TypeError(f"compare has no option {sorted(unknown)[0]!r}; besides its own there are {', '.join(Settings.__dataclass_fields__)}")
+        raise TypeError(f"compare has no option {sorted(unknown)[0]!r}; {nearest_name(sorted(unknown)[0], Settings.__dataclass_fields__)}besides its own there are {', '.join(Settings.__dataclass_fields__)}")
     if not (truth is None or truth == "world" or callable(truth)):
         raise ValueError(f"truth must be 'world', None, or a function of an image [3,H,W] and a prompt, got {truth!r}")
     settings, name = Settings(**settings), prior_name(prior)
