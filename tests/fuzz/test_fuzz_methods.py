@@ -67,7 +67,7 @@ def test_what_overflows_is_said(call):
 def test_an_option_that_is_no_number_is_named(name, bad):
     prior, x = PRIORS["mixture"][0], torch.zeros(1, 2, 3, 3)
     with pytest.raises(ValueError, match="guidance must be a finite number"): METHODS[name](prior, x, "cat", 500, guidance=bad)
-    with pytest.raises(ValueError, match="progress must be a finite number"): METHODS[name](prior, x, "cat", 500, progress=bad)
+    with pytest.raises(ValueError, match="progress must be a share within 0..1"): METHODS[name](prior, x, "cat", 500, progress=bad)
     if name in ("dds", "pds"):
         with pytest.raises(ValueError, match="source latents hold values that are NaN or infinite"): METHODS[name](prior, x, "cat", 500, source=(x + bad, "cat"))
 
