@@ -531,7 +531,7 @@ def draw(ax, title, image):
     if image is None: return ax.set_axis_off()
     ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest"); ax.set_title(title, fontsize=9)
 
-def picture(fig: Figure, dpi: int = 90):
+def picture(fig: Figure, dpi: int = 100):
     "A Figure as a PIL image."
     f = io.BytesIO(); fig.savefig(f, format="png", dpi=dpi)
     return Image.open(f)
@@ -834,7 +834,7 @@ def cost_text(cost: dict, result: Comparison, prior) -> str:
             f"{cost['seconds']:,.0f} seconds{memory} on {getattr(prior, 'device', 'cpu')}.")
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-105
-def _show(self, prompt: int = 0, columns: int = 5, dpi: int = 90):
+def _show(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
     "The picture of one prompt as a PIL image."
     return picture(figure(self, prompt, columns), dpi)
 
@@ -1038,7 +1038,7 @@ class Seeds(Several):
         return Table(dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows)) | {n: s for k in columns for n, s in both(k, [r[k] for r in rows]).items()} for key, rows in groups.items())
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-s2
-def _show_seeds(self, prompt: int = 0, columns: int = 5, dpi: int = 90):
+def _show_seeds(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
     "The pictures of one prompt, seed under seed, as one PIL image."
     rows = [picture(figure(c, prompt, columns, title=f"{c.prompts[prompt]}, seed {c.settings.seed}"), dpi) for c in self if any(c.records.values())]
     whole = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
