@@ -562,6 +562,7 @@ def key_of(rows: list) -> str:
     if smooth: return f"Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
     return "Sharpness: fine contrast over the truth's; noise counts as well" if any(fine(r) is not None for r in rows) else ""
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-o1a
 def said(arm: str, settings) -> list:
     "What was done to an arm, line by line: method and guidance, its interval, its head start."
     method, own = spelled(arm, settings)
@@ -591,6 +592,7 @@ def finals(result, prompt: int = 0) -> list:
         if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], numbers_of_truth(rows.values()), method_color("truth"))]
     return shown
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-o1b
 def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure:
     "One row of `finals` for each comparison, `titles` above the rows, and what its numbers mean; `size` is the width of a panel in inches."
     rows = [finals(r, prompt) for r in results]
@@ -988,6 +990,7 @@ def resume(result: Comparison, folder, prior=None) -> bool:
     result.notes = [n for n in head["notes"] if not n.startswith("Interrupted")]
     return True
 
+# %% ../../nbs/2_distill/26_compare.ipynb #26-111ba
 def check_checkpoint(result: Comparison, rows: dict, kept: dict, head: dict, prior=None):
     "`ValueError` unless the records are those of this run and, where a `prior` is given, every loop can go on from what it remembers."
     B, size = len(result.prompts), None
