@@ -28,23 +28,14 @@ _names = {
     "compare": "distill.compare", "Settings": "distill.compare",
     "LinearAutoencoder": "prior.latent", "ModelMixin": "prior.latent",   # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",
-    "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize", "Field": "create.field",
-    "Config": "create.text_to_3d",
-    "create": None, "show": None,   # the packages themselves, which can be called
-    "stepper": "show.explorers",
+    "Camera": "splat.camera", "Gaussians": "splat.gaussians", "rasterization": "splat.rasterize", "Field": "scene.field",
+    "create": "scene.text_to_3d", "Config": "scene.text_to_3d",
+    "show": "viz.viewer", "stepper": "viz.explorers",
 }
-
-class _Callable(_types.ModuleType):   # importing a module of the package puts the package itself where `lucidteach.create` the function would be
-    def __call__(self, *args, **kw): return self._function(*args, **kw)
-    _function = property(lambda self: getattr(_importlib.import_module(f"{self.__name__}.{self._home}"), self.__name__.rpartition(".")[2]))
-    __doc__ = property(lambda self: self._function.__doc__)
-    def __reduce__(self): return _importlib.import_module, (self.__name__,)       # copies and pickles are the package itself, as with any function
-    __signature__ = property(lambda self: _importlib.import_module("inspect").signature(self._function))
 
 def __getattr__(name):
     if name == "torch_spins": return _torch_spins      # for the rasterizer's warning; nothing to offer
     if name not in _names: raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")
-    if _names[name] is None: return _importlib.import_module(f"lucidteach.{name}")
     value = globals()[name] = getattr(_importlib.import_module(f"lucidteach.{_names[name]}"), name)
     return value
 

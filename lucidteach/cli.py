@@ -95,12 +95,12 @@ def compare(args):
     "The main job; its report's path is the last line printed"
     if None not in (args.text, args.prompt) and args.text != args.prompt: raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
     args.prompt = next(p for p in (args.prompt, args.text, "a red mug") if p is not None)
-    from .show.report import run_compare
+    from .viz.report import run_compare
     return run_compare(args)
 
 def create(args):
     "Text to 3D; the report's path is the last line printed"
-    from .create.text_to_3d import run_create
+    from .scene.text_to_3d import run_create
     return run_create(args)
 
 def sweep(args):
@@ -110,7 +110,7 @@ def sweep(args):
 
 def lab(args):
     "JupyterLab on a copy of the notebooks, or on the notebooks"
-    from .show.lab import deliver, present, summary
+    from .lab.notebooks import deliver, present, summary
     clone = present().parent                                                     # before anything else: without notebooks JupyterLab is no help
     if not args.copy_only:
         try: from jupyterlab.labapp import LabApp
@@ -129,7 +129,7 @@ def lab(args):
 
 def export(args):
     "A page or other formats of a scene"
-    from .show.viewer import run_export
+    from .viz.viewer import run_export
     return run_export(args)
 
 class Pipe:

@@ -93,7 +93,7 @@ def readable(file):
 
 def lab():
     "Can `lucidteach lab` open the notebooks, and can they run?"
-    from .show.lab import present
+    from .lab.notebooks import present
     gone = unmet(r for r in requirements() if r[2] == "lab")
     if gone: yield "note", "lab", f"cannot run, for lack of {', '.join(gone)}: pip install 'lucidteach[lab]'"; return
     try: count = sum(1 for p in present().rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)

@@ -14,7 +14,7 @@ WALK = """
 import torch
 from lucidteach.prior.exact import ImageSetPrior
 from lucidteach.prior.world import Camera, Thing, render
-from lucidteach.show.explorers import stepper
+from lucidteach.viz.explorers import stepper
 world = torch.stack([torch.as_tensor(render(Thing(*thing), Camera(50, 20), 24).rgb) for thing in (("mug", "red"), ("car", "blue"))])
 prior = ImageSetPrior(world, ["a red mug", "a blue car"], std=.1)
 walk = stepper(prior, prompt="a blue car", t=600, guidance=3.)
@@ -151,7 +151,7 @@ def report(tmp_path_factory):
     "A report with a hostile prompt in it -> its path"
     from lucidteach.distill.compare import compare
     from lucidteach.prior.exact import ImageSetPrior
-    from lucidteach.show.report import save_report
+    from lucidteach.viz.report import save_report
     evil = '<img src="http://192.0.2.1/x.png" onerror="document.title=1"><script>document.title=1</script>'
     world = torch.linspace(0, 1, 16).repeat(2, 3, 16, 1)
     truth = lambda image, prompt: SimpleNamespace(image=world[0], psnr=10., baselines=dict(white=5., silhouette=8., blurred=9.))

@@ -72,7 +72,7 @@ def test_methods_make_a_plain_comparison(tmp_path):
 def test_the_bench_of_threads_runs_what_readme_says():
     "Two methods on the toy prior, one world"
     import importlib.util, pathlib
-    from lucidteach.show.report import planned
+    from lucidteach.viz.report import planned
     spec = importlib.util.spec_from_file_location('bench_threads', pathlib.Path(__file__).parent/'bench'/'bench_threads.py')
     bench = importlib.util.module_from_spec(spec); spec.loader.exec_module(bench)
     args, unknown = cli.parser().parse_known_args(bench.COMPARE)

@@ -6,7 +6,7 @@ from lucidteach.distill import compare as C
 from lucidteach.distill.pseudo_gt import pseudo_gt
 from lucidteach.distill.sds import METHODS
 from lucidteach.prior.exact import GaussianPrior
-from lucidteach.show import report
+from lucidteach.viz import report
 
 def prior(mean=.5): return GaussianPrior(torch.full((3, 32, 32), mean), .3)
 def go(methods="sds", prompt="x", **kw): return C.compare(prompt, methods, **dict(prior=prior(), canvases="latents", truth=None, mode="quiet", steps=4, every=1) | kw)
@@ -357,7 +357,7 @@ def test_an_unknown_method_is_answered_with_the_nearest():
     assert METHODS.get("imm") is None and "imm" not in METHODS
 
 def test_defaults_are_those_of_the_table():
-    from lucidteach.create import text_to_3d as t3
+    from lucidteach.scene import text_to_3d as t3
     toy = t3.config("toy")
     for name, of in C.DEFAULTS.items():
         assert getattr(toy, name) == of["create"], name

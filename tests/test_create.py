@@ -1,7 +1,7 @@
 "Text to 3D: a killed run goes on bit for bit, folders are safe, failures are said, and the paper's preset runs from a folder of weights"
 import json, math, os, random, re, signal, subprocess, sys, time
 import pytest, torch
-from lucidteach.create import text_to_3d as t3
+from lucidteach.scene import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
 from lucidteach.splat.gaussians import Gaussians
 
@@ -52,7 +52,7 @@ TINY = {**SMALL, "steps": 12, "every": 4, "densify": (2, 10, 3)}
 HOST = """
 import os, signal, sys, time; sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
-import lucidteach.distill.zoo, lucidteach.show.live, lucidteach.show.report, lucidteach.show.viewer
+import lucidteach.distill.zoo, lucidteach.run.live, lucidteach.viz.report, lucidteach.viz.viewer
 from test_create import prior, TINY, t3
 for line in sys.stdin:                                       # a folder, seconds until it is killed, the signal: forked, so that a run begins at once
     out, seconds, number = line.rsplit(maxsplit=2)
@@ -206,7 +206,7 @@ def test_a_folder_with_another_run_is_not_touched(tmp_path):
 
 def test_a_folder_knows_what_its_run_began_with(tmp_path):
     "Another scene, a file with other points, another field: another run. The same: the same run; and what is given stays as it is"
-    from lucidteach.create.field import Field
+    from lucidteach.scene.field import Field
     run = lambda out, **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path/out, mode="quiet", **{**SMALL, "steps": 2, **kw})
     a, b = (Gaussians.ball(60, seed=i, opacity=.5) for i in range(2))
     first = run("scene", scene=a)
@@ -261,7 +261,7 @@ def test_nan_from_the_encoder_stops_too(tmp_path):
 @pytest.mark.parametrize("kind", ["splats", "field"])
 def test_nan_in_the_scene_keeps_the_checkpoint_before(tmp_path, kind, monkeypatch):
     "An update that leaves NaN: the next step names the tensor, the checkpoint stays that before, and what is handed out has no NaN"
-    from lucidteach.create.field import Field
+    from lucidteach.scene.field import Field
     scene = Gaussians.ball(60, opacity=.5) if kind == "splats" else Field(resolutions=(8,), samples=4)
     cls = t3.Splats if kind == "splats" else t3.FieldScene
     step = cls.step
@@ -295,7 +295,7 @@ def test_damaged_folders_are_said_or_mended(tmp_path):
 
 def test_overwrite_begins_anew(tmp_path):
     "Also over its own checkpoint, broken or not, and nothing of the old run stays; but a value that cannot work leaves what is there"
-    from lucidteach.create.field import Field
+    from lucidteach.scene.field import Field
     go = lambda **kw: t3.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", overwrite=True, **{**SMALL, "steps": 3, **kw})
     go(); before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     for kw in (dict(size=15), dict(weight="foo"), dict(seed=-1)):
@@ -309,7 +309,7 @@ def test_overwrite_begins_anew(tmp_path):
 class Counting(torch.nn.Module):
     "A field with a buffer that every picture changes and that every picture shows"
     def __init__(self):
-        from lucidteach.create.field import Field
+        from lucidteach.scene.field import Field
         super().__init__(); self.field = Field(resolutions=(8,), samples=4); self.register_buffer("seen", torch.zeros(()))
     def render(self, camera, background=None):
         if torch.is_grad_enabled(): self.seen += 1
@@ -362,8 +362,8 @@ def test_a_turntable_is_of_a_kind_that_can_be_written(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["t.WEBP"]
 
 def test_nothing_is_drawn_from_torchs_own_generator():
-    from lucidteach.create.field import Field
-    from lucidteach.create.init import load_points, points_from_text
+    from lucidteach.scene.field import Field
+    from lucidteach.scene.init import load_points, points_from_text
     load_points.cache_clear(); torch.manual_seed(0); want = torch.rand(3); torch.manual_seed(0)
     Field(resolutions=(8,), samples=4); points_from_text("a red mug", n=8, steps=1)
     assert torch.equal(torch.rand(3), want)
@@ -421,9 +421,9 @@ def test_several_prompts(tmp_path):
 def test_every_method(method):
     assert t3.create("a red mug", method, prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2}).complete
 
-@pytest.mark.parametrize("first", ["lt.create", "import lucidteach.create.text_to_3d"])
+@pytest.mark.parametrize("first", ["lt.create", "import lucidteach.scene.text_to_3d"])
 def test_create_is_a_function_and_a_package(first):
-    code = f"import lucidteach as lt; {first}; import lucidteach.create.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m; " \
+    code = f"import lucidteach as lt; {first}; import lucidteach.scene.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m; " \
            "import inspect; assert inspect.getdoc(lt.create) == inspect.getdoc(m.create) and inspect.signature(lt.create) == inspect.signature(m.create)   # what `lt.create?` shows"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -40,19 +40,19 @@ def prior():
     return load_prior("toy", device="cuda")
 
 def short(**settings):
-    from lucidteach.create import text_to_3d as T
+    from lucidteach.scene import text_to_3d as T
     return T.config("toy", steps=4, head_start=0., init="ball", points=500, **settings)
 
 def test_a_run_times_itself(prior):
     "The shares of network, rendering and rest come from events in the GPU's queue; together they are not longer than the run"
-    from lucidteach.create import text_to_3d as T
+    from lucidteach.scene import text_to_3d as T
     began = time.perf_counter()
     *_, state = T.generate(prior, "a red mug", "ism", short())
     assert min(state.seconds.values()) > 0 and sum(state.seconds.values()) <= time.perf_counter() - began, state.seconds
 
 def test_a_step_hardly_waits(prior):
     "PyTorch counts the waits that it knows of: the two of tests/test_waits.py, and gsplat's for the number of tiles that its splats touch"
-    from lucidteach.create import text_to_3d as T
+    from lucidteach.scene import text_to_3d as T
     steps = T.generate(prior, "a red mug", "ism", short())
     next(steps)
     torch.cuda.set_sync_debug_mode("warn")
@@ -70,7 +70,7 @@ def test_numbers_are_looked_at_after_the_network(prior):
 
 def test_a_run_goes_on_from_a_checkpoint(prior, tmp_path):
     "All that a checkpoint holds comes back on the GPU as it was; what follows is not compared, for atomic sums differ from run to run and Adam makes steps of a rounding error"
-    from lucidteach.create import text_to_3d as T
+    from lucidteach.scene import text_to_3d as T
     c = short(densify=(0, 100, 50), view_prompts=False)
     steps = T.generate(prior, "a red mug", "ism", c)
     for _ in range(2): state = next(steps)

@@ -1,7 +1,7 @@
 "The radiance field: haze so thin that float32 cannot tell its transmittance from 1, pictures in pieces, and what is refused"
 import lucidteach     # before torch
 import pytest, torch
-from lucidteach.create.field import Field, rays, span
+from lucidteach.scene.field import Field, rays, span
 from lucidteach.splat.camera import Camera
 
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import numpy as np, pytest, torch
 from PIL import Image
 from hypothesis import HealthCheck, given, settings, strategies as st
 from lucidteach.prior import world
-from lucidteach.create.field import Field
+from lucidteach.scene.field import Field
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.fit import PAPER, Posed, Recipe, evaluate, fit, fitted, load_colmap, load_fit, load_transforms, means_rate, picks, spiral, ssim
 from lucidteach.splat.gaussians import Gaussians

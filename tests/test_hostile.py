@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import build
-from lucidteach.create.init import load_points, load_shape, read_mesh, usable, Mesh
+from lucidteach.scene.init import load_points, load_shape, read_mesh, usable, Mesh
 from lucidteach.prior import latent, world
-from lucidteach.prior.files import parse_json, write_file
+from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
 from lucidteach.prior.latent import load_prior, quiet
 from lucidteach.splat import gaussians
@@ -284,7 +284,7 @@ def test_opacities_near_0_and_1_come_back(tmp_path, kind, opacity):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_infinite_opacity_is_drawn_as_0_or_1_and_nan_is_an_error(sign, tmp_path):
     "The picture is that of the largest, or smallest, opacity; and the viewer takes what the loader took"
-    from lucidteach.show.viewer import pack
+    from lucidteach.viz.viewer import pack
     g = Gaussians.ball(5, scale=.3, rgb=(.9, .2, .1)); g.logits[2] = sign*math.inf
     data = to_ply(g); at = data.index(b"end_header\n") + 11
     raw = np.frombuffer(data, "<f4", offset=at).reshape(5, -1).copy(); column = re.findall(rb"property float (\w+)", data).index(b"opacity")
@@ -326,7 +326,7 @@ def test_a_mesh_reads_nothing_outside_of_its_folder(tmp_path):
     with pytest.raises(ValueError, match="outside of its folder"): read_mesh(tmp_path/"in"/"a.gltf")
 
 def test_a_point_model_is_no_larger_than_its_file(tmp_path):
-    from lucidteach.create.init import TOY_POINTS
+    from lucidteach.scene.init import TOY_POINTS
     c = json.loads((TOY_POINTS/"config.json").read_text())
     (tmp_path/"model.safetensors").write_bytes((TOY_POINTS/"model.safetensors").read_bytes())
     for net in (dict(width=4096), dict(depth=10**9), "x", dict(width=-1), dict(color=1)):

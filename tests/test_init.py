@@ -2,8 +2,8 @@
 import struct
 import numpy as np, pytest, torch
 from PIL import Image
-from lucidteach.create import init
-from lucidteach.create.init import Mesh, initial_gaussians, linear_to_srgb, points_from_text, read_mesh
+from lucidteach.scene import init
+from lucidteach.scene.init import Mesh, initial_gaussians, linear_to_srgb, points_from_text, read_mesh
 from lucidteach.splat.gaussians import Gaussians
 
 def corner(e):

@@ -5,11 +5,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from lucidteach import cli
-from lucidteach.show import lab
+from lucidteach.lab import notebooks as lab
 
 root = Path(__file__).parent.parent
 project = tomllib.loads((root/'pyproject.toml').read_text())['project']
-QUICK = ('2_distill/21_sds', '6_show/61_live', '6_show/63_explorers')
+QUICK = ('2_distill/21_sds', '0_run/01_live', '6_viz/63_explorers')
 
 def closure(lines):
     "Distributions that pip brings for some requirements, by their canonical names"
@@ -83,7 +83,7 @@ def test_copies_run_on_what_the_lab_brings(mine, allowed):
 SLOW = """
 from IPython.core.interactiveshell import InteractiveShell
 shell, ran = InteractiveShell.instance(), lambda text: shell.run_cell(text).success
-assert ran("%load_ext lucidteach.show.lab") and ran("%%slow WHERE\\nx = 1") and "x" not in shell.user_ns
+assert ran("%load_ext lucidteach.lab.notebooks") and ran("%%slow WHERE\\nx = 1") and "x" not in shell.user_ns
 assert ran("%slow on\\n") and ran("%%slow WHERE\\nx = 1") and shell.user_ns["x"] == 1
 assert not ran("%%slow WHERE\\n1 / 0") and not ran("%slow perhaps")
 """
@@ -105,7 +105,7 @@ def test_pictures_and_links_are_in_the_folder(mine):
     "Nothing outside the served folder can be seen: every path that a text names lies in it, and of the places where code looks for a picture one"
     there = lambda path, name: (path.parent/name).resolve().is_relative_to(mine.resolve()) and (path.parent/name).exists()
     for path in mine.rglob('*.ipynb'):
-        if path.stem == '65_lab': continue                                  # tells of such paths
+        if path.stem == '75_notebooks': continue                                  # tells of such paths
         for c in json.loads(path.read_text())['cells']:
             if c['cell_type'] == 'markdown':
                 for name in re.findall(r'\]\(([^)#:\s]+)(?:#[^)]*)?\)', c['source']): assert there(path, name), f"{path.name}, cell {c['id']} names {name}"

@@ -72,7 +72,7 @@ def test_callable_packages_are_copied_and_pickled():
 def test_completion_offers_the_contract_and_nothing_else():
     "Names of the package's own, never a module that it happens to use: as dir() says it, and as an editor reads it from the source"
     import types, lucidteach as lt
-    from lucidteach.show.lab import names, statements
+    from lucidteach.lab.notebooks import names, statements
     told = {n for n in dir(lt) if not n.startswith('_')}
     assert {'load_prior', 'METHODS', 'compare', 'create', 'stepper', 'Settings', 'Config'} <= told
     for name in told - {*lt._names}: assert isinstance(m := getattr(lt, name), types.ModuleType) and m.__name__ == f'lucidteach.{name}', name
@@ -118,7 +118,7 @@ def test_doctor_is_not_content_with_an_old_version(doctor, monkeypatch):
     assert states['needed'][0] == states['lacking'][0] == 'fail' and states['lacking'][1].startswith('transformers>=') and '(here is 0.0.1): pip install' in states['lacking'][1]
 
 def test_doctor_says_whether_the_lab_can_run(doctor, monkeypatch, tmp_path):
-    from lucidteach.show import lab
+    from lucidteach.lab import notebooks as lab
     (state, _, text), = doctor.lab()
     assert state == 'ok' and re.search(r'copy of (\d+) notebooks', text)[1] == str(len([p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]))
     monkeypatch.setattr(lab.present, '__defaults__', (tmp_path,))
@@ -159,7 +159,7 @@ def test_wheel_in_an_empty_venv(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
     assert wheel.stat().st_size < 45e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'
-    assert not [n for n in names if n.startswith(('tests/', 'nbs/'))] and 'lucidteach/show/jupyter/labconfig/default_setting_overrides.json' in names
+    assert not [n for n in names if n.startswith(('tests/', 'nbs/'))] and 'lucidteach/viz/jupyter/labconfig/default_setting_overrides.json' in names
     run(sys.executable, '-m', 'venv', tmp_path/'venv')
     py = tmp_path/'venv'/'bin'/'python'
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 
-from lucidteach.show.viewer import FRAME, View, aim, filled, poster, rule, show, viewer_html
+from lucidteach.viz.viewer import FRAME, View, aim, filled, poster, rule, show, viewer_html
 from lucidteach.splat.gaussians import Gaussians
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -217,7 +217,7 @@ def test_only_the_viewers_script_runs(opened, embedded):
 
 def test_a_run_folder_of_a_stranger(opened, tmp_path):
     "Words that would run in panels' names, prompt and notes: the report shows them as text or not at all, its viewer turns, and no script but the viewer's runs"
-    from lucidteach.create import text_to_3d as t3
+    from lucidteach.scene import text_to_3d as t3
     from lucidteach.prior.exact import GaussianPrior
     go = lambda: t3.create(HANDLER, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path/"run", mode="quiet", steps=3, init="ball", size=16, points=60, every=1, view_prompts=False, overhead=False)
     go()

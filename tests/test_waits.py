@@ -5,7 +5,7 @@ from pathlib import Path
 import lucidteach, pytest, torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from lucidteach.create import text_to_3d as T
+from lucidteach.scene import text_to_3d as T
 from lucidteach.prior import latent
 sys.path.insert(0, str(Path(__file__).parent/"bench"))
 from bench_sd import build

@@ -744,7 +744,7 @@ def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     in; the same call goes on with an unfinished run there, and another run there is a `FileExistsError` unless `overwrite`.
     Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
     result, load = prepare(prompt, methods, prior=prior, canvases=canvases, device=device, truth=truth, **settings)
-    from lucidteach.show.live import MODES
+    from lucidteach.run.live import MODES
     if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
     if out is not None and not isinstance(out, (str, Path)): raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
     runs = [(out, result)] if seeds is None else [(out and Path(out) / f"seed-{k}", again(result, k)) for k in check_seeds(seeds, settings)]
@@ -775,7 +775,7 @@ def execute(result: Comparison, prior, mode: str = "auto", folder=None, says: st
     """Say what it will cost (or `says`), then run what `prepare` made, with progress and pictures, or go on with what `folder` holds of it.
 
     Ctrl-C ends it with what is there."""
-    from lucidteach.show.live import Live
+    from lucidteach.run.live import Live
     resumed = folder is not None and resume(result, folder, prior)
     if resumed and not result.left: return result
     with Live(result.settings.steps, f"{', '.join(result.methods)}: {'; '.join(result.prompts)}", mode=mode) as live:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from ..prior import world
-from ..show.live import Live
+from ..run.live import Live
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-005
 CATS, COLS, PATS, VIEWS = (list(names) for names in (world.CATEGORIES, world.COLORS, world.PATTERNS, world.VIEWS))

@@ -271,7 +271,7 @@ def mend(out) -> list:
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-022
 def _pass(out: Path, jobs, prior, prompts, mode):
     "Once through the jobs; what another process is doing is left to it"
-    from lucidteach.show.live import Live
+    from lucidteach.run.live import Live
     for k, job in enumerate(jobs, 1):
         with suppress(Timeout), FileLock(out/f".{job.name}.lock", timeout=0):
             if (out/f"{job.name}.json").exists(): continue
@@ -313,7 +313,7 @@ def check_prior(out, prior):
 
 def score_all(out, score, mode: str = "auto"):
     "Score the pictures in `out` that have no scores yet: `score(images, prompts, stage)` -> a dict per picture"
-    from lucidteach.show.live import Live
+    from lucidteach.run.live import Live
     todo = [(p, h) for p, h in heads(out) if not p.with_suffix(".scores").exists()]
     with Live(max(len(todo), 1), "scores", mode=mode if todo else "quiet") as live:
         for k, (path, head) in enumerate(todo, 1):
@@ -538,7 +538,7 @@ def scores(judges):
 
 def save_targets(out, prior, mode: str = "auto"):
     "The stage `targets`: a line for each arm and prompt in `out`/targets.jsonl, unless all are there"
-    from lucidteach.show.live import Live
+    from lucidteach.run.live import Live
     path, prompts = Path(out)/"targets.jsonl", DETAIL_PROMPTS
     wanted = [(a, p) for a in TARGET_ARMS for p in prompts]
     if path.exists() and [(r.get("arm"), r.get("prompt")) for r in read_lines(path)] == wanted: return
@@ -568,7 +568,7 @@ def check_stages(text: str, prior) -> list:
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-041b
 def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
     "One stage of the study in the folder `out`, whatever of it is missing; says its cost first"
-    from lucidteach.show.live import clock_text
+    from lucidteach.run.live import clock_text
     if stage == "rungs": return save_rungs(out, prior, TEST_PROMPTS, Job("test", "sds", steps=steps))
     if stage == "targets": return save_targets(out, prior)
     # a rate is chosen on its own canvas, for its own length

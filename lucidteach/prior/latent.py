@@ -31,7 +31,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from .exact import Cond
-from .files import read_json
+from ..run.files import read_json
 from .ideal import IdealPrior
 from .schedule import Schedule, beside, expand
 transformers.utils.logging.set_verbosity(_level)

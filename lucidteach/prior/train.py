@@ -35,7 +35,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import world
 from .latent import TOY, fit_autoencoder, quiet
 from .schedule import Schedule, expand
-from ..show.live import Live
+from ..run.live import Live
 
 # %% ../../nbs/1_prior/16_train.ipynb #train05
 @dataclass

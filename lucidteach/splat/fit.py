@@ -17,8 +17,8 @@ from PIL import Image, TiffImagePlugin, WebPImagePlugin      # a format is known
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from ..prior.files import parse_json, write_file
-from ..show.live import Live
+from ..run.files import parse_json, write_file
+from ..run.live import Live
 from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density

@@ -14,7 +14,7 @@ import numba, numpy as np, torch
 from PIL import Image, WebPImagePlugin      # a format is known once its plugin is imported
 from torch import Tensor, nn
 import torch.nn.functional as F
-from ..prior.files import parse_json, write_file
+from ..run.files import parse_json, write_file
 from .camera import _rows
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-005

@@ -9,8 +9,8 @@ from pathlib import Path
 import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
-from lucidteach.create import text_to_3d as t3
-from lucidteach.create.init import true_points
+from lucidteach.scene import text_to_3d as t3
+from lucidteach.scene.init import true_points
 from lucidteach.distill.compare import chroma, peak_memory, saturation_ratio, sharpness_ratio, write_atomic
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
 from lucidteach.prior import world
@@ -37,7 +37,7 @@ def settings(prior, prompt, arm, **more):
 def scene(kind, prompt, c):
     "Splats or a field; the field begins as a ball, or where the config draws points for the prompt, as these"
     if kind == "splats": return t3.Splats(t3.start(c, prompt), c)
-    from lucidteach.create.field import Field, field_like
+    from lucidteach.scene.field import Field, field_like
     field = Field(resolutions=(16, 32), samples=32)
     return t3.FieldScene(field_like(t3.start(c, prompt), field) if c.init == "text" else field, c)
 
@@ -111,7 +111,7 @@ def main():
     p.add_argument("--variants", default="", help="with commas, of " + ", ".join(v for v in VARIANTS if v))
     p.add_argument("--seeds", default="0")
     p.add_argument("--steps", type=int, help="of ISM; default: the preset's")
-    p.add_argument("--out", default="nbs/4_create/results", type=Path)
+    p.add_argument("--out", default="nbs/4_scene/results", type=Path)
     p.add_argument("--sheet", default="images/create.png", type=Path)
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args()

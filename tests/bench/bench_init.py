@@ -2,14 +2,14 @@
 
 quality: clouds of the shipped text-to-points model against true ones (Chamfer, per category), the judges on their pictures, images/points.png.
 effect:  the same distillation from a ball, a sphere and text-to-points: error of shape, judges, Janus against step; one entry per run, a run that is there is not done again.
-Both write into nbs/4_create/results/init.json."""
+Both write into nbs/4_scene/results/init.json."""
 import argparse, json, platform, time
 from dataclasses import asdict
 from pathlib import Path
 import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
-from lucidteach.create.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of
+from lucidteach.scene.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of
 from lucidteach.distill.compare import write_atomic
 from lucidteach.judge.metrics import chamfer, correct, front_shown, load_judge
 from lucidteach.prior import world
@@ -17,7 +17,7 @@ from lucidteach.prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from lucidteach.splat.camera import Camera
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT, SHEET = ROOT/"nbs/4_create/results/init.json", ROOT/"images/points.png"
+OUT, SHEET = ROOT/"nbs/4_scene/results/init.json", ROOT/"images/points.png"
 AROUND = [world.Camera(a, 20., 3.2, 36.) for a in range(0, 360, 30)]
 
 def kept(): return json.loads(OUT.read_text()) if OUT.exists() else {}
@@ -92,7 +92,7 @@ def look(g, prompt, clouds, judge):
 
 def run(prior, judge, prompt, init, seed, every, preset="toy", **more):
     "One distillation -> its curve: a row every `every` steps"
-    from lucidteach.create import text_to_3d as t3
+    from lucidteach.scene import text_to_3d as t3
     c = t3.config(preset, init=init, seed=seed, **more)
     clouds = true_clouds(world.parse(prompt).category, np.random.default_rng(0), n=2000)
     began, state = time.process_time(), t3.State(t3.Splats(t3.start(c, prompt), c))

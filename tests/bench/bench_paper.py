@@ -40,7 +40,7 @@ def clock(f, times=1):
 
 def measure(prior, c, at, profile=False):
     import torch
-    from lucidteach.create.text_to_3d import State, Splats, Timed, advance, start
+    from lucidteach.scene.text_to_3d import State, Splats, Timed, advance, start
     prior = Timed(prior)
     state = State(Splats(start(c, "a red mug"), c, prior.device))
     def step(i):
@@ -79,7 +79,7 @@ def main():
     args = ap.parse_args()
     import torch
     from bench_sd import build
-    from lucidteach.create.text_to_3d import config
+    from lucidteach.scene.text_to_3d import config
     from lucidteach.prior.latent import LatentPrior, pick_device, quiet
     c = config("paper", **{k: json.loads(v) for k, v in (s.split("=") for s in args.set)})
     at = [int((i + .5)*c.steps/args.steps) + 37 for i in range(args.steps)]     # no step at which Gaussians are cloned, which is one in a hundred

@@ -1,4 +1,4 @@
-"""One field of the toy preset changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_create/results/create-tuning.json
+"""One field of the toy preset changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_scene/results/create-tuning.json
 
 First two other seeds, then fields of the preset with other values, then each ingredient of the method switched on or off.
 Every setting makes the eight development prompts by ISM and is judged by judge a over 12 views, and in decibels against the nearest truth in 4 (see bench_create).
@@ -6,7 +6,7 @@ Every setting makes the eight development prompts by ISM and is judged by judge 
 --part 0/2 and 1/2 share the work between two processes, each with a --save of its own; runs that a file holds already are not made again."""
 import argparse, json, time
 from pathlib import Path
-from lucidteach.create import text_to_3d as t3
+from lucidteach.scene import text_to_3d as t3
 
 SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
 PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(size=48), dict(size=96), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]

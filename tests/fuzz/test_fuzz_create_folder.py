@@ -6,7 +6,7 @@ from hypothesis import example, given, strategies as st
 from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz import LONG, inputs
-from lucidteach.create import text_to_3d as t3
+from lucidteach.scene import text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior
 from lucidteach.splat.gaussians import Gaussians
 
