@@ -40,3 +40,5 @@ def __getattr__(name):
     return value
 
 def __dir__(): return sorted({*globals(), *_names})    # whatever this file needs for itself begins with an underscore
+
+from . import _moved as _moved     # import paths of earlier versions, with a warning

@@ -1,0 +1,62 @@
+"Import paths of version 0.0: they lead to where their names live now, with a warning, for one version"
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+import types
+import warnings
+
+# old module -> the modules that its names live in now, nearest first
+MOVED = {
+    "create": (),
+    "create.field": ("scene.field",),
+    "create.init": ("scene.init",),
+    "create.text_to_3d": ("scene.text_to_3d",),
+    "show": (),
+    "show.explorers": ("viz.explorers",),
+    "show.lab": ("lab.notebooks",),
+    "show.live": ("run.live",),
+    "show.report": ("viz.report",),
+    "show.viewer": ("viz.viewer",),
+    "prior.files": ("run.files",),
+}
+
+
+class Callable(types.ModuleType):
+    "The packages `create` and `show`, which could be called: they still can, when an old path has brought one of them in"
+
+    def __call__(self, *args, **kw):
+        home = {"create": "scene.text_to_3d", "show": "viz.viewer"}[self.__name__.removeprefix("lucidteach.")]
+        function = getattr(importlib.import_module(f"lucidteach.{home}"), self.__name__.rpartition(".")[2])
+        return function(*args, **kw)
+
+
+class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    "Finds the modules of MOVED, each of which hands on the names of the modules that it became"
+
+    def find_spec(self, fullname, path=None, target=None):
+        package, _, name = fullname.partition(".")
+        if package != "lucidteach" or name not in MOVED: return None
+        return importlib.util.spec_from_loader(fullname, self, is_package=not MOVED[name])
+
+    def create_module(self, spec): return None
+
+    def exec_module(self, module):
+        old = module.__name__.removeprefix("lucidteach.")
+        homes = MOVED[old]
+        if not homes:
+            module.__class__ = Callable      # once it is imported, `lucidteach.create` is this package
+            return
+
+        def moved(name):
+            for home in homes:
+                holder = importlib.import_module(f"lucidteach.{home}")
+                if name in vars(holder): return getattr(holder, name)
+            raise AttributeError(f"module 'lucidteach.{old}' has become {' and '.join(homes)}, none of which has {name!r}")
+
+        module.__getattr__ = moved
+        now = " and ".join(f"lucidteach.{home}" for home in homes)
+        warnings.warn(f"lucidteach.{old} is now {now}; the old path goes with the next version", FutureWarning, stacklevel=2)
+
+
+sys.meta_path.append(Moved())
