@@ -1,4 +1,5 @@
 "Import paths of version 0.0: they lead to where their names live now, with a warning, for one version"
+
 import importlib
 import importlib.abc
 import importlib.util
@@ -36,27 +37,34 @@ class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, fullname, path=None, target=None):
         package, _, name = fullname.partition(".")
-        if package != "lucidteach" or name not in MOVED: return None
+        if package != "lucidteach" or name not in MOVED:
+            return None
         return importlib.util.spec_from_loader(fullname, self, is_package=not MOVED[name])
 
-    def create_module(self, spec): return None
+    def create_module(self, spec):
+        return None
 
     def exec_module(self, module):
         old = module.__name__.removeprefix("lucidteach.")
         homes = MOVED[old]
         if not homes:
-            module.__class__ = Callable      # once it is imported, `lucidteach.create` is this package
+            module.__class__ = Callable  # once it is imported, `lucidteach.create` is this package
             return
 
         def moved(name):
             for home in homes:
                 holder = importlib.import_module(f"lucidteach.{home}")
-                if name in vars(holder): return getattr(holder, name)
-            raise AttributeError(f"module 'lucidteach.{old}' has become {' and '.join(homes)}, none of which has {name!r}")
+                if name in vars(holder):
+                    return getattr(holder, name)
+            raise AttributeError(
+                f"module 'lucidteach.{old}' has become {' and '.join(homes)}, none of which has {name!r}"
+            )
 
         module.__getattr__ = moved
         now = " and ".join(f"lucidteach.{home}" for home in homes)
-        warnings.warn(f"lucidteach.{old} is now {now}; the old path goes with the next version", FutureWarning, stacklevel=2)
+        warnings.warn(
+            f"lucidteach.{old} is now {now}; the old path goes with the next version", FutureWarning, stacklevel=2
+        )
 
 
 sys.meta_path.append(Moved())

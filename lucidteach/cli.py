@@ -1,15 +1,27 @@
 "The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`; heavy imports only inside the command that needs them"
-import argparse, contextlib, difflib, errno, os, sys
+
+import argparse
+import contextlib
+import difflib
+import errno
+import os
+import sys
 from pathlib import Path
+
 
 def parser():
     "All commands and their options"
     from . import __version__
-    p = argparse.ArgumentParser(prog="lucidteach", description="A laboratory for score distillation where the truth is known.")
+
+    p = argparse.ArgumentParser(
+        prog="lucidteach", description="A laboratory for score distillation where the truth is known."
+    )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor): add(sub)
+    for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor):
+        add(sub)
     return p
+
 
 def add_run_options(p, steps, seed, out, guidance, prior="toy"):
     "The options that every command that makes something has"
@@ -18,163 +30,307 @@ def add_run_options(p, steps, seed, out, guidance, prior="toy"):
     p.add_argument("--guidance", type=float, help=f"scale of classifier-free guidance (default: {guidance})")
     p.add_argument("--out", help=f"output folder (default: {out}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default=prior, help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})")
+    p.add_argument(
+        "--prior",
+        default=prior,
+        help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})",
+    )
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
 
+
 def add_compare(sub):
-    p = sub.add_parser("compare", help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-                       description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and checkpoints; the same command goes on "
-                                   "with an unfinished run. With neither --prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained prior, SDS and ISM at "
-                                   "several guidances. With --methods or --guidance: a plain comparison on one prior.")
+    p = sub.add_parser(
+        "compare",
+        help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
+        description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and checkpoints; the same command goes on "
+        "with an unfinished run. With neither --prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained prior, SDS and ISM at "
+        "several guidances. With --methods or --guidance: a plain comparison on one prior.",
+    )
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
-    p.add_argument("--methods", help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, ism@3:head_start=0:delta_t=50 is ISM with options of its own "
-                                     "(default: the arms of each world; with --guidance sds,ism)")
-    add_run_options(p, "optimisation steps per method (default: 80 in ideal-detail, 100 in toy; 200 in a plain comparison)", "start canvas, times and noises",
-                    "runs/<prompt>)", "3 in a plain comparison; in the two worlds each arm has its own", prior=None)
+    p.add_argument(
+        "--methods",
+        help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, ism@3:head_start=0:delta_t=50 is ISM with options of its own "
+        "(default: the arms of each world; with --guidance sds,ism)",
+    )
+    add_run_options(
+        p,
+        "optimisation steps per method (default: 80 in ideal-detail, 100 in toy; 200 in a plain comparison)",
+        "start canvas, times and noises",
+        "runs/<prompt>)",
+        "3 in a plain comparison; in the two worlds each arm has its own",
+        prior=None,
+    )
     p.set_defaults(run=compare)
 
+
 def add_create(sub):
-    p = sub.add_parser("create", help="text to 3D: a scene of Gaussians from a prompt",
-                       description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.")
-    p.add_argument("text", nargs="+", metavar="prompt", help='what to make, for example "a red mug"; several prompts share the prior')
+    p = sub.add_parser(
+        "create",
+        help="text to 3D: a scene of Gaussians from a prompt",
+        description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.",
+    )
+    p.add_argument(
+        "text",
+        nargs="+",
+        metavar="prompt",
+        help='what to make, for example "a red mug"; several prompts share the prior',
+    )
     p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
-    p.add_argument("--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)")
+    p.add_argument(
+        "--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)"
+    )
     p.add_argument("--size", type=int, help="pixels")
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
-    p.add_argument("--init", help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh (default: the preset's)")
+    p.add_argument(
+        "--init",
+        help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh (default: the preset's)",
+    )
     p.add_argument("--scene", help="a file of Gaussians to begin from")
-    add_run_options(p, "updates (default: the preset's)", "of everything random", "runs/<prompt>-3d); of several prompts, the folder of their folders", "the preset's: toy 3, paper 7.5")
+    add_run_options(
+        p,
+        "updates (default: the preset's)",
+        "of everything random",
+        "runs/<prompt>-3d); of several prompts, the folder of their folders",
+        "the preset's: toy 3, paper 7.5",
+    )
     p.set_defaults(run=create)
 
+
 def add_sweep(sub):
-    p = sub.add_parser("sweep", help="the study: where the noise comes from and what is subtracted, all else equal",
-                       description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.")
+    p = sub.add_parser(
+        "sweep",
+        help="the study: where the noise comes from and what is subtracted, all else equal",
+        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.",
+    )
     p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
-    p.add_argument("--stages", default="rate,guidance,test,calls,rungs", help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail (default: %(default)s)")
+    p.add_argument(
+        "--stages",
+        default="rate,guidance,test,calls,rungs",
+        help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail (default: %(default)s)",
+    )
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
-    p.add_argument("--canvas", choices=("latents", "pixels", "implicit"), default="latents", help="what is optimised (default: %(default)s)")
+    p.add_argument(
+        "--canvas",
+        choices=("latents", "pixels", "implicit"),
+        default="latents",
+        help="what is optimised (default: %(default)s)",
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument("--prior", default="toy", help="toy, ideal-detail (stages detail and targets), a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument(
+        "--prior",
+        default="toy",
+        help="toy, ideal-detail (stages detail and targets), a diffusers folder or a hub id (default: %(default)s)",
+    )
     p.set_defaults(run=sweep)
 
+
 def add_lab(sub):
-    p = sub.add_parser("lab", help="JupyterLab on your own copy of the notebooks",
-                       description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.")
-    p.add_argument("--folder", default="lucidteach-lab", help="of your copy; made where it is missing (default: %(default)s in the current folder)")
+    p = sub.add_parser(
+        "lab",
+        help="JupyterLab on your own copy of the notebooks",
+        description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.",
+    )
+    p.add_argument(
+        "--folder",
+        default="lucidteach-lab",
+        help="of your copy; made where it is missing (default: %(default)s in the current folder)",
+    )
     p.add_argument("--copy-only", action="store_true", help="bring the copy up to date and open nothing")
-    p.add_argument("--originals", action="store_true", help="open the notebooks themselves, for contributors: what is saved there is the source of the library")
+    p.add_argument(
+        "--originals",
+        action="store_true",
+        help="open the notebooks themselves, for contributors: what is saved there is the source of the library",
+    )
     p.add_argument("--port", type=int, help="of the server (default: JupyterLab's, 8888)")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
-    p.add_argument("options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0")
+    p.add_argument(
+        "options", nargs="*", metavar="option", help="after --, further options of JupyterLab, such as --ip=0.0.0.0"
+    )
     p.set_defaults(run=lab)
 
+
 def add_export(sub):
-    p = sub.add_parser("export", help="a scene as a page to turn it in, or in another format",
-                       description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.")
+    p = sub.add_parser(
+        "export",
+        help="a scene as a page to turn it in, or in another format",
+        description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.",
+    )
     p.add_argument("file", help="the scene, for example object.ply")
-    p.add_argument("--html", metavar="PAGE", nargs="?", const=True, help="a page with an interactive viewer that loads nothing (default: the file's name with .html)")
+    p.add_argument(
+        "--html",
+        metavar="PAGE",
+        nargs="?",
+        const=True,
+        help="a page with an interactive viewer that loads nothing (default: the file's name with .html)",
+    )
     p.add_argument("--to", metavar="FILE", action="append", help="another format, by its ending; may be repeated")
-    p.add_argument("--up", choices=("z", "y", "y-down", "-y"), default="z", help="the up axis of the given file (default: %(default)s)")
+    p.add_argument(
+        "--up",
+        choices=("z", "y", "y-down", "-y"),
+        default="z",
+        help="the up axis of the given file (default: %(default)s)",
+    )
     p.add_argument("--title", help="title of the page (default: the file's name)")
     p.add_argument("--overwrite", action="store_true", help="replace files that exist")
     p.set_defaults(run=export)
 
+
 def add_doctor(sub):
-    p = sub.add_parser("doctor", help="what this machine has and what is missing", description="Exit status 0 when the main job can run.")
-    p.add_argument("--prior", help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)")
+    p = sub.add_parser(
+        "doctor",
+        help="what this machine has and what is missing",
+        description="Exit status 0 when the main job can run.",
+    )
+    p.add_argument(
+        "--prior",
+        help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)",
+    )
     p.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
     p.set_defaults(run=doctor)
+
 
 def doctor(args):
     "Versions, device, weights, disk, network"
     from .doctor import doctor
+
     return doctor(args.online, args.prior)
+
 
 def compare(args):
     "The main job; its report's path is the last line printed"
-    if None not in (args.text, args.prompt) and args.text != args.prompt: raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
+    if None not in (args.text, args.prompt) and args.text != args.prompt:
+        raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
     args.prompt = next(p for p in (args.prompt, args.text, "a red mug") if p is not None)
     from .viz.report import run_compare
+
     return run_compare(args)
+
 
 def create(args):
     "Text to 3D; the report's path is the last line printed"
     from .scene.text_to_3d import run_create
+
     return run_create(args)
+
 
 def sweep(args):
     "The study's stages; the paired table is printed last"
     from .judge.sweep import run_sweep
+
     return run_sweep(args)
+
 
 def lab(args):
     "JupyterLab on a copy of the notebooks, or on the notebooks"
     from .lab.notebooks import deliver, present, summary
-    clone = present().parent                                                     # before anything else: without notebooks JupyterLab is no help
+
+    clone = present().parent  # before anything else: without notebooks JupyterLab is no help
     if not args.copy_only:
-        try: from jupyterlab.labapp import LabApp
-        except ImportError as e: raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
-    if args.originals: folder, index = clone, "nbs/index.ipynb"
+        try:
+            from jupyterlab.labapp import LabApp
+        except ImportError as e:
+            raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
+    if args.originals:
+        folder, index = clone, "nbs/index.ipynb"
     else:
         folder, index = Path(args.folder).expanduser().resolve(), "index.ipynb"
         print(summary(folder, deliver(folder)), flush=True)
-    if args.copy_only: return 0
-    root = ["--allow-root"]*(getattr(os, "geteuid", lambda: 1)() == 0)          # in a container one is root, and Jupyter wants to be told
-    port, quiet = [f"--port={args.port}"]*(args.port is not None), ["--no-browser"]*args.no_browser
+    if args.copy_only:
+        return 0
+    root = ["--allow-root"] * (
+        getattr(os, "geteuid", lambda: 1)() == 0
+    )  # in a container one is root, and Jupyter wants to be told
+    port, quiet = [f"--port={args.port}"] * (args.port is not None), ["--no-browser"] * args.no_browser
     opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
-    quiet_start = str(Path(__file__).parent/"show"/"jupyter")                    # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start]))
+    quiet_start = str(
+        Path(__file__).parent / "show" / "jupyter"
+    )  # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start])
+    )
     return LabApp.launch_instance([*opens, *root, *port, *quiet, *args.options])
+
 
 def export(args):
     "A page or other formats of a scene"
     from .viz.viewer import run_export
+
     return run_export(args)
+
 
 class Pipe:
     "Standard output or error that goes quiet when its reader leaves (`| head -1`) or, under nohup, its terminal: the work goes on and ends with its own status"
-    def __init__(self, stream): self.stream = stream or open(os.devnull, "w")         # None where it was closed (`>&-`)
-    def __getattr__(self, name): return getattr(self.__dict__["stream"], name)
-    def write(self, text): return self.tell(self.stream.write, text)
-    def flush(self): return self.tell(self.stream.flush)
+
+    def __init__(self, stream):
+        self.stream = stream or open(os.devnull, "w")  # None where it was closed (`>&-`)
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["stream"], name)
+
+    def write(self, text):
+        return self.tell(self.stream.write, text)
+
+    def flush(self):
+        return self.tell(self.stream.flush)
+
     def tell(self, how, *what):
-        try: return how(*what)
+        try:
+            return how(*what)
         except OSError as e:
-            if e.errno not in (errno.EPIPE, errno.EIO): raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())       # what is kept to be written goes there too
+            if e.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # what is kept to be written goes there too
+
 
 @contextlib.contextmanager
 def piped():
     "Both streams as `Pipe`, empty at the end: Python's own flush at the exit would report a reader that has left"
     with contextlib.redirect_stdout(Pipe(sys.stdout)) as out, contextlib.redirect_stderr(Pipe(sys.stderr)) as err:
-        try: yield
-        finally: out.flush(); err.flush()
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()
+
 
 def refuse(command, why) -> int:
     "One line that says what is wrong, and the status for it"
     print(f"lucidteach {command}: {why}", file=sys.stderr)
     return 2
 
+
 def unknown_words(commands, command, unknown) -> str:
     "What to say of words that a command does not take: the nearest option, or that a prompt wants quotes"
     first = unknown[0].partition("=")[0]
-    if not first.startswith("-"): return f"one prompt at a time, in quotes: got {' '.join(unknown)!r} besides it; see lucidteach {command} --help"
+    if not first.startswith("-"):
+        return f"one prompt at a time, in quotes: got {' '.join(unknown)!r} besides it; see lucidteach {command} --help"
     choices = next(a for a in commands._actions if isinstance(a, argparse._SubParsersAction)).choices
     near = difflib.get_close_matches(first, choices[command]._option_string_actions, 1)
-    return f"no option {first}" + (f": did you mean {near[0]}?" if near else "") + f" lucidteach {command} --help names them"
+    return (
+        f"no option {first}"
+        + (f": did you mean {near[0]}?" if near else "")
+        + f" lucidteach {command} --help names them"
+    )
+
 
 @piped()
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
     commands = parser()
     args, unknown = commands.parse_known_args(argv)
-    if unknown: return refuse(args.command, unknown_words(commands, args.command, unknown))
-    try: return args.run(args) or 0
-    except (ValueError, OSError, ImportError) as e:      # ImportError: an extra is missing, and the message names it
-        return refuse(args.command, f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename and e.strerror else e)
+    if unknown:
+        return refuse(args.command, unknown_words(commands, args.command, unknown))
+    try:
+        return args.run(args) or 0
+    except (ValueError, OSError, ImportError) as e:  # ImportError: an extra is missing, and the message names it
+        return refuse(
+            args.command, f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename and e.strerror else e
+        )
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
 
-if __name__ == "__main__": sys.exit(main())
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,39 +18,74 @@ __all__ = ['CANVASES', 'EDITING', 'DEFAULTS', 'ARM', 'MEASURES', 'compare', 'TOY
            'worlds']
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-003
-import ast, ctypes, difflib, hashlib, html, inspect, io, json, math, os, re, signal, sys, threading, time
+import ast
+import ctypes
+import difflib
+import hashlib
+import html
+import inspect
+import io
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-try: import resource
-except ImportError: resource = None  # Windows has none
+
+try:
+    import resource
+except ImportError:
+    resource = None  # Windows has none
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-004
 import numpy as np
 import torch
-from torch import Tensor
-from PIL import Image
 from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from matplotlib.figure import Figure
-from ..prior.schedule import WEIGHTS, AnnealedT
-from ..prior.guidance import as_cond
-from ..prior.world import nearest_truth, parse
-from ..prior.ideal import from_patches
-from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
-from .sds import METHODS, attempt, check_options, init_state, method_color, nearest_name, surrogate
-from .sds import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked     # kinds of settings
-from .inversion import noise_rms
+from torch import Tensor
+
 import lucidteach.distill.zoo  # and with it every method
+from .inversion import noise_rms
+from lucidteach.distill.sds import (
+    METHODS,
+    Amount,
+    Count,
+    Finite,
+    Positive,
+    Range,
+    Rates,
+    Share,
+    Whole,
+    attempt,
+    check_options,
+    checked,
+    init_state,
+    method_color,
+    nearest_name,
+    surrogate,
+)  # kinds of settings
+from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
+from ..prior.guidance import as_cond
+from ..prior.ideal import from_patches
+from ..prior.schedule import WEIGHTS, AnnealedT
+from ..prior.world import nearest_truth, parse
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-007
-def foreground(truth: Tensor, tol: float = .04) -> Tensor:
+def foreground(truth: Tensor, tol: float = 0.04) -> Tensor:
     "Where a picture [3,H,W] on a plain background differs from its border's median colour by more than `tol` -> bool [H,W]."
     border = torch.cat([truth[:, 0], truth[:, -1], truth[:, :, 0], truth[:, :, -1]], 1).median(1).values
     return ((truth - border[:, None, None]).abs() > tol).any(0)
+
 
 def grow(mask: Tensor, pixels: int = 2) -> Tensor:
     "A bool mask [H,W], wider by `pixels` on every side."
@@ -62,16 +97,17 @@ def radial_power(image: Tensor) -> Tensor:
     "Power of the grey image [3,H,W] (H = W) by frequency in cycles per image -> float64 [about 0.7 H]; sums to the variance."
     grey = image.double().mean(0)
     n = grey.shape[-1]
-    if grey.shape != (n, n): raise ValueError(f"radial_power wants a square image, got {list(image.shape)}")
-    power = torch.fft.fft2(grey - grey.mean()).abs()**2 / n**4
+    if grey.shape != (n, n):
+        raise ValueError(f"radial_power wants a square image, got {list(image.shape)}")
+    power = torch.fft.fft2(grey - grey.mean()).abs() ** 2 / n**4
     k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
-    return torch.bincount((k[:, None]**2 + k**2).sqrt().round().long().flatten(), power.flatten())
+    return torch.bincount((k[:, None] ** 2 + k**2).sqrt().round().long().flatten(), power.flatten())
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-015
-def sharpness_ratio(image: Tensor, truth: Tensor, finer_than: float = 1/8) -> float:
+def sharpness_ratio(image: Tensor, truth: Tensor, finer_than: float = 1 / 8) -> float:
     "Amplitude of the fine frequencies (above `finer_than` cycles per pixel) around the truth's foreground, over the truth's. Noise counts as fineness."
     mask = grow(foreground(truth))
-    high = [radial_power(o * mask + ~mask)[round(finer_than * o.shape[-1]):].sum() for o in (image, truth)]
+    high = [radial_power(o * mask + ~mask)[round(finer_than * o.shape[-1]) :].sum() for o in (image, truth)]
     return float((high[0] / high[1]).sqrt())
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-021
@@ -79,47 +115,70 @@ def chroma(image: Tensor) -> Tensor:
     "Strongest minus weakest colour of [3,H,W] -> [H,W]; 0 for grey."
     return image.amax(0) - image.amin(0)
 
+
 def saturation_ratio(image: Tensor, truth: Tensor) -> float:
     "Mean chroma over the truth's foreground, over the truth's own; nan where the truth is grey."
     mask = foreground(truth)
     own = chroma(truth)[mask].mean()
-    return float(chroma(image)[mask].mean() / own) if own > .02 else float("nan")
+    return float(chroma(image)[mask].mean() / own) if own > 0.02 else float("nan")
+
 
 def clutter(image: Tensor, truth: Tensor) -> float:
     "Root mean square difference outside the truth's foreground (2 pixels of margin), in units of the full range."
     return float((image - truth)[:, ~grow(foreground(truth))].square().mean().sqrt())
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-025
-def start_image(prior, n: int, seed: int = 0, grey: float = .8, noise: float = .05) -> Tensor:
+def start_image(prior, n: int, seed: int = 0, grey: float = 0.8, noise: float = 0.05) -> Tensor:
     "n equal starts [n,3,H,W] (of a grey prior [n,1,H,W]): grey with a little noise, drawn on the CPU from `seed`."
     size = prior.image_size
-    channels = 1 if tuple(prior.latent_shape) == (1, size, size) else 3          # a prior of grey pictures
+    channels = 1 if tuple(prior.latent_shape) == (1, size, size) else 3  # a prior of grey pictures
     one = grey + noise * torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(seed))
     return one.clamp(0, 1).expand(n, -1, -1, -1).clone()
 
+
 class Pixels:
     "An image [n,3,H,W] in [0,1] as the thing that is optimised."
-    def __init__(self, prior, image): self.prior, self.param = prior, image.clone().requires_grad_()
-    def latents(self): return self.prior.encode(self.param)
-    def image(self): return self.param.detach().clone()
-    def clip(self): self.param.data.clamp_(0, 1)
+
+    def __init__(self, prior, image):
+        self.prior, self.param = prior, image.clone().requires_grad_()
+
+    def latents(self):
+        return self.prior.encode(self.param)
+
+    def image(self):
+        return self.param.detach().clone()
+
+    def clip(self):
+        self.param.data.clamp_(0, 1)
+
 
 class Latents:
     "Latents [n,C,h,w], begun by encoding an image, as the thing that is optimised."
-    def __init__(self, prior, image): self.prior, self.param = prior, prior.encode(image).detach().requires_grad_()
-    def latents(self): return self.param
-    def image(self): return self.prior.decode(self.param.detach()).detach()
-    def clip(self): pass
+
+    def __init__(self, prior, image):
+        self.prior, self.param = prior, prior.encode(image).detach().requires_grad_()
+
+    def latents(self):
+        return self.param
+
+    def image(self):
+        return self.prior.decode(self.param.detach()).detach()
+
+    def clip(self):
+        pass
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-025b
 class Implicit:
     "n networks from a place in [-1,1]^2 to a colour, `depth` layers of `width` sines; begun at the mean colour of `image`."
-    def __init__(self, prior, image, width=64, depth=3, omega=30.):
+
+    def __init__(self, prior, image, width=64, depth=3, omega=30.0):
         self.prior, self.omega, (n, _, H, W), draw = prior, omega, image.shape, torch.Generator().manual_seed(0)
         u, v = (torch.linspace(-1, 1, k).to(image) for k in (W, H))
         self.places = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1).reshape(1, H * W, 2)
         sizes = [2] + [width] * depth + [3]
-        bounds = [1 / 2] + [math.sqrt(6 / width) / omega] * (depth - 1) + [1e-3]      # SIREN's; the last layer is nearly off
+        bounds = (
+            [1 / 2] + [math.sqrt(6 / width) / omega] * (depth - 1) + [1e-3]
+        )  # SIREN's; the last layer is nearly off
         even = lambda b, *shape: ((2 * torch.rand(1, *shape, generator=draw) - 1) * b).to(image).repeat(n, 1, 1)
         self.params = [p for b, i, o in zip(bounds, sizes, sizes[1:]) for p in (even(b, i, o), even(b, 1, o))]
         self.params[-1] = image.mean((2, 3))[:, None]
@@ -127,87 +186,148 @@ class Implicit:
 
     def picture(self):
         h, (n, H, W) = self.places.expand(self.size[0], -1, -1), self.size
-        for w, b in zip(self.params[:-2:2], self.params[1:-2:2]): h = torch.sin(self.omega * (h @ w + b))
+        for w, b in zip(self.params[:-2:2], self.params[1:-2:2]):
+            h = torch.sin(self.omega * (h @ w + b))
         return (h @ self.params[-2] + self.params[-1]).transpose(1, 2).reshape(n, 3, H, W)
 
-    def latents(self): return self.prior.encode(self.picture())
-    def image(self): return self.picture().detach().clamp(0, 1)
-    def clip(self): pass
+    def latents(self):
+        return self.prior.encode(self.picture())
+
+    def image(self):
+        return self.picture().detach().clamp(0, 1)
+
+    def clip(self):
+        pass
+
 
 CANVASES = {"pixels": Pixels, "latents": Latents, "implicit": Implicit}
 EDITING = ("dds", "pds")  # methods that need a picture to start from
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-030b
 DEFAULTS = {  # setting -> what it is in a single step, in a comparison and in text to 3D (both on the toy prior), and why
-    "guidance": dict(step=7.5, compare=3., create=3., why="a step follows the article; on a small prior ISM at 7.5 litters a bare canvas"),
-    "delta_t": dict(step=50, compare=200, create=(100, 50), why="a step follows the article, 3D its official code; on a free canvas 200 keeps "
-                                                                 "more of the pull towards the data"),
-    "weight": dict(step={"ism": "gamma", "sds": "sigma2"}, compare="sigma2", create="sigma2", why="each article has its own weight; a comparison has "
-                                                                                                  "one for all, and Adam divides its scale out")}
+    "guidance": dict(
+        step=7.5,
+        compare=3.0,
+        create=3.0,
+        why="a step follows the article; on a small prior ISM at 7.5 litters a bare canvas",
+    ),
+    "delta_t": dict(
+        step=50,
+        compare=200,
+        create=(100, 50),
+        why="a step follows the article, 3D its official code; on a free canvas 200 keeps "
+        "more of the pull towards the data",
+    ),
+    "weight": dict(
+        step={"ism": "gamma", "sds": "sigma2"},
+        compare="sigma2",
+        create="sigma2",
+        why="each article has its own weight; a comparison has one for all, and Adam divides its scale out",
+    ),
+}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-031
 @dataclass(frozen=True)
 class Settings:
     "Everything that a comparison depends on besides prompts, methods, canvases and prior. `ValueError` for values that cannot work."
-    steps: Count = 200                       # updates of each canvas
-    seed: Whole = 0                          # start, times and noise
-    guidance: Finite = DEFAULTS["guidance"]["compare"]                    # classifier-free guidance, uncond-based
-    head_start: Share = .5                   # share of the run that every method begins with by SDS
-    negative: str | None = None              # negative prompt
-    weight: str = DEFAULTS["weight"]["compare"]                   # w(t), see prior.schedule.WEIGHTS
-    lr_pixels: Positive = .03                # Adam's learning rate on pixels in [0,1]
-    lr_latents: Positive = .1                # and on latents of about unit variance
-    lr_implicit: Positive = .001             # and on the weights of a network of sines
-    lr_end: Share = .1                       # the rate falls linearly to this share of itself
-    t_range: tuple[Share, Share] = (.02, .5) # share of the schedule that times are drawn from, after the warm-up
-    t_start: Share = .98                     # upper end at the beginning
-    warmup: Share = .5                       # share of the run in which the upper end falls
-    every: Count = 20                        # steps between records
-    equal: str = "steps"                     # or "calls": cheaper methods average several gradients per step
-    options: dict = field(default_factory=lambda: {"ism": {"delta_t": DEFAULTS["delta_t"]["compare"]}}) # method -> its own options
+
+    steps: Count = 200  # updates of each canvas
+    seed: Whole = 0  # start, times and noise
+    guidance: Finite = DEFAULTS["guidance"]["compare"]  # classifier-free guidance, uncond-based
+    head_start: Share = 0.5  # share of the run that every method begins with by SDS
+    negative: str | None = None  # negative prompt
+    weight: str = DEFAULTS["weight"]["compare"]  # w(t), see prior.schedule.WEIGHTS
+    lr_pixels: Positive = 0.03  # Adam's learning rate on pixels in [0,1]
+    lr_latents: Positive = 0.1  # and on latents of about unit variance
+    lr_implicit: Positive = 0.001  # and on the weights of a network of sines
+    lr_end: Share = 0.1  # the rate falls linearly to this share of itself
+    t_range: tuple[Share, Share] = (0.02, 0.5)  # share of the schedule that times are drawn from, after the warm-up
+    t_start: Share = 0.98  # upper end at the beginning
+    warmup: Share = 0.5  # share of the run in which the upper end falls
+    every: Count = 20  # steps between records
+    equal: str = "steps"  # or "calls": cheaper methods average several gradients per step
+    options: dict = field(
+        default_factory=lambda: {"ism": {"delta_t": DEFAULTS["delta_t"]["compare"]}}
+    )  # method -> its own options
 
     def __post_init__(self):
-        if type(self.steps) is int and self.steps > 10**15: raise ValueError(f"steps must be at most 10^15, got {self.steps:.3g}")
-        for f in fields(self): object.__setattr__(self, f.name, checked(f.name, getattr(self, f.name), f.type))
-        if not self.t_range[0] < self.t_range[1] <= self.t_start: raise ValueError(f"t_range and t_start must rise within 0..1, got {self.t_range} and {self.t_start}")
-        if self.weight not in WEIGHTS: raise ValueError(f"unknown weight {self.weight!r}; there are {', '.join(WEIGHTS)}")
-        if not self.head_start < 1: raise ValueError(f"head_start is a share of the run, 0 <= head_start < 1, got {self.head_start}")
-        if self.equal not in ("steps", "calls"): raise ValueError(f"equal must be 'steps' or 'calls', got {self.equal!r}")
+        if type(self.steps) is int and self.steps > 10**15:
+            raise ValueError(f"steps must be at most 10^15, got {self.steps:.3g}")
+        for f in fields(self):
+            object.__setattr__(self, f.name, checked(f.name, getattr(self, f.name), f.type))
+        if not self.t_range[0] < self.t_range[1] <= self.t_start:
+            raise ValueError(f"t_range and t_start must rise within 0..1, got {self.t_range} and {self.t_start}")
+        if self.weight not in WEIGHTS:
+            raise ValueError(f"unknown weight {self.weight!r}; there are {', '.join(WEIGHTS)}")
+        if not self.head_start < 1:
+            raise ValueError(f"head_start is a share of the run, 0 <= head_start < 1, got {self.head_start}")
+        if self.equal not in ("steps", "calls"):
+            raise ValueError(f"equal must be 'steps' or 'calls', got {self.equal!r}")
 
     @property
-    def head(self): return int(self.head_start * self.steps)
-    def times(self): return AnnealedT(self.t_range[0], hi=self.t_range[1], start=self.t_start, warmup=self.warmup)
+    def head(self):
+        return int(self.head_start * self.steps)
+
+    def times(self):
+        return AnnealedT(self.t_range[0], hi=self.t_range[1], start=self.t_start, warmup=self.warmup)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-a1
 def check_names(names, known, what: str) -> list:
     "Names as a list; `ValueError` for none, for a name twice, or for one that is not known, with the nearest that is."
     names = [names] if isinstance(names, str) else list(names)
-    if not names: raise ValueError(f"name at least one {what}; there are {', '.join(known)}")
+    if not names:
+        raise ValueError(f"name at least one {what}; there are {', '.join(known)}")
     for name in names:
-        if name in known and names.count(name) == 1: continue
+        if name in known and names.count(name) == 1:
+            continue
         near = difflib.get_close_matches(str(name).lower(), known, 1, 0)
-        raise ValueError(f"{what} {name!r} is named twice" if name in known else f"unknown {what} {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}")
+        raise ValueError(
+            f"{what} {name!r} is named twice"
+            if name in known
+            else f"unknown {what} {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}"
+        )
     return names
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-a2
-ARM = ("guidance", "head_start", "negative", "weight", "t_range", "t_start", "warmup", "lr_pixels", "lr_latents",
-       "lr_implicit", "lr_end")                # the settings that an arm may have of its own
+ARM = (
+    "guidance",
+    "head_start",
+    "negative",
+    "weight",
+    "t_range",
+    "t_start",
+    "warmup",
+    "lr_pixels",
+    "lr_latents",
+    "lr_implicit",
+    "lr_end",
+)  # the settings that an arm may have of its own
+
 
 def check_own(options: dict):
     "Options of single methods; `ValueError` for an unknown method or option, or one that all methods of a comparison share."
     for name, own in options.items():
         check_names([name], METHODS, "method")
-        if not isinstance(own, dict): raise ValueError(f"options[{name!r}] is a dict of options of {name}, got {own!r}")
+        if not isinstance(own, dict):
+            raise ValueError(f"options[{name!r}] is a dict of options of {name}, got {own!r}")
         shared = {"guidance", "negative", "weight", "progress", "generator", "state"} & set(own)
-        if shared: raise ValueError(f"options[{name!r}] holds {min(shared)!r}, which all methods of a comparison share; "
-                                    f"an arm has its own so: '{name}@7.5', '{name}:negative=blurry'")
-        try: check_options(METHODS[name], name, own)
-        except TypeError as e: raise ValueError(str(e)) from None
+        if shared:
+            raise ValueError(
+                f"options[{name!r}] holds {min(shared)!r}, which all methods of a comparison share; "
+                f"an arm has its own so: '{name}@7.5', '{name}:negative=blurry'"
+            )
+        try:
+            check_options(METHODS[name], name, own)
+        except TypeError as e:
+            raise ValueError(str(e)) from None
+
 
 def literal(text: str):
     "A value as Python writes it, such as .5, (100, 50) or None; anything else is the text itself."
-    try: return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): return text
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-a3
 def spelled(arm: str, settings=None) -> tuple:
@@ -215,24 +335,30 @@ def spelled(arm: str, settings=None) -> tuple:
     with a head start and an interval of its own.
 
     After the colons stand settings named in `ARM`, or options of the method. `ValueError` for what is unknown, or cannot work."""
-    if not isinstance(arm, str): raise ValueError(f"a method is named by a str such as 'sds', 'sds@100' or 'ism@3:head_start=0', got {arm!r}")
+    if not isinstance(arm, str):
+        raise ValueError(f"a method is named by a str such as 'sds', 'sds@100' or 'ism@3:head_start=0', got {arm!r}")
     settings, (head, *parts) = settings or Settings(), arm.split(":")
     method, *scale = head.split("@", 1)
     check_names([method], METHODS, "method")
     own = {"guidance": literal(scale[0])} if scale else {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or key in own: raise ValueError(f"{arm!r}: after a colon stands option=value, each once; got {part!r}")
+        if not equals or key in own:
+            raise ValueError(f"{arm!r}: after a colon stands option=value, each once; got {part!r}")
         own[key] = literal(value)
     options = settings.options.get(method, {}) | {k: v for k, v in own.items() if k not in ARM}
     check_own({method: options})
-    return method, replace(settings, **{k: v for k, v in own.items() if k in ARM}, options={**settings.options, method: options})
+    return method, replace(
+        settings, **{k: v for k, v in own.items() if k in ARM}, options={**settings.options, method: options}
+    )
+
 
 def title_of(arm: str) -> str:
     "An arm's name as a title: 'sds@100' is 'SDS 100', 'ism@3:head_start=0' is 'ISM 3, head start 0'."
     head, *parts = arm.split(":")
     method, *scale = head.split("@", 1)
     return ", ".join([" ".join([method.upper(), *scale]), *(p.replace("_", " ").replace("=", " ") for p in parts)])
+
 
 def color_of(arm: str) -> str:
     "The colour of an arm: that of its method."
@@ -242,56 +368,96 @@ def color_of(arm: str) -> str:
 def averaged(once, allowed: int = 0):
     "`once() -> Step`, repeated as long as all calls stay within `allowed`; gradients and targets are averaged, calls added up."
     steps = [once()]
-    while sum(s.calls for s in steps) + steps[-1].calls <= allowed: steps.append(once())
-    if len(steps) == 1: return steps[0]
-    mean = lambda name: None if getattr(steps[0], name) is None else torch.stack([getattr(s, name) for s in steps]).mean(0)
+    while sum(s.calls for s in steps) + steps[-1].calls <= allowed:
+        steps.append(once())
+    if len(steps) == 1:
+        return steps[0]
+    mean = lambda name: (
+        None if getattr(steps[0], name) is None else torch.stack([getattr(s, name) for s in steps]).mean(0)
+    )
     return replace(steps[-1], grad=mean("grad"), x0_target=mean("x0_target"), calls=sum(s.calls for s in steps))
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-038
-def gradient(prior, z, cond, t, method, settings, progress=0., noise=None, state=None, allowed=0):
+def gradient(prior, z, cond, t, method, settings, progress=0.0, noise=None, state=None, allowed=0):
     "The Step of `method` at latents z [B,C,h,w] and time t under the common settings; several draws averaged where `allowed` calls permit."
-    once = lambda: attempt(method, prior, z, cond, t, guidance=settings.guidance, negative=settings.negative, weight=settings.weight,
-                                   progress=progress, generator=noise, state=state, **settings.options.get(method, {}))
+    once = lambda: attempt(
+        method,
+        prior,
+        z,
+        cond,
+        t,
+        guidance=settings.guidance,
+        negative=settings.negative,
+        weight=settings.weight,
+        progress=progress,
+        generator=noise,
+        state=state,
+        **settings.options.get(method, {}),
+    )
     return averaged(once, allowed)
+
 
 def not_finite(arm, step, t, grad):
     "The sentence for a gradient with NaN or infinity in it, or None."
     bad = (~grad.isfinite()).sum().item()
-    return bad and (f"{arm[0]} on {arm[1]} stopped at step {step + 1}: {bad} of {grad.numel()} gradient values at t = {t} are not finite. "
-                    f"The canvas of step {step} is kept. Try less guidance, a smaller learning rate or float32.") or None
+    return (
+        bad
+        and (
+            f"{arm[0]} on {arm[1]} stopped at step {step + 1}: {bad} of {grad.numel()} gradient values at t = {t} are not finite. "
+            f"The canvas of step {step} is kept. Try less guidance, a smaller learning rate or float32."
+        )
+        or None
+    )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-040b
 def remember(adam, times, noise, state, *numbers) -> dict:
     "Everything that the next step of a loop depends on, as named tensors."
     params = adam.param_groups[0]["params"]
     slots = {f"adam.{i}.{k}": v for i, p in enumerate(params) for k, v in adam.state[p].items()}
-    return {f"canvas.{i}": p.detach() for i, p in enumerate(params)} | slots | {f"method.{k}": v for k, v in (state or {}).items()} \
-         | dict(times=times.get_state(), noise=noise.get_state(), numbers=torch.tensor(numbers, dtype=torch.float64))
+    return (
+        {f"canvas.{i}": p.detach() for i, p in enumerate(params)}
+        | slots
+        | {f"method.{k}": v for k, v in (state or {}).items()}
+        | dict(times=times.get_state(), noise=noise.get_state(), numbers=torch.tensor(numbers, dtype=torch.float64))
+    )
+
 
 def check_whole(memory: dict, params, state, steps: int):
     "`ValueError` unless `memory` has all that `remember` names, in its shape; the method's own as in `state`, its memory before the first step."
-    wanted = {f"canvas.{i}": p.shape for i, p in enumerate(params)} | {f"method.{k}": v.shape for k, v in (state or {}).items()}
-    wanted |= {f"adam.{i}.{k}": s for i, p in enumerate(params) for k, s in (("step", ()), ("exp_avg", p.shape), ("exp_avg_sq", p.shape))}
+    wanted = {f"canvas.{i}": p.shape for i, p in enumerate(params)} | {
+        f"method.{k}": v.shape for k, v in (state or {}).items()
+    }
+    wanted |= {
+        f"adam.{i}.{k}": s
+        for i, p in enumerate(params)
+        for k, s in (("step", ()), ("exp_avg", p.shape), ("exp_avg_sq", p.shape))
+    }
     wanted |= dict(times=torch.Generator().get_state().shape, noise=torch.Generator().get_state().shape, numbers=(4,))
     for name, shape in wanted.items():
-        if name not in memory: raise ValueError(f"{name} is missing")
-        if tuple(memory[name].shape) != tuple(shape): raise ValueError(f"{name} has the shape {list(memory[name].shape)}, not {list(shape)}")
+        if name not in memory:
+            raise ValueError(f"{name} is missing")
+        if tuple(memory[name].shape) != tuple(shape):
+            raise ValueError(f"{name} has the shape {list(memory[name].shape)}, not {list(shape)}")
     step, calls, seconds, rate = memory["numbers"].tolist()
     if not (0 <= step <= steps and step == int(step) and calls >= 0 and seconds >= 0 and 0 < rate < math.inf):
         raise ValueError(f"step, calls, seconds and rate are {memory['numbers'].tolist()}")
 
+
 def recall(memory: dict, adam, times, noise):
     "Set what `remember` named -> the method's memory or None, and the numbers."
     params = adam.param_groups[0]["params"]
-    part = lambda name: {k[len(name):]: v.clone() for k, v in memory.items() if k.startswith(name)}
+    part = lambda name: {k[len(name) :]: v.clone() for k, v in memory.items() if k.startswith(name)}
     for i, p in enumerate(params):
         p.data.copy_(memory[f"canvas.{i}"])
         adam.state[p] = {k: v.to(p.device) if v.ndim else v for k, v in part(f"adam.{i}.").items()}
-    times.set_state(memory["times"]); noise.set_state(memory["noise"])
+    times.set_state(memory["times"])
+    noise.set_state(memory["noise"])
     return {k: v.to(params[0].device) for k, v in part("method.").items()} or None, memory["numbers"].tolist()
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-040c
-def started(prior, cond, method: str, canvas: str, settings, kept: dict | None = None, start: Tensor | None = None) -> SimpleNamespace:
+def started(
+    prior, cond, method: str, canvas: str, settings, kept: dict | None = None, start: Tensor | None = None
+) -> SimpleNamespace:
     "A loop before its first step, or where `kept` left it: canvas, Adam, generators, the method's memory. `ValueError` where `kept` is not whole."
     cond = as_cond(prior, cond, 1 if isinstance(cond, str) else len(cond))
     begin = start_image(prior, len(cond), settings.seed) if start is None else start
@@ -299,15 +465,34 @@ def started(prior, cond, method: str, canvas: str, settings, kept: dict | None =
     adam = torch.optim.Adam(getattr(here, "params", None) or [here.param], lr=getattr(settings, f"lr_{canvas}"))
     slower = torch.optim.lr_scheduler.LinearLR(adam, 1, settings.lr_end, settings.steps)
     times, noise = (torch.Generator().manual_seed(settings.seed) for _ in range(2))
-    state, seconds, calls = init_state(method, prior, here.latents().detach(), generator=noise) or None, 0., 0
+    state, seconds, calls = init_state(method, prior, here.latents().detach(), generator=noise) or None, 0.0, 0
     if kept:
         check_whole(kept, adam.param_groups[0]["params"], state, settings.steps)
         state, (step, calls, seconds, adam.param_groups[0]["lr"]) = recall(kept, adam, times, noise)
         slower.last_epoch, calls = int(step), int(calls)
-    return SimpleNamespace(cond=cond, here=here, adam=adam, slower=slower, times=times, noise=noise, state=state, seconds=seconds, calls=calls)
+    return SimpleNamespace(
+        cond=cond,
+        here=here,
+        adam=adam,
+        slower=slower,
+        times=times,
+        noise=noise,
+        state=state,
+        seconds=seconds,
+        calls=calls,
+    )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-041
-def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings: Settings = Settings(), spent: dict | None = None, kept: dict | None = None, start: Tensor | None = None):
+def optimise(
+    prior,
+    cond,
+    method: str = "ism",
+    canvas: str = "latents",
+    settings: Settings = Settings(),
+    spent: dict | None = None,
+    kept: dict | None = None,
+    start: Tensor | None = None,
+):
     """Optimise a canvas for B prompts; yield the state after every step. A gradient that is not finite ends the loop, and `stopped` says so.
 
     method: a name, or an arm that `spelled` reads. cond: str, list of B str or Cond. spent: network calls by (method, canvas), shared by loops that run in lock-step.
@@ -317,41 +502,84 @@ def optimise(prior, cond, method: str = "ism", canvas: str = "latents", settings
     spent, arm, T = {} if spent is None else spent, (method, canvas), len(prior.schedule.alphas_cumprod)
     method, settings = spelled(method, settings)
     at = started(prior, cond, method, canvas, settings, kept, start)
-    cond, here, adam, slower, times, noise, state, seconds = at.cond, at.here, at.adam, at.slower, at.times, at.noise, at.state, at.seconds
+    cond, here, adam, slower, times, noise, state, seconds = (
+        at.cond,
+        at.here,
+        at.adam,
+        at.slower,
+        at.times,
+        at.noise,
+        at.state,
+        at.seconds,
+    )
     spent[arm] = at.calls
     for i in range(slower.last_epoch, settings.steps):
         began, z, t = time.perf_counter(), here.latents(), int(settings.times()(T, 1, i / settings.steps, times))
         allowed = max(spent.values()) - spent[arm] if settings.equal == "calls" else 0
-        out = gradient(prior, z, cond, t, method if i >= settings.head else "sds", settings, i / settings.steps, noise, state, allowed)
+        out = gradient(
+            prior,
+            z,
+            cond,
+            t,
+            method if i >= settings.head else "sds",
+            settings,
+            i / settings.steps,
+            noise,
+            state,
+            allowed,
+        )
         stopped = not_finite(arm, i, t, out.grad)
-        if not stopped: adam.zero_grad(); surrogate(z, out.grad).backward(); adam.step(); slower.step(); here.clip()
+        if not stopped:
+            adam.zero_grad()
+            surrogate(z, out.grad).backward()
+            adam.step()
+            slower.step()
+            here.clip()
         state, spent[arm], seconds = out.state or state, spent[arm] + out.calls, seconds + time.perf_counter() - began
-        yield SimpleNamespace(step=i + (not stopped), t=t, canvas=here, grad=out.grad.square().mean((1, 2, 3)).sqrt(),
-                              calls=spent[arm], seconds=seconds, z=z.detach(), out=out, stopped=stopped,
-                              memory=lambda: remember(adam, times, noise, state, i + 1, spent[arm], seconds, adam.param_groups[0]["lr"]))
-        if stopped: return
+        yield SimpleNamespace(
+            step=i + (not stopped),
+            t=t,
+            canvas=here,
+            grad=out.grad.square().mean((1, 2, 3)).sqrt(),
+            calls=spent[arm],
+            seconds=seconds,
+            z=z.detach(),
+            out=out,
+            stopped=stopped,
+            memory=lambda: remember(adam, times, noise, state, i + 1, spent[arm], seconds, adam.param_groups[0]["lr"]),
+        )
+        if stopped:
+            return
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-055
 @dataclass
 class Record:
     "What stood where at one step, for B prompts; pictures are uint8 [B,3,H,W] on the CPU, or None where a method has no such thing."
+
     step: int
-    t: int          # the time that was drawn
-    grad: list      # root mean square gradient of each latent value, B numbers
-    calls: int      # network evaluations so far, in samples
+    t: int  # the time that was drawn
+    grad: list  # root mean square gradient of each latent value, B numbers
+    calls: int  # network evaluations so far, in samples
     seconds: float  # so far
-    image: Tensor   # the canvas after the step
+    image: Tensor  # the canvas after the step
     x0_hat: Tensor  # what the network thinks is under the noise
     target: Tensor  # what the gradient pulls to: the pseudo-ground-truth
-    noise: list | None = None   # root mean square of the noise that leads from the canvas to x_t, B numbers: 1 for noise that was drawn
+    noise: list | None = (
+        None  # root mean square of the noise that leads from the canvas to x_t, B numbers: 1 for noise that was drawn
+    )
 
-def _short_record(self): return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
+
+def _short_record(self):
+    return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
+
 
 Record.__repr__ = _short_record
+
 
 def as_bytes(images):
     "Images [B,3,H,W] in [0,1] -> uint8 on the CPU."
     return (images.detach().float().clamp(0, 1) * 255).round().byte().cpu()
+
 
 def record(prior, now) -> Record:
     "The Record of a state that `optimise` yielded."
@@ -363,8 +591,11 @@ def record(prior, now) -> Record:
 # %% ../../nbs/2_distill/26_compare.ipynb #26-058
 class Table(list):
     "A list of dicts that all have the same keys; shows as a table in a notebook and in a terminal."
+
     def cells(self):
-        text = lambda v: "" if v is None else f"{v:.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
+        text = lambda v: (
+            "" if v is None else f"{v:.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
+        )
         return [list(self[0])] + [[text(v) for v in row.values()] for row in self] if self else [["(empty)"]]
 
     def __repr__(self):
@@ -380,31 +611,48 @@ class Table(list):
 @dataclass
 class Comparison:
     "The result of `compare`: records by (method, canvas), and what was said on the way."
+
     prompts: list
     methods: list
     canvases: list
     settings: Settings
-    prior: str                                   # its name
+    prior: str  # its name
     records: dict = field(default_factory=dict)  # arm, which is (method as spelled, canvas) -> list of Record
-    notes: list = field(default_factory=list)    # sentences: what stopped, what was interrupted
-    truth: object = None                         # (image [3,H,W], prompt) -> object with image, psnr, baselines; None where no truth is known
-    found: dict = field(default_factory=dict)    # truths found so far
-    interrupted: bool = False                    # by Ctrl-C
-    kept: dict = field(default_factory=dict)     # (method, canvas) -> what its loop remembers, where it can go on
+    notes: list = field(default_factory=list)  # sentences: what stopped, what was interrupted
+    truth: object = None  # (image [3,H,W], prompt) -> object with image, psnr, baselines; None where no truth is known
+    found: dict = field(default_factory=dict)  # truths found so far
+    interrupted: bool = False  # by Ctrl-C
+    kept: dict = field(default_factory=dict)  # (method, canvas) -> what its loop remembers, where it can go on
 
     def __repr__(self):
         done = min((self.records[arm][-1].step for arm in self.arms if self.records.get(arm)), default=0)
-        return (f"Comparison({'; '.join(map(repr, self.prompts))}: {', '.join(self.methods)} on {', '.join(self.canvases)}; prior {self.prior}, "
-                f"{done} of {self.settings.steps} steps" + ", interrupted" * self.interrupted + ")")
+        return (
+            f"Comparison({'; '.join(map(repr, self.prompts))}: {', '.join(self.methods)} on {', '.join(self.canvases)}; prior {self.prior}, "
+            f"{done} of {self.settings.steps} steps" + ", interrupted" * self.interrupted + ")"
+        )
 
     @property
-    def arms(self): return [(m, c) for c in self.canvases for m in self.methods]
+    def arms(self):
+        return [(m, c) for c in self.canvases for m in self.methods]
+
     @property
-    def step(self): return max((int(m["numbers"][0]) for m in self.kept.values()), default=0)     # that the loops can go on from
+    def step(self):
+        return max((int(m["numbers"][0]) for m in self.kept.values()), default=0)  # that the loops can go on from
+
     @property
-    def left(self): return [arm for arm in self.arms if (self.step < self.settings.steps if arm in self.kept else not self.records.get(arm))]
+    def left(self):
+        return [
+            arm
+            for arm in self.arms
+            if (self.step < self.settings.steps if arm in self.kept else not self.records.get(arm))
+        ]
+
     @property
-    def complete(self): return not self.interrupted and all(self.records.get(arm) and self.records[arm][-1].step == self.settings.steps for arm in self.arms)
+    def complete(self):
+        return not self.interrupted and all(
+            self.records.get(arm) and self.records[arm][-1].step == self.settings.steps for arm in self.arms
+        )
+
     def image(self, arm, prompt: int = 0, when: int = -1, what: str = "image") -> Tensor:
         "A picture [3,H,W] in [0,1] of an arm's record `when`: 'image', 'x0_hat' or 'target'; None where there is none."
         pictures = getattr(self.records[arm][when], what) if self.records.get(arm) else None
@@ -414,20 +662,28 @@ class Comparison:
 def _nearest(self, arm, prompt: int = 0):
     "The nearest truth to an arm's last picture, searched once; None where no truth is known. Ctrl-C ends the search, and is noted."
     image = self.image(arm, prompt)
-    if self.truth is None or image is None: return self.found.get((arm, prompt))
+    if self.truth is None or image is None:
+        return self.found.get((arm, prompt))
     try:
-        if (arm, prompt) not in self.found: self.found[arm, prompt] = self.truth(image, self.prompts[prompt])
+        if (arm, prompt) not in self.found:
+            self.found[arm, prompt] = self.truth(image, self.prompts[prompt])
     except KeyboardInterrupt:
         self.truth, self.interrupted = None, True
-        self.notes.append("Interrupted in the search for the nearest truths; those that were not found yet are missing.")
+        self.notes.append(
+            "Interrupted in the search for the nearest truths; those that were not found yet are missing."
+        )
     return self.found.get((arm, prompt))
+
 
 def _common(self, canvas: str, prompt: int = 0):
     "The one truth that stands beside all rows of a canvas: of those nearest to its arms the one nearest to all of them; None where none is known."
     arms = [arm for arm in self.arms if arm[1] == canvas and self.records.get(arm)]
     found = list(filter(None, (self.nearest(arm, prompt) for arm in arms)))
     apart = lambda near: sum((self.image(arm, prompt) - torch.as_tensor(near.image)).square().sum() for arm in arms)
-    return min(found, key=lambda near: (fill(near) > 1.5, apart(near)), default=None)     # a close-up only where there is nothing else
+    return min(
+        found, key=lambda near: (fill(near) > 1.5, apart(near)), default=None
+    )  # a close-up only where there is nothing else
+
 
 Comparison.nearest, Comparison.common = _nearest, _common
 
@@ -436,16 +692,21 @@ def psnr_to(image: Tensor, true: Tensor) -> float:
     "Peak signal-to-noise ratio of two pictures in [0,1], in dB."
     return float(-10 * (image - true).square().mean().log10())
 
+
 def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
     "The true picture of independent blocks nearest to `image` [3,H,W], with the `measures` detail and off_texture."
     C, n, _ = prior.latent_shape
     x, means = prior.encode(image[None, :C].double()), prior.mixture.means[prior.mixture.embed(prompt).emb[0] > 0]
     apart = (cut_blocks(x, prior.block)[0, :, None] - means).square().flatten(2).sum(2)
     true = prior.decode(join_blocks(means[apart.argmin(1)][None], n, n))[0].float().clamp(0, 1).expand(3, -1, -1)
-    flat = join_blocks(means.mean(0).expand(1, (n // prior.block)**2, *means.shape[1:]), n, n)
-    measures = dict(detail=contrast(prior, x, prompt).item(), off_texture=off_pattern(prior, x, prompt).item(),
-                    off_smooth=off_pattern(prior, flat, prompt).item())
+    flat = join_blocks(means.mean(0).expand(1, (n // prior.block) ** 2, *means.shape[1:]), n, n)
+    measures = dict(
+        detail=contrast(prior, x, prompt).item(),
+        off_texture=off_pattern(prior, x, prompt).item(),
+        off_smooth=off_pattern(prior, flat, prompt).item(),
+    )
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), measures=measures)
+
 
 def ideal_truth(prior, image: Tensor, prompt: str):
     "The truth of an ideal denoiser (`13c_ideal`) and, where its surfaces have detail, `off_smooth`: how far the plain object would be."
@@ -455,45 +716,81 @@ def ideal_truth(prior, image: Tensor, prompt: str):
         near.off_smooth = prior.measure(from_patches(prior.base[:, i], size, size), prompt)["off_texture"].item()
     return near
 
-MEASURES = ("detail", "off_texture", "off_smooth")         # of a truth that knows its own fine detail
+
+MEASURES = ("detail", "off_texture", "off_smooth")  # of a truth that knows its own fine detail
+
 
 def measures(near) -> dict:
     "What a truth says of the picture besides `psnr`: its own measures, then the baselines that a reader should know."
-    own = getattr(near, "measures", None) or {k: getattr(near, k) for k in MEASURES if not math.isnan(getattr(near, k, math.nan))}
+    own = getattr(near, "measures", None) or {
+        k: getattr(near, k) for k in MEASURES if not math.isnan(getattr(near, k, math.nan))
+    }
     return own | (getattr(near, "baselines", None) or {})
+
 
 def yardstick(prior, known: bool):
     "What finds the truth nearest to a picture, (image, prompt) -> truth: the prior's own way, or the toy world where it knows the prompts; else None."
-    if hasattr(prior, "truth"): return partial(ideal_truth, prior)
-    if isinstance(prior, PatchPrior): return partial(nearest_blocks, prior)
+    if hasattr(prior, "truth"):
+        return partial(ideal_truth, prior)
+    if isinstance(prior, PatchPrior):
+        return partial(nearest_blocks, prior)
     return nearest_truth if known else None
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-067
-def fill(near, ball: float = .9) -> float:
+def fill(near, ball: float = 0.9) -> float:
     "Size of the ball of radius `ball` that holds an object, as a share of the frame that `near.camera` sees; nan without a camera."
     camera = getattr(near, "camera", None)
-    if camera is None: return float("nan")
+    if camera is None:
+        return float("nan")
     distance = max(camera.radius, ball * 1.001)
-    return ball / (distance**2 - ball**2)**.5 / math.tan(math.radians(camera.fov) / 2)
+    return ball / (distance**2 - ball**2) ** 0.5 / math.tan(math.radians(camera.fov) / 2)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-070
 def measure(result: Comparison, arm, prompt: int = 0) -> dict:
     "One row of the table: what an arm spent, and its last picture against the nearest truth (None where unknown)."
     rows, near, (_, own) = result.records[arm], result.nearest(arm, prompt), spelled(arm[0], result.settings)
     last, noise = rows[-1], [r.noise[prompt] for r in rows if r.noise and r.step > own.head]
-    row = dict(prompt=result.prompts[prompt], method=arm[0], canvas=arm[1], steps=last.step, calls=last.calls, seconds=last.seconds, grad=last.grad[prompt],
-               noise=float(np.mean(noise)) if noise else None)
-    names = ("psnr", "fill", "sharpness", "saturation", "clutter", *next(filter(None, map(measures, result.found.values())), {}))
-    if near is None: return row | dict.fromkeys(names)
+    row = dict(
+        prompt=result.prompts[prompt],
+        method=arm[0],
+        canvas=arm[1],
+        steps=last.step,
+        calls=last.calls,
+        seconds=last.seconds,
+        grad=last.grad[prompt],
+        noise=float(np.mean(noise)) if noise else None,
+    )
+    names = (
+        "psnr",
+        "fill",
+        "sharpness",
+        "saturation",
+        "clutter",
+        *next(filter(None, map(measures, result.found.values())), {}),
+    )
+    if near is None:
+        return row | dict.fromkeys(names)
     image, true = result.image(arm, prompt), torch.as_tensor(near.image).float()
-    return row | dict(psnr=float(near.psnr), fill=fill(near), sharpness=sharpness_ratio(image, true), saturation=saturation_ratio(image, true), clutter=clutter(image, true)) \
-               | {k: float(v) for k, v in measures(near).items()}
+    return (
+        row
+        | dict(
+            psnr=float(near.psnr),
+            fill=fill(near),
+            sharpness=sharpness_ratio(image, true),
+            saturation=saturation_ratio(image, true),
+            clutter=clutter(image, true),
+        )
+        | {k: float(v) for k, v in measures(near).items()}
+    )
+
 
 def _table(self) -> Table:
     "A row per prompt, canvas and method; noise is the mean over the records after the head start; PSNR in dB, of the result and of the baselines that a reader should know."
     there = [(arm, b) for b in range(len(self.prompts)) for arm in self.arms if self.records.get(arm)]
-    for at in there: self.nearest(*at)
+    for at in there:
+        self.nearest(*at)
     return Table(measure(self, *at) for at in there)
+
 
 Comparison.table = _table
 
@@ -501,6 +798,7 @@ Comparison.table = _table
 def evenly(n: int, k: int) -> list:
     "k indices of a list of n, evenly spaced, first and last among them; all of them where n <= k."
     return sorted({round(i * (n - 1) / max(k - 1, 1)) for i in range(k)} | {n - 1})
+
 
 def panels(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> list:
     "(title, [3,H,W] or None) for one row of the picture."
@@ -511,29 +809,59 @@ def panels(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> list:
     return progress + ends + ([] if near is None else [("nearest truth", torch.as_tensor(near.image))])
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-077
-def figure(result: Comparison, prompt: int = 0, columns: int = 5, size: float = 1.5, title: str | None = None) -> Figure:
+def figure(
+    result: Comparison, prompt: int = 0, columns: int = 5, size: float = 1.5, title: str | None = None
+) -> Figure:
     "The picture of a comparison for one prompt; `size` is the width of a panel in inches, `title` the prompt where none is given."
     rows = {arm: panels(result, arm, prompt, columns) for arm in result.arms if result.records.get(arm)}
     width = max(map(len, rows.values()))
-    labels = {arm: [*title_of(arm[0]).split(", "), arm[1]] if ":" in arm[0] else [f"{title_of(arm[0])}, {arm[1]}"] for arm in rows}
-    edge = .35 + .15 * (max(map(len, labels.values())) - 1)                            # inches for the labels at the left
-    fig = Figure((size * width + .15 + edge, (size + .25) * len(rows) + .4), facecolor="white")
-    axes = fig.subplots(len(rows), width, squeeze=False, gridspec_kw=dict(left=edge / fig.get_figwidth(), right=.995, bottom=.01, top=1 - .6 / fig.get_figheight(), wspace=.05, hspace=.2))
+    labels = {
+        arm: [*title_of(arm[0]).split(", "), arm[1]] if ":" in arm[0] else [f"{title_of(arm[0])}, {arm[1]}"]
+        for arm in rows
+    }
+    edge = 0.35 + 0.15 * (max(map(len, labels.values())) - 1)  # inches for the labels at the left
+    fig = Figure((size * width + 0.15 + edge, (size + 0.25) * len(rows) + 0.4), facecolor="white")
+    axes = fig.subplots(
+        len(rows),
+        width,
+        squeeze=False,
+        gridspec_kw=dict(
+            left=edge / fig.get_figwidth(),
+            right=0.995,
+            bottom=0.01,
+            top=1 - 0.6 / fig.get_figheight(),
+            wspace=0.05,
+            hspace=0.2,
+        ),
+    )
     fig.suptitle(title or result.prompts[prompt], fontsize=11, parse_math=False)
     for line, (arm, row) in zip(axes, rows.items()):
-        for ax in line: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-        line[0].set_ylabel("\n".join(labels[arm]), color=color_of(arm[0]), fontsize=10 if len(labels[arm]) == 1 else 8.5, fontweight="bold")
-        for ax, (title, image) in zip(line, row): draw(ax, title, image)
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(
+            "\n".join(labels[arm]),
+            color=color_of(arm[0]),
+            fontsize=10 if len(labels[arm]) == 1 else 8.5,
+            fontweight="bold",
+        )
+        for ax, (title, image) in zip(line, row):
+            draw(ax, title, image)
     return fig
+
 
 def draw(ax, title, image):
     "An image [3,H,W] with its title on an axis; nothing where there is no image."
-    if image is None: return ax.set_axis_off()
-    ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest"); ax.set_title(title, fontsize=9)
+    if image is None:
+        return ax.set_axis_off()
+    ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_title(title, fontsize=9)
+
 
 def picture(fig: Figure, dpi: int = 100):
     "A Figure as a PIL image."
-    f = io.BytesIO(); fig.savefig(f, format="png", dpi=dpi)
+    f = io.BytesIO()
+    fig.savefig(f, format="png", dpi=dpi)
     return Image.open(f)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-o1
@@ -541,9 +869,11 @@ def fine(row: dict) -> float | None:
     "How strong a row's fine detail is, over the truth's: the prior's own measure, or the sharpness ratio; None where no truth is known."
     return row["detail"] if row.get("detail") is not None else row.get("sharpness")
 
+
 def fine_name(row: dict) -> str:
     "What `fine` is called."
     return "strength" if row.get("detail") is not None else "sharpness"
+
 
 def numbers_of(row: dict) -> list:
     "What stands under a picture, line by line: how strong its fine detail is and, where the truth knows its texture, how far from that."
@@ -551,34 +881,50 @@ def numbers_of(row: dict) -> list:
     strength = [] if share is None else [f"{fine_name(row)} {share:.0%}"]
     return strength if off is None else [*strength, f"{off:.1f} off"]
 
+
 def numbers_of_truth(rows: list) -> list:
     "The same for the truth: a picture drawn from the world is 1 off."
     own = any(r.get("detail") is not None for r in rows)
-    return numbers_of(dict(detail=1., off_texture=1.) if own else dict(sharpness=1.))
+    return numbers_of(dict(detail=1.0, off_texture=1.0) if own else dict(sharpness=1.0))
+
 
 def key_of(rows: list) -> str:
     "What the numbers under the pictures mean, in a line; nothing where no truth is known."
     smooth = [r["off_smooth"] for r in rows if r.get("off_smooth") is not None]
-    if smooth: return f"Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
-    return "Sharpness: fine contrast over the truth's; noise counts as well" if any(fine(r) is not None for r in rows) else ""
+    if smooth:
+        return f"Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
+    return (
+        "Sharpness: fine contrast over the truth's; noise counts as well"
+        if any(fine(r) is not None for r in rows)
+        else ""
+    )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-o1a
 def said(arm: str, settings) -> list:
     "What was done to an arm, line by line: method and guidance, its interval, its head start."
     method, own = spelled(arm, settings)
-    interval = own.options.get(method, {}).get("delta_t", inspect.signature(METHODS[method]).parameters["delta_t"].default) if method == "ism" else None
+    interval = (
+        own.options.get(method, {}).get("delta_t", inspect.signature(METHODS[method]).parameters["delta_t"].default)
+        if method == "ism"
+        else None
+    )
     lines = [f"{method.upper()}, guidance {own.guidance:g}"]
-    if interval is not None: lines += [f"$\\delta_T$ = {interval}"]
-    if own.head and method != "sds": lines += [f"first {own.head} steps SDS"]
+    if interval is not None:
+        lines += [f"$\\delta_T$ = {interval}"]
+    if own.head and method != "sds":
+        lines += [f"first {own.head} steps SDS"]
     return lines
 
-def window(near, size: int, margin: float = .15) -> tuple:
+
+def window(near, size: int, margin: float = 0.15) -> tuple:
     "The square of a picture that shows an object and its fine detail: the truth's foreground and a margin; all of it where detail is not the question."
-    if near is None or "detail" not in measures(near): return slice(None), slice(None)
+    if near is None or "detail" not in measures(near):
+        return slice(None), slice(None)
     rows, columns = (foreground(torch.as_tensor(near.image)).any(1 - axis).nonzero()[[0, -1], 0] for axis in (0, 1))
     side = min(size, round(float(max(rows[1] - rows[0], columns[1] - columns[0]) + 1) * (1 + 2 * margin)))
-    place = lambda ends: max(0, min(size - side, round(float(ends.float().mean()) + .5 - side / 2)))
+    place = lambda ends: max(0, min(size - side, round(float(ends.float().mean()) + 0.5 - side / 2)))
     return slice(place(rows), place(rows) + side), slice(place(columns), place(columns) + side)
+
 
 def finals(result, prompt: int = 0) -> list:
     "For every arm that has a picture (lines above, the `window` of it [3,H,W], lines below, colour), and at the end of each canvas its truth."
@@ -588,8 +934,18 @@ def finals(result, prompt: int = 0) -> list:
         arms, near = [(m, canvas) for m in result.methods if (m, canvas) in rows], result.common(canvas, prompt)
         cut = (slice(None), *window(near, result.image(arms[0], prompt).shape[-1])) if arms else None
         for arm in arms:
-            shown += [(said(arm[0], result.settings), result.image(arm, prompt)[cut], numbers_of(rows[arm]), color_of(arm[0]))]
-        if near is not None: shown += [(["the truth"], torch.as_tensor(near.image)[cut], numbers_of_truth(rows.values()), method_color("truth"))]
+            shown += [
+                (said(arm[0], result.settings), result.image(arm, prompt)[cut], numbers_of(rows[arm]), color_of(arm[0]))
+            ]
+        if near is not None:
+            shown += [
+                (
+                    ["the truth"],
+                    torch.as_tensor(near.image)[cut],
+                    numbers_of_truth(rows.values()),
+                    method_color("truth"),
+                )
+            ]
     return shown
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-o1b
@@ -598,21 +954,23 @@ def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure
     rows = [finals(r, prompt) for r in results]
     keys = [key_of([o for o in r.table() if o["prompt"] == r.prompts[prompt]]) for r in results]
     most = lambda part: [max(len(panel[part]) for panel in row) for row in rows]
-    above, below, heads = most(0), most(2), [.3 * bool(titles) + .2 * bool(key) for key in keys]
-    heights = [head + .16 * n + .06 + size + .16 * m + .16 for head, n, m in zip(heads, above, below)]
+    above, below, heads = most(0), most(2), [0.3 * bool(titles) + 0.2 * bool(key) for key in keys]
+    heights = [head + 0.16 * n + 0.06 + size + 0.16 * m + 0.16 for head, n, m in zip(heads, above, below)]
     width = max(map(len, rows))
-    fig = Figure((size * width + .1, sum(heights)), facecolor="white")
+    fig = Figure((size * width + 0.1, sum(heights)), facecolor="white")
     W, H = fig.get_size_inches()
     top = H
     for i, row in enumerate(rows):
-        if titles: fig.text(.06 / W, (top - .2) / H, titles[i], fontsize=10, fontweight="bold", va="center")
-        fig.text(.06 / W, (top - heads[i] + .06) / H, keys[i], fontsize=8.5, color="#444444", va="center")
-        low = top - heads[i] - .16 * above[i] - .06 - size
+        if titles:
+            fig.text(0.06 / W, (top - 0.2) / H, titles[i], fontsize=10, fontweight="bold", va="center")
+        fig.text(0.06 / W, (top - heads[i] + 0.06) / H, keys[i], fontsize=8.5, color="#444444", va="center")
+        low = top - heads[i] - 0.16 * above[i] - 0.06 - size
         for j, (over, image, under, colour) in enumerate(row):
-            at = j if j < len(row) - 1 else width - 1                       # the truths stand under one another
-            ax = fig.add_axes([(at * size + .09) / W, low / H, (size - .08) / W, (size - .08) / H])
+            at = j if j < len(row) - 1 else width - 1  # the truths stand under one another
+            ax = fig.add_axes([(at * size + 0.09) / W, low / H, (size - 0.08) / W, (size - 0.08) / H])
             ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
-            ax.set(xticks=[], yticks=[]); ax.spines[:].set(color=colour, linewidth=1.5)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(color=colour, linewidth=1.5)
             ax.set_title("\n".join(over), fontsize=8.5, color=colour, fontweight="bold", pad=3, linespacing=1.1)
             ax.set_xlabel("\n".join(under), fontsize=8.5, color=colour, labelpad=3, linespacing=1.1)
         top -= heights[i]
@@ -626,13 +984,18 @@ def mean_time(settings: Settings, T: int, first: int = 0) -> float:
     if settings.steps <= 10_000:
         drawn = [draw(i) for i in range(settings.steps)][first:]
     else:
-        drawn = [draw(first + k * (settings.steps - first) // 1000) for k in range(1000)]      # of a very long run a thousand steps are looked at
+        drawn = [
+            draw(first + k * (settings.steps - first) // 1000) for k in range(1000)
+        ]  # of a very long run a thousand steps are looked at
     return sum(drawn) / len(drawn)
+
 
 def peak_memory(device="cpu") -> float:
     "Largest memory of this process so far in MB (on a GPU: of torch); nan where the system does not tell."
-    if str(device).startswith("cuda"): return torch.cuda.max_memory_allocated() / 2**20
-    if resource is None: return float("nan")
+    if str(device).startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    if resource is None:
+        return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-081b
@@ -640,102 +1003,167 @@ def probe(prior, result: Comparison, arm) -> tuple:
     "(network calls, seconds) of one step of an arm, at the mean of the times that will be drawn; the second of two steps is timed."
     (method, s), T = spelled(arm[0], result.settings), len(prior.schedule.alphas_cumprod)
     m = mean_time(s, T, s.head) / T
-    low, high = max(m - .5 / T, 0), min(m + 1.5 / T, 1)
+    low, high = max(m - 0.5 / T, 0), min(m + 1.5 / T, 1)
     two = replace(s, steps=2, t_range=(low, high), t_start=high, equal="steps", head_start=0)
     first, *_, last = list(optimise(prior, result.prompts, method, arm[1], two)) * 2
     return last.calls / 2, last.seconds - first.seconds
 
+
 def estimate(prior, result: Comparison) -> dict:
     "What a run will cost from `result.step` on, by two steps of every arm: network calls, seconds, MB."
-    s, total, begun = result.settings, {"calls": 0., "seconds": 0.}, result.step
+    s, total, begun = result.settings, {"calls": 0.0, "seconds": 0.0}, result.step
     heads = {arm: max(spelled(arm[0], s)[1].head, begun) for arm in result.left}
-    each = {arm: probe(prior, result, arm) for arm in {*result.left, *(("sds", arm[1]) for arm, head in heads.items() if head > begun)}}
+    each = {
+        arm: probe(prior, result, arm)
+        for arm in {*result.left, *(("sds", arm[1]) for arm, head in heads.items() if head > begun)}
+    }
     dearest = max(calls for calls, _ in each.values()) if s.equal == "calls" else 0
     for arm, head in heads.items():
         for n, (calls, seconds) in ((head - begun, each.get(("sds", arm[1]), (0, 0))), (s.steps - head, each[arm])):
-            if not n: continue
-            k = max(dearest / calls, 1); total["calls"] += n * k * calls; total["seconds"] += n * k * seconds
-    return dict(calls=round(total["calls"]), seconds=total["seconds"], memory=peak_memory(getattr(prior, "device", "cpu")))
+            if not n:
+                continue
+            k = max(dearest / calls, 1)
+            total["calls"] += n * k * calls
+            total["seconds"] += n * k * seconds
+    return dict(
+        calls=round(total["calls"]), seconds=total["seconds"], memory=peak_memory(getattr(prior, "device", "cpu"))
+    )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-084b
 class CtrlC:
     "Within it Ctrl-C is `heard`, and lets the step at hand end; a second one is a KeyboardInterrupt at once."
+
     def __enter__(self):
         self.heard, self.before = False, signal.getsignal(signal.SIGINT)
         self.mine = threading.current_thread() is threading.main_thread() and callable(self.before)
-        if self.mine: signal.signal(signal.SIGINT, self.hear)
+        if self.mine:
+            signal.signal(signal.SIGINT, self.hear)
         return self
+
     def __exit__(self, *_):
-        if self.mine: signal.signal(signal.SIGINT, self.before)
+        if self.mine:
+            signal.signal(signal.SIGINT, self.before)
+
     def hear(self, *_):
-        if self.heard: raise KeyboardInterrupt
+        if self.heard:
+            raise KeyboardInterrupt
         self.heard = True
-        with suppress(OSError, RuntimeError):       # nobody reads, or Python is at writing just now
+        with suppress(OSError, RuntimeError):  # nobody reads, or Python is at writing just now
             print("\nCtrl-C: the step at hand is ended first; once more stops at once.", file=sys.stderr, flush=True)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-084d
 def keep(prior, result, arm, now):
     "Add the record of a state, unless its step is there already."
     rows = result.records.setdefault(arm, [])
-    if not rows or rows[-1].step != now.step: rows.append(record(prior, now))
+    if not rows or rows[-1].step != now.step:
+        rows.append(record(prior, now))
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-085
-def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=30.):
+def run(prior, result: Comparison, live, folder=None, ctrl_c=None, save_seconds=30.0):
     """Advance the arms of `result` that are left in lock-step, keep records; yields after every step. An interrupt keeps what is there and is noted.
 
     folder: of a checkpoint every `save_seconds`, or more rarely where it takes long, and at the end. ctrl_c: a `CtrlC` to ask after each step."""
-    s, last, due, spent = result.settings, {}, time.monotonic() + save_seconds, {arm: rows[-1].calls for arm, rows in result.records.items()}
+    s, last, due, spent = (
+        result.settings,
+        {},
+        time.monotonic() + save_seconds,
+        {arm: rows[-1].calls for arm, rows in result.records.items()},
+    )
     spent |= {arm: int(m["numbers"][1]) for arm, m in result.kept.items()}
     loops = {arm: optimise(prior, result.prompts, *arm, s, spent, result.kept.get(arm)) for arm in result.left}
     try:
         for i in range(result.step + 1, s.steps + 1):
             for arm, loop in loops.items():
-                if (now := next(loop, None)) is None: continue         # this arm stopped itself
+                if (now := next(loop, None)) is None:
+                    continue  # this arm stopped itself
                 last[arm], result.notes = now, result.notes + [now.stopped] * bool(now.stopped)
-                if i == 1 or i % s.every == 0 or i == s.steps or now.stopped: keep(prior, result, arm, now)
-            live.update(i, lambda: {" on ".join(arm): now.canvas.image()[0].expand(3, -1, -1) for arm, now in last.items()}, calls=sum(spent.values()))
+                if i == 1 or i % s.every == 0 or i == s.steps or now.stopped:
+                    keep(prior, result, arm, now)
+            live.update(
+                i,
+                lambda: {" on ".join(arm): now.canvas.image()[0].expand(3, -1, -1) for arm, now in last.items()},
+                calls=sum(spent.values()),
+            )
             yield last
             result.interrupted = i < s.steps and ctrl_c is not None and ctrl_c.heard
-            ended, now = result.interrupted or i == s.steps or all(now.stopped for now in last.values()), time.monotonic()
-            if folder and (ended or now >= due): checkpoint(result, folder, last); due = time.monotonic() + max(save_seconds, 20 * (time.monotonic() - now))
-            if ended: break
-    except KeyboardInterrupt: result.interrupted = True
+            ended, now = (
+                result.interrupted or i == s.steps or all(now.stopped for now in last.values()),
+                time.monotonic(),
+            )
+            if folder and (ended or now >= due):
+                checkpoint(result, folder, last)
+                due = time.monotonic() + max(save_seconds, 20 * (time.monotonic() - now))
+            if ended:
+                break
+    except KeyboardInterrupt:
+        result.interrupted = True
     if result.interrupted:
-        onward = f"the same call goes on from step {result.step}, unless it overwrites" if folder and result.kept else "what was there is kept"
-        result.notes.append(f"Interrupted after step {min((now.step for now in last.values() if not now.stopped), default=0)} of {s.steps}; {onward}.")
-        with suppress(KeyboardInterrupt): [keep(prior, result, arm, now) for arm, now in last.items()]
+        onward = (
+            f"the same call goes on from step {result.step}, unless it overwrites"
+            if folder and result.kept
+            else "what was there is kept"
+        )
+        result.notes.append(
+            f"Interrupted after step {min((now.step for now in last.values() if not now.stopped), default=0)} of {s.steps}; {onward}."
+        )
+        with suppress(KeyboardInterrupt):
+            [keep(prior, result, arm, now) for arm, now in last.items()]
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-096
 def check_arms(methods, settings: Settings) -> list:
     "Names of arms as a list; `ValueError` for none, for one named twice, and for what `spelled` refuses."
     arms = [methods] if isinstance(methods, str) or not hasattr(methods, "__iter__") else list(methods)
-    for arm in arms: spelled(arm, settings)
+    for arm in arms:
+        spelled(arm, settings)
     return check_names(arms, arms, "method")
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-096b
 def check_prompts(prompts, toy: bool) -> tuple:
     "Prompts as a list, and whether the toy world knows an object for each; for the toy prior an unknown word is a `ValueError` that names the nearest known one."
     prompts = list(prompts) if hasattr(prompts, "__iter__") and not isinstance(prompts, str) else [prompts]
-    if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"give at least one prompt, for example 'a red mug'; got {prompts}")
-    try: return prompts, all([parse(p).category for p in prompts])
+    if not prompts or not all(isinstance(p, str) for p in prompts):
+        raise ValueError(f"give at least one prompt, for example 'a red mug'; got {prompts}")
+    try:
+        return prompts, all([parse(p).category for p in prompts])
     except ValueError:
-        if toy: raise
+        if toy:
+            raise
         return prompts, False
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-096c
 def prior_name(prior) -> str:
     "What a run calls its prior: the name it is or was loaded by, else its kind with a fingerprint of its numbers, labels and schedule. `ValueError` for what is no prior."
-    if isinstance(prior, (str, Path)): return str(prior)
-    if not hasattr(prior, "eps"): raise ValueError(f"prior must be 'toy', a folder, a hub id, or an object with .eps, got {prior!r}")
-    if getattr(prior, "name", None): return prior.name
-    told = {k: torch.as_tensor(v) for k, v in vars(prior).items() if isinstance(v, (Tensor, float))} | {"schedule": prior.schedule.alphas_cumprod}
-    told = [k.encode() + v.detach().cpu().double().numpy().tobytes() for k, v in told.items()] + [repr(getattr(prior, "names", None)).encode()]
+    if isinstance(prior, (str, Path)):
+        return str(prior)
+    if not hasattr(prior, "eps"):
+        raise ValueError(f"prior must be 'toy', a folder, a hub id, or an object with .eps, got {prior!r}")
+    if getattr(prior, "name", None):
+        return prior.name
+    told = {k: torch.as_tensor(v) for k, v in vars(prior).items() if isinstance(v, (Tensor, float))} | {
+        "schedule": prior.schedule.alphas_cumprod
+    }
+    told = [k.encode() + v.detach().cpu().double().numpy().tobytes() for k, v in told.items()] + [
+        repr(getattr(prior, "names", None)).encode()
+    ]
     return f"{type(prior).__name__} {hashlib.sha256(b''.join(told)).hexdigest()[:8]}"
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100
 @torch.inference_mode(False)
 @torch.enable_grad()
-def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device: str = "auto", truth="world", mode: str = "auto", seeds=None, out=None, overwrite: bool = False, **settings):
+def compare(
+    prompt,
+    methods=("sds", "ism"),
+    *,
+    prior="toy",
+    canvases=("pixels", "latents"),
+    device: str = "auto",
+    truth="world",
+    mode: str = "auto",
+    seeds=None,
+    out=None,
+    overwrite: bool = False,
+    **settings,
+):
     """Optimise canvases for one or several prompts by several methods from the same start with the same times and noise.
 
     prior: "toy", a diffusers folder, a hub id, or a prior object. truth: "world" finds the nearest true render where the toy world knows the
@@ -745,18 +1173,29 @@ def compare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", 
     Wrong names, prompts and values raise `ValueError` before any work. The result has .show(), .table() and .save(folder)."""
     result, load = prepare(prompt, methods, prior=prior, canvases=canvases, device=device, truth=truth, **settings)
     from lucidteach.run.live import MODES
-    if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
-    if out is not None and not isinstance(out, (str, Path)): raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
-    runs = [(out, result)] if seeds is None else [(out and Path(out) / f"seed-{k}", again(result, k)) for k in check_seeds(seeds, settings)]
-    for place, r in runs: place and claim(place, r.config(), overwrite)
+
+    if mode not in ("auto", *MODES):
+        raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
+    if out is not None and not isinstance(out, (str, Path)):
+        raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
+    runs = (
+        [(out, result)]
+        if seeds is None
+        else [(out and Path(out) / f"seed-{k}", again(result, k)) for k in check_seeds(seeds, settings)]
+    )
+    for place, r in runs:
+        place and claim(place, r.config(), overwrite)
     prior, done = load(), []
     for place, r in runs:
         r.truth = result.truth
         with occupied(place, r.config(), overwrite, *LEFT) if place else nullcontext():
             done.append(execute(r, prior, mode, place))
-            if place: r.save(place)
-        if r.interrupted: break
-    if out and seeds is not None: save_means(Seeds(done), out)
+            if place:
+                r.save(place)
+        if r.interrupted:
+            break
+    if out and seeds is not None:
+        save_means(Seeds(done), out)
     return done[0] if seeds is None else Seeds(done)
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-100s
@@ -764,9 +1203,13 @@ def with_settings(f, kind):
     "A function that takes the fields of the dataclass `kind` as `**settings` shows them, with kinds and defaults: so they can be completed."
     own = [p for p in inspect.signature(f).parameters.values() if p.kind is not p.VAR_KEYWORD]
     default = lambda o: o.default if o.default is not MISSING else o.default_factory()
-    more = [inspect.Parameter(o.name, inspect.Parameter.KEYWORD_ONLY, default=default(o), annotation=o.type) for o in fields(kind)]
+    more = [
+        inspect.Parameter(o.name, inspect.Parameter.KEYWORD_ONLY, default=default(o), annotation=o.type)
+        for o in fields(kind)
+    ]
     f.__signature__ = inspect.Signature(own + [p for p in more if p.name not in {o.name for o in own}])
     return f
+
 
 compare = with_settings(compare, Settings)
 
@@ -776,51 +1219,88 @@ def execute(result: Comparison, prior, mode: str = "auto", folder=None, says: st
 
     Ctrl-C ends it with what is there."""
     from lucidteach.run.live import Live
+
     resumed = folder is not None and resume(result, folder, prior)
-    if resumed and not result.left: return result
+    if resumed and not result.left:
+        return result
     with Live(result.settings.steps, f"{', '.join(result.methods)}: {'; '.join(result.prompts)}", mode=mode) as live:
         live.update(result.step)
-        try: live.say(f"Going on from step {result.step}. " * resumed + (cost_text(estimate(prior, result), result, prior) if says is None else says))
-        except KeyboardInterrupt: result.interrupted, result.notes = True, [*result.notes, f"Interrupted before step {result.step + 1}."]
+        try:
+            live.say(
+                f"Going on from step {result.step}. " * resumed
+                + (cost_text(estimate(prior, result), result, prior) if says is None else says)
+            )
+        except KeyboardInterrupt:
+            result.interrupted, result.notes = True, [*result.notes, f"Interrupted before step {result.step + 1}."]
         with CtrlC() as ctrl_c:
-            for _ in () if result.interrupted else run(prior, result, live, folder, ctrl_c): pass
-        if result.notes: live.say(" ".join(result.notes))
+            for _ in () if result.interrupted else run(prior, result, live, folder, ctrl_c):
+                pass
+        if result.notes:
+            live.say(" ".join(result.notes))
     return result
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-101
-def prepare(prompt, methods=("sds", "ism"), *, prior="toy", canvases=("pixels", "latents"), device="auto", truth="world", **settings):
+def prepare(
+    prompt,
+    methods=("sds", "ism"),
+    *,
+    prior="toy",
+    canvases=("pixels", "latents"),
+    device="auto",
+    truth="world",
+    **settings,
+):
     "Check everything that can be checked without the prior -> an empty Comparison, and a function that loads the prior."
     if unknown := set(settings) - set(Settings.__dataclass_fields__):
-        raise TypeError(f"compare has no option {sorted(unknown)[0]!r}; {nearest_name(sorted(unknown)[0], Settings.__dataclass_fields__)}besides its own there are {', '.join(Settings.__dataclass_fields__)}")
+        raise TypeError(
+            f"compare has no option {sorted(unknown)[0]!r}; {nearest_name(sorted(unknown)[0], Settings.__dataclass_fields__)}besides its own there are {', '.join(Settings.__dataclass_fields__)}"
+        )
     if not (truth is None or truth == "world" or callable(truth)):
         raise ValueError(f"truth must be 'world', None, or a function of an image [3,H,W] and a prompt, got {truth!r}")
     settings, name = Settings(**settings), prior_name(prior)
-    check_own(settings.options)                                                  # before any arm is spelled
+    check_own(settings.options)  # before any arm is spelled
     methods, canvases = check_arms(methods, settings), check_names(canvases, CANVASES, "canvas")
     if editing := [m for m in methods if spelled(m)[0] in EDITING]:
         raise ValueError(f"{editing[0]} is an editing loss: it changes a given picture, and compare begins from grey")
     prompts, known = check_prompts(prompt, toy=name in TOY)
-    for negative in filter(None, {spelled(m, settings)[1].negative for m in methods}): check_prompts(negative, toy=name in TOY)
+    for negative in filter(None, {spelled(m, settings)[1].negative for m in methods}):
+        check_prompts(negative, toy=name in TOY)
     if twice := [p for p in prompts if prompts.count(p) > 1]:
         raise ValueError(f"prompt {twice[0]!r} is given twice; seeds=(0, 1, ...) repeats a comparison")
-    result = Comparison(prompts, methods, canvases, settings, name, truth=(nearest_truth if known else None) if truth == "world" else truth)
+    result = Comparison(
+        prompts,
+        methods,
+        canvases,
+        settings,
+        name,
+        truth=(nearest_truth if known else None) if truth == "world" else truth,
+    )
+
     def load():
         there = opened(str(prior) if isinstance(prior, Path) else prior, prompts, device)
-        if truth == "world": result.truth = yardstick(there, known)
+        if truth == "world":
+            result.truth = yardstick(there, known)
         if result.truth is nearest_truth and there.image_size % 32:
-            raise ValueError(f"the nearest truth is for pictures of a multiple of 32 px, the prior's have {there.image_size}: give truth=None")
+            raise ValueError(
+                f"the nearest truth is for pictures of a multiple of 32 px, the prior's have {there.image_size}: give truth=None"
+            )
         return there
+
     return result, load
 
-TOY = ("toy", "ideal", "ideal-detail")       # priors of the toy world: they know its words and no others
+
+TOY = ("toy", "ideal", "ideal-detail")  # priors of the toy world: they know its words and no others
+
 
 def opened(prior, prompts=(), device="auto", divisor=1):
     "A prior by its name, or as it is; it must know the prompts, and `divisor` must divide the pixels of its pictures."
     if isinstance(prior, str):
         from lucidteach.prior.latent import load_prior
+
         prior = load_prior(prior, device=device)
     prior.embed([*prompts, ""])
-    if divisor > 1 and prior.image_size % divisor: raise ValueError(f"the pictures must be of a multiple of {divisor} px, the prior's have {prior.image_size}")
+    if divisor > 1 and prior.image_size % divisor:
+        raise ValueError(f"the pictures must be of a multiple of {divisor} px, the prior's have {prior.image_size}")
     return prior
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-102
@@ -828,28 +1308,45 @@ def counted(n: int, thing: str) -> str:
     "1 prompt, 2 prompts, 1 canvas, 2 canvases"
     return f"{n:,} {thing}" + ("" if n == 1 else "es" if thing.endswith("s") else "s")
 
+
 def cost_text(cost: dict, result: Comparison, prior) -> str:
     "The estimate as a sentence."
     memory = "" if np.isnan(cost["memory"]) else f", about {cost['memory']:,.0f} MB of memory"
-    parts = (len(result.methods), "method"), (len(result.canvases), "canvas"), (result.settings.steps, "step"), (len(result.prompts), "prompt")
-    return (f"{' x '.join(counted(*part) for part in parts)}: about {counted(cost['calls'], 'network call')}, "
-            f"{cost['seconds']:,.0f} seconds{memory} on {getattr(prior, 'device', 'cpu')}.")
+    parts = (
+        (len(result.methods), "method"),
+        (len(result.canvases), "canvas"),
+        (result.settings.steps, "step"),
+        (len(result.prompts), "prompt"),
+    )
+    return (
+        f"{' x '.join(counted(*part) for part in parts)}: about {counted(cost['calls'], 'network call')}, "
+        f"{cost['seconds']:,.0f} seconds{memory} on {getattr(prior, 'device', 'cpu')}."
+    )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-105
 def _show(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
     "The picture of one prompt as a PIL image."
     return picture(figure(self, prompt, columns), dpi)
 
+
 def _config(self) -> dict:
     "What makes this run this run: prompts, methods, canvases, prior and settings, as JSON knows them."
-    return json.loads(json.dumps(dict(prompts=self.prompts, methods=self.methods, canvases=self.canvases, prior=self.prior) | asdict(self.settings)))
+    return json.loads(
+        json.dumps(
+            dict(prompts=self.prompts, methods=self.methods, canvases=self.canvases, prior=self.prior)
+            | asdict(self.settings)
+        )
+    )
+
 
 def _png(self, dpi: int = 72) -> bytes:
     "Where every arm ended, small, as a notebook shows it; nothing before there is anything."
-    if not self.begun: return None
+    if not self.begun:
+        return None
     f = io.BytesIO()
     picture(overview(list(self) if isinstance(self, list) else [self]), dpi).save(f, "png")
     return f.getvalue()
+
 
 Comparison.begun = property(lambda self: any(self.records.values()))
 Comparison.show, Comparison.config, Comparison._repr_png_ = _show, _config, _png
@@ -863,17 +1360,22 @@ def write_atomic(path, data):
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, path)
     except BaseException as e:
-        with suppress(OSError): temporary.unlink()
-        if not isinstance(e, OSError): raise
-        raise type(e)(e.errno, e.strerror, str(path)) from None                # a full disk does not say which file
+        with suppress(OSError):
+            temporary.unlink()
+        if not isinstance(e, OSError):
+            raise
+        raise type(e)(e.errno, e.strerror, str(path)) from None  # a full disk does not say which file
+
 
 def with_numbers(named: dict, numbers: dict) -> bytes:
     "Tensors by name as safetensors, and in the header numbers as JSON; clones, since some may be views of one another."
     return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(numbers)})
 
+
 def read_with_numbers(path, device="cpu") -> tuple:
     "What `with_numbers` made of a file: (tensors by name, numbers)."
-    with safe_open(str(path), "pt", device=str(device)) as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
+    with safe_open(str(path), "pt", device=str(device)) as f:
+        return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108b
 def claim(folder, config: dict, overwrite: bool = False, promised=()) -> str:
@@ -881,13 +1383,24 @@ def claim(folder, config: dict, overwrite: bool = False, promised=()) -> str:
 
     `FileExistsError` where the folder holds something else, unless `overwrite`."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir(): raise FileExistsError(f"{folder} is a file; name a folder")
-    if overwrite or not folder.exists() or all(f.name.startswith(".") for f in folder.iterdir()): return "new"
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a folder")
+    if overwrite or not folder.exists() or all(f.name.startswith(".") for f in folder.iterdir()):
+        return "new"
     other, done = last_told(folder / "config.json", whole=True), last_told(folder / "metrics.jsonl").get("complete")
-    differs = [k for k in {**config, **other} if config.get(k) != other.get(k) and k != "threads"]      # which change a run's speed, not what it is
-    if not (folder / "config.json").exists(): raise FileExistsError(f"{folder} holds other files and no run; name an empty or new folder, or give {OVERWRITE}")
-    if differs: raise FileExistsError(f"{folder} holds another run (different {', '.join(differs[:5])}{' ...' * (len(differs) > 5)}); name another folder, or give {OVERWRITE}")
+    differs = [
+        k for k in {**config, **other} if config.get(k) != other.get(k) and k != "threads"
+    ]  # which change a run's speed, not what it is
+    if not (folder / "config.json").exists():
+        raise FileExistsError(
+            f"{folder} holds other files and no run; name an empty or new folder, or give {OVERWRITE}"
+        )
+    if differs:
+        raise FileExistsError(
+            f"{folder} holds another run (different {', '.join(differs[:5])}{' ...' * (len(differs) > 5)}); name another folder, or give {OVERWRITE}"
+        )
     return "done" if done and all((folder / name).exists() for name in promised) else "unfinished"
+
 
 OVERWRITE = "--overwrite (in Python overwrite=True)"
 
@@ -895,7 +1408,8 @@ OVERWRITE = "--overwrite (in Python overwrite=True)"
 def begin(folder, config: dict, *old: str):
     "A folder for a new run: what an older one left there (patterns `old`, where a config.json tells of one) goes, and config.json says which run it is now."
     told = Path(folder) / "config.json"
-    for f in (f for pattern in old if told.exists() for f in Path(folder).glob(pattern)): f.unlink()
+    for f in (f for pattern in old if told.exists() for f in Path(folder).glob(pattern)):
+        f.unlink()
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_atomic(told, json.dumps(config, indent=1))
 
@@ -903,23 +1417,30 @@ def begin(folder, config: dict, *old: str):
 @contextmanager
 def held(folder):
     "The folder for this process alone, until the block ends or the process dies; `FileExistsError` where another one works in it."
-    folder = Path(folder); new, lock = not folder.exists(), folder / ".lock"
+    folder = Path(folder)
+    new, lock = not folder.exists(), folder / ".lock"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
             try:
-                for f in folder.glob(".*.part"):                                        # what a process that was killed was writing
-                    if re.fullmatch(r"\..+\.\d+\.part", f.name): f.unlink(missing_ok=True)
+                for f in folder.glob(".*.part"):  # what a process that was killed was writing
+                    if re.fullmatch(r"\..+\.\d+\.part", f.name):
+                        f.unlink(missing_ok=True)
                 yield
             finally:
-                with suppress(OSError): lock.unlink(); new and folder.rmdir()       # a folder that nothing came into goes
-    except Timeout: raise FileExistsError(f"another process is working in {folder}; wait for it, or name another folder") from None
+                with suppress(OSError):
+                    lock.unlink()
+                    new and folder.rmdir()  # a folder that nothing came into goes
+    except Timeout:
+        raise FileExistsError(f"another process is working in {folder}; wait for it, or name another folder") from None
+
 
 @contextmanager
 def occupied(folder, config: dict, overwrite: bool, *old: str):
     "The folder `held` for one run, and claimed for it: a new one begins clean, an unfinished one finds what it left."
     with held(folder):
-        if claim(folder, config, overwrite) == "new": begin(folder, config, *old)
+        if claim(folder, config, overwrite) == "new":
+            begin(folder, config, *old)
         yield
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-108d
@@ -927,40 +1448,65 @@ def folder_name(prompt: str) -> str:
     "A prompt as a name for a folder."
     return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:60] or "prompt"
 
+
 def last_told(path, whole=False) -> dict:
     "The JSON object in a file's last line, or in the whole of it; {} where there is none that can be read"
-    try: v = json.loads(path.read_text() if whole else path.read_text().split("\n")[-2])
-    except (OSError, ValueError, IndexError): return {}
+    try:
+        v = json.loads(path.read_text() if whole else path.read_text().split("\n")[-2])
+    except (OSError, ValueError, IndexError):
+        return {}
     return v if isinstance(v, dict) else {}
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-109
 LEFT = ("report.html", "comparison.png", "comparison[0-9]*.png", "metrics.jsonl", "state.safetensors")
 
+
 def _metrics(self) -> str:
     "A JSON line per record and prompt, then a line per row of the table, a line per note, and whether it ran to its end."
-    lines = [dict(kind="record", prompt=p, method=m, canvas=c, step=r.step, t=r.t, grad=r.grad[b], calls=r.calls, seconds=r.seconds, noise=r.noise and r.noise[b])
-             for (m, c), rows in self.records.items() for r in rows for b, p in enumerate(self.prompts)]
+    lines = [
+        dict(
+            kind="record",
+            prompt=p,
+            method=m,
+            canvas=c,
+            step=r.step,
+            t=r.t,
+            grad=r.grad[b],
+            calls=r.calls,
+            seconds=r.seconds,
+            noise=r.noise and r.noise[b],
+        )
+        for (m, c), rows in self.records.items()
+        for r in rows
+        for b, p in enumerate(self.prompts)
+    ]
     lines += [dict(kind="result") | row for row in self.table()] + [dict(kind="note", text=n) for n in self.notes]
     lines += [dict(kind="end", complete=self.complete)]
     tidy = lambda v: None if isinstance(v, float) and not np.isfinite(v) else v
     return "".join(json.dumps({k: tidy(v) for k, v in line.items()}) + "\n" for line in lines)
 
+
 def _files(self) -> list:
     "What `save` leaves in a folder besides metrics.jsonl, which comes last."
     return ["config.json", *(f"comparison{b + 1 if b else ''}.png" for b in range(len(self.prompts)))]
+
 
 def _save(self, folder, overwrite: bool = False, pages: dict = {}) -> Path:
     """Write config.json, comparison.png (one per prompt from the second on), `pages` (name -> text) and at last metrics.jsonl.
 
     `FileExistsError` where another run lives."""
     folder, config = Path(folder), self.config()
-    if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config: begin(folder, config, *LEFT)
+    if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config:
+        begin(folder, config, *LEFT)
     for b, name in enumerate(self.files()[1:] if self.begun else ()):
-        f = io.BytesIO(); self.show(b, dpi=110).save(f, "png")
+        f = io.BytesIO()
+        self.show(b, dpi=110).save(f, "png")
         write_atomic(folder / name, f.getvalue())
-    for name, text in pages.items(): write_atomic(folder / name, text)
+    for name, text in pages.items():
+        write_atomic(folder / name, text)
     write_atomic(folder / "metrics.jsonl", self.metrics())
     return folder
+
 
 Comparison.metrics, Comparison.files, Comparison.save = _metrics, _files, _save
 
@@ -970,22 +1516,48 @@ def checkpoint(result: Comparison, folder, last: dict):
     kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
     named = {f"{i}.memory.{k}": v for i, arm in enumerate(result.arms) for k, v in kept.get(arm, {}).items()}
     rows = [[dict(vars(r)) for r in result.records.get(arm, [])] for arm in result.arms]
-    named |= {f"{i}.{j}.{k}": row.pop(k) for i, arm in enumerate(rows) for j, row in enumerate(arm) for k, v in list(row.items()) if isinstance(v, Tensor)}
-    write_atomic(Path(folder) / "state.safetensors", with_numbers(named, dict(config=result.config(), rows=rows, notes=result.notes, kept=[i for i, arm in enumerate(result.arms) if arm in kept])))
+    named |= {
+        f"{i}.{j}.{k}": row.pop(k)
+        for i, arm in enumerate(rows)
+        for j, row in enumerate(arm)
+        for k, v in list(row.items())
+        if isinstance(v, Tensor)
+    }
+    write_atomic(
+        Path(folder) / "state.safetensors",
+        with_numbers(
+            named,
+            dict(
+                config=result.config(),
+                rows=rows,
+                notes=result.notes,
+                kept=[i for i, arm in enumerate(result.arms) if arm in kept],
+            ),
+        ),
+    )
     result.kept = kept
+
 
 def resume(result: Comparison, folder, prior=None) -> bool:
     "Set `result` to what a folder's checkpoint of this run holds, if there is one; with a `prior`, memory is held against it. `ValueError` for one that is not whole."
     path = Path(folder) / "state.safetensors"
-    if not path.exists(): return False
+    if not path.exists():
+        return False
     try:
         named, head = read_with_numbers(path)
-        if head["config"] != result.config(): return False
-        part = lambda name: {k[len(name):]: v for k, v in named.items() if k.startswith(name)}
-        rows = {arm: [Record(**row, **part(f"{i}.{j}.")) for j, row in enumerate(rows)] for i, (arm, rows) in enumerate(zip(result.arms, head["rows"], strict=True))}
+        if head["config"] != result.config():
+            return False
+        part = lambda name: {k[len(name) :]: v for k, v in named.items() if k.startswith(name)}
+        rows = {
+            arm: [Record(**row, **part(f"{i}.{j}.")) for j, row in enumerate(rows)]
+            for i, (arm, rows) in enumerate(zip(result.arms, head["rows"], strict=True))
+        }
         kept = {arm: own for i, arm in enumerate(result.arms) if (own := part(f"{i}.memory."))}
         check_checkpoint(result, rows, kept, head, prior)
-    except Exception as e: raise ValueError(f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again") from None
+    except Exception as e:
+        raise ValueError(
+            f"{path} is no whole checkpoint of this run ({type(e).__name__}: {e}); delete it to begin again"
+        ) from None
     result.records, result.kept = {arm: r for arm, r in rows.items() if r}, kept
     result.notes = [n for n in head["notes"] if not n.startswith("Interrupted")]
     return True
@@ -994,82 +1566,145 @@ def resume(result: Comparison, folder, prior=None) -> bool:
 def check_checkpoint(result: Comparison, rows: dict, kept: dict, head: dict, prior=None):
     "`ValueError` unless the records are those of this run and, where a `prior` is given, every loop can go on from what it remembers."
     B, size = len(result.prompts), None
-    if not all(isinstance(n, str) for n in head["notes"]): raise ValueError("the notes are not sentences")
-    if [result.arms[i] for i in head.get("kept", [])] != list(kept) and "kept" in head: raise ValueError("the memory of an arm is missing")
-    if len({m["numbers"][0].item() for m in kept.values()}) > 1: raise ValueError("the arms are at different steps")
+    if not all(isinstance(n, str) for n in head["notes"]):
+        raise ValueError("the notes are not sentences")
+    if [result.arms[i] for i in head.get("kept", [])] != list(kept) and "kept" in head:
+        raise ValueError("the memory of an arm is missing")
+    if len({m["numbers"][0].item() for m in kept.values()}) > 1:
+        raise ValueError("the arms are at different steps")
     for arm, records in rows.items():
         steps = [r.step for r in records]
-        if steps != sorted(set(steps)) or not all(type(k) is int and 0 <= k <= result.settings.steps for k in steps): raise ValueError(f"the steps of {arm} are {steps}")
-        if arm in kept and not (records and records[-1].step <= kept[arm]["numbers"][0]): raise ValueError(f"the records of {arm} do not end where it stands")
-        for r in records: size = check_record(r, B, size)
+        if steps != sorted(set(steps)) or not all(type(k) is int and 0 <= k <= result.settings.steps for k in steps):
+            raise ValueError(f"the steps of {arm} are {steps}")
+        if arm in kept and not (records and records[-1].step <= kept[arm]["numbers"][0]):
+            raise ValueError(f"the records of {arm} do not end where it stands")
+        for r in records:
+            size = check_record(r, B, size)
     for arm, memory in kept.items() if prior is not None else ():
         method, own = spelled(arm[0], result.settings)
         started(prior, result.prompts, method, arm[1], own, memory)
+
 
 def check_record(r: Record, B: int, size=None) -> tuple:
     "The shape of a record's picture; `ValueError` for a record that is not one of B prompts, or not of the shape `size`."
     size = size or r.image.shape
     for name in ("image", "x0_hat", "target"):
         picture = getattr(r, name)
-        if picture is None and name != "image": continue
-        if picture.dtype != torch.uint8 or picture.shape != size or len(size) != 4 or size[0] != B or size[1] not in (1, 3): raise ValueError(f"{name} of step {r.step} is {picture.dtype} of {list(picture.shape)}")
+        if picture is None and name != "image":
+            continue
+        if (
+            picture.dtype != torch.uint8
+            or picture.shape != size
+            or len(size) != 4
+            or size[0] != B
+            or size[1] not in (1, 3)
+        ):
+            raise ValueError(f"{name} of step {r.step} is {picture.dtype} of {list(picture.shape)}")
     for v, n in ((r.grad, B), (r.noise, B)):
-        if v is not None and not (isinstance(v, list) and len(v) == n and all(isinstance(o, (int, float)) for o in v)): raise ValueError(f"the numbers of step {r.step} are {v!r}")
-    if not (type(r.t) is int and type(r.calls) is int and isinstance(r.seconds, (int, float)) and r.grad is not None): raise ValueError(f"time, calls or seconds of step {r.step}")
+        if v is not None and not (isinstance(v, list) and len(v) == n and all(isinstance(o, (int, float)) for o in v)):
+            raise ValueError(f"the numbers of step {r.step} are {v!r}")
+    if not (type(r.t) is int and type(r.calls) is int and isinstance(r.seconds, (int, float)) and r.grad is not None):
+        raise ValueError(f"time, calls or seconds of step {r.step}")
     return size
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-s1
 class Several(list):
     "Comparisons of the same prompts that show, tabulate and save as one."
+
     @property
-    def interrupted(self): return any(c.interrupted for c in self)
+    def interrupted(self):
+        return any(c.interrupted for c in self)
+
     @property
-    def complete(self): return all(c.complete for c in self)
+    def complete(self):
+        return all(c.complete for c in self)
+
     @property
-    def begun(self): return any(c.begun for c in self)
-    def _repr_png_(self): return _png(self)
+    def begun(self):
+        return any(c.begun for c in self)
+
+    def _repr_png_(self):
+        return _png(self)
+
 
 class Seeds(Several):
     "Comparisons of the same prompts, one for each seed."
-    def table(self) -> Table: return Table(dict(seed=c.settings.seed) | row for c in self for row in c.table())
+
+    def table(self) -> Table:
+        return Table(dict(seed=c.settings.seed) | row for c in self for row in c.table())
 
     def means(self, columns=("psnr", "sharpness", "saturation", "clutter")) -> Table:
         "Mean over the seeds of each column, and after it the standard deviation (nan for one seed; None where no truth is known)."
         groups = {}
-        for row in self.table(): groups.setdefault(tuple(row[k] for k in ("prompt", "canvas", "method")), []).append(row)
-        both = lambda k, v: {k: None, f"± {k}": None} if None in v else {k: float(np.mean(v)), f"± {k}": float(np.std(v, ddof=1)) if len(v) > 1 else float("nan")}
-        return Table(dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows)) | {n: s for k in columns for n, s in both(k, [r[k] for r in rows]).items()} for key, rows in groups.items())
+        for row in self.table():
+            groups.setdefault(tuple(row[k] for k in ("prompt", "canvas", "method")), []).append(row)
+        both = lambda k, v: (
+            {k: None, f"± {k}": None}
+            if None in v
+            else {k: float(np.mean(v)), f"± {k}": float(np.std(v, ddof=1)) if len(v) > 1 else float("nan")}
+        )
+        return Table(
+            dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows))
+            | {n: s for k in columns for n, s in both(k, [r[k] for r in rows]).items()}
+            for key, rows in groups.items()
+        )
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-s2
 def _show_seeds(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
     "The pictures of one prompt, seed under seed, as one PIL image."
-    rows = [picture(figure(c, prompt, columns, title=f"{c.prompts[prompt]}, seed {c.settings.seed}"), dpi) for c in self if any(c.records.values())]
+    rows = [
+        picture(figure(c, prompt, columns, title=f"{c.prompts[prompt]}, seed {c.settings.seed}"), dpi)
+        for c in self
+        if any(c.records.values())
+    ]
     whole = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
-    for i, r in enumerate(rows): whole.paste(r, (0, sum(o.height for o in rows[:i])))
+    for i, r in enumerate(rows):
+        whole.paste(r, (0, sum(o.height for o in rows[:i])))
     return whole
+
 
 def _save_seeds(self, folder, overwrite: bool = False) -> Path:
     "A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means; refuses what `claim` refuses before it writes."
-    folder = Path(folder); places = [folder / f"seed-{c.settings.seed}" for c in self]
-    for c, place in zip(self, places): claim(place, c.config(), overwrite)
-    for c, place in zip(self, places): c.save(place, overwrite)
+    folder = Path(folder)
+    places = [folder / f"seed-{c.settings.seed}" for c in self]
+    for c, place in zip(self, places):
+        claim(place, c.config(), overwrite)
+    for c, place in zip(self, places):
+        c.save(place, overwrite)
     return save_means(self, folder)
+
 
 def save_means(seeds, folder) -> Path:
     "seeds.json: which seeds, whether all are complete, and the means."
-    means = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in seeds.means()]
-    write_atomic(Path(folder) / "seeds.json", json.dumps(dict(seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=means), indent=1, ensure_ascii=False))
+    means = [
+        {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in seeds.means()
+    ]
+    write_atomic(
+        Path(folder) / "seeds.json",
+        json.dumps(
+            dict(seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=means),
+            indent=1,
+            ensure_ascii=False,
+        ),
+    )
     return Path(folder)
+
 
 Seeds.show, Seeds.save = _show_seeds, _save_seeds
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-s3
 def check_seeds(seeds, settings=()) -> list:
     "Seeds as a list; `ValueError` unless they are whole numbers, each once, and no `seed` is given as well."
-    if "seed" in settings: raise ValueError(f"give seed or seeds, not both: got seed={settings['seed']} and seeds={seeds}")
-    if isinstance(seeds, (int, str)) or not all(type(k) is int and k >= 0 for k in seeds) or not len(set(seeds)) == len(list(seeds)) > 0:
+    if "seed" in settings:
+        raise ValueError(f"give seed or seeds, not both: got seed={settings['seed']} and seeds={seeds}")
+    if (
+        isinstance(seeds, (int, str))
+        or not all(type(k) is int and k >= 0 for k in seeds)
+        or not len(set(seeds)) == len(list(seeds)) > 0
+    ):
         raise ValueError(f"seeds must be whole numbers from 0 up, each once, such as (0, 1, 2); got {seeds!r}")
     return list(seeds)
+
 
 def again(result: Comparison, seed: int) -> Comparison:
     "What `prepare` made, for another seed."
@@ -1077,21 +1712,42 @@ def again(result: Comparison, seed: int) -> Comparison:
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w1
 WORLDS = {
-    "ideal-detail": dict(methods=("sds@1", "sds@3", "sds@7.5", "sds@100", "ism@3", "ism@7.5"), canvases=("pixels",), steps=80,
-                         head_start=.25, t_range=(.02, .98), t_start=.98, options={"ism": {"delta_t": 50}}),
-    "toy": dict(methods=("sds@3", "sds@100", "ism@3:head_start=.5", "ism@3", "ism@7.5:delta_t=50"), canvases=("latents",), steps=100,
-                head_start=0., options={"ism": {"delta_t": 200}})}
+    "ideal-detail": dict(
+        methods=("sds@1", "sds@3", "sds@7.5", "sds@100", "ism@3", "ism@7.5"),
+        canvases=("pixels",),
+        steps=80,
+        head_start=0.25,
+        t_range=(0.02, 0.98),
+        t_start=0.98,
+        options={"ism": {"delta_t": 50}},
+    ),
+    "toy": dict(
+        methods=("sds@3", "sds@100", "ism@3:head_start=.5", "ism@3", "ism@7.5:delta_t=50"),
+        canvases=("latents",),
+        steps=100,
+        head_start=0.0,
+        options={"ism": {"delta_t": 200}},
+    ),
+}
 
-KINDS = {"ideal-detail": "Ideal denoiser of true renders with speckles: what is seen is the method's own doing",
-         "ideal": "Ideal denoiser of true renders: what is seen is the method's own doing",
-         "toy": "The small trained network that comes with the package"}
+KINDS = {
+    "ideal-detail": "Ideal denoiser of true renders with speckles: what is seen is the method's own doing",
+    "ideal": "Ideal denoiser of true renders: what is seen is the method's own doing",
+    "toy": "The small trained network that comes with the package",
+}
+
 
 class Worlds(Several):
     "Comparisons of the same prompts with several priors, such as those of `WORLDS`."
+
     prompts = property(lambda self: self[0].prompts)
     notes = property(lambda self: [f"{c.prior}: {n}" for c in self for n in c.notes])
-    def config(self) -> dict: return dict(prompts=self.prompts, worlds=[c.config() for c in self])
-    def files(self) -> list: return self[0].files()
+
+    def config(self) -> dict:
+        return dict(prompts=self.prompts, worlds=[c.config() for c in self])
+
+    def files(self) -> list:
+        return self[0].files()
 
     def table(self) -> Table:
         "The tables of all, with the prior in front; what one has and another has not is None there."
@@ -1108,20 +1764,30 @@ class Worlds(Several):
         lines = [dict(prior=c.prior) | json.loads(line) for c in self for line in c.metrics().splitlines()[:-1]]
         return "".join(json.dumps(line) + "\n" for line in [*lines, dict(kind="end", complete=self.complete)])
 
+
 Worlds.save = _save
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w1c
 def best_threads(prior, repeats: int = 3) -> int:
     "How many of torch's threads make one network call fastest: all that it may use, or one."
     many = torch.get_num_threads()
-    if many == 1 or str(getattr(prior, "device", "cpu")) != "cpu": return many
+    if many == 1 or str(getattr(prior, "device", "cpu")) != "cpu":
+        return many
     x, cond = torch.zeros(4, *prior.latent_shape), prior.embed([""] * 4)
+
     def once(n):
-        torch.set_num_threads(n); began = time.perf_counter()
+        torch.set_num_threads(n)
+        began = time.perf_counter()
         prior.eps(x, 500, cond)
         return time.perf_counter() - began
-    try: return min((1, many), key=lambda n: (once(n), min(once(n) for _ in range(repeats)))[1])     # the first call of each warms up
-    finally: torch.set_num_threads(many)
+
+    try:
+        return min(
+            (1, many), key=lambda n: (once(n), min(once(n) for _ in range(repeats)))[1]
+        )  # the first call of each warms up
+    finally:
+        torch.set_num_threads(many)
+
 
 @contextmanager
 def threads_for(prior, folder=None):
@@ -1130,17 +1796,22 @@ def threads_for(prior, folder=None):
     told = last_told(path, whole=True) if path else {}
     n = told.get("threads")
     n = n if type(n) is int and 1 <= n <= 1024 else best_threads(prior)
-    if told and told.get("threads") != n: write_atomic(path, json.dumps(told | dict(threads=n), indent=1))
+    if told and told.get("threads") != n:
+        write_atomic(path, json.dumps(told | dict(threads=n), indent=1))
     torch.set_num_threads(n)
-    try: yield n
-    finally: torch.set_num_threads(before)
+    try:
+        yield n
+    finally:
+        torch.set_num_threads(before)
+
 
 def keep_memory() -> bool:
     "Let the C library keep up to 512 MB of freed memory for the next array, from now on in this process; whether it took that (glibc does)."
     try:
         limit = ctypes.CDLL(None).mallopt
-        return all([limit(-1, 2**29), limit(-3, 2**25)])                     # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-    except (OSError, AttributeError, TypeError): return False               # another C library: nothing is changed
+        return all([limit(-1, 2**29), limit(-3, 2**25)])  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    except (OSError, AttributeError, TypeError):
+        return False  # another C library: nothing is changed
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-w2
 def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finish=None):
@@ -1152,38 +1823,69 @@ def carry_out(runs, out=None, overwrite: bool = False, mode: str = "auto", finis
     places = [Path(out) / folder_name(r.prior) if out and several else out for r in results]
     priors = [load() for _, load in runs]
     with ExitStack() as mine:
-        for place, r in [(out, whole), *zip(places, results)][:None if several else 1]:
-            if place: mine.enter_context(occupied(place, r.config(), overwrite, *LEFT))
-        if finish: keep_memory(); mine.enter_context(threads_for(priors[0], out))
+        for place, r in [(out, whole), *zip(places, results)][: None if several else 1]:
+            if place:
+                mine.enter_context(occupied(place, r.config(), overwrite, *LEFT))
+        if finish:
+            keep_memory()
+            mine.enter_context(threads_for(priors[0], out))
         for r, prior, place, says in zip(results, priors, places, said_first(results, priors, places)):
             execute(r, prior, mode, place, says)
-            if place and several: r.save(place)
-            if r.interrupted: break
-        if out: finish(whole, out, priors) if finish else whole.save(out)
+            if place and several:
+                r.save(place)
+            if r.interrupted:
+                break
+        if out:
+            finish(whole, out, priors) if finish else whole.save(out)
     return whole
+
 
 def as_one(runs):
     "The Comparison of a single run, of several their `Worlds`."
     return Worlds(r for r, _ in runs) if len(runs) > 1 else runs[0][0]
 
+
 def said_first(results, priors, places) -> list:
     "What each of several runs says at its beginning, the first of them also what all together will cost; None for a single one, which says it itself."
-    if len(results) == 1: return [None]
-    for r, place in zip(results, places): place and resume(r, place)
-    try: costs = [estimate(p, r) if r.left else None for r, p in zip(results, priors)]
+    if len(results) == 1:
+        return [None]
+    for r, place in zip(results, places):
+        place and resume(r, place)
+    try:
+        costs = [estimate(p, r) if r.left else None for r, p in zip(results, priors)]
     except KeyboardInterrupt:
-        results[0].interrupted, results[0].notes = True, [*results[0].notes, f"Interrupted before step {results[0].step + 1}."]
+        results[0].interrupted, results[0].notes = (
+            True,
+            [*results[0].notes, f"Interrupted before step {results[0].step + 1}."],
+        )
         return [""] * len(results)
     says = [f"{r.prior}: {cost_text(c, r, p)}" if c else None for c, r, p in zip(costs, results, priors)]
     calls, seconds = (sum(c[k] for c in costs if c) for k in ("calls", "seconds"))
     first = next((i for i, s in enumerate(says) if s), None)
-    if first is not None: says[first] = f"{len(results)} worlds, about {calls:,} network calls and {seconds:,.0f} seconds in all. {says[first]}"
+    if first is not None:
+        says[first] = (
+            f"{len(results)} worlds, about {calls:,} network calls and {seconds:,.0f} seconds in all. {says[first]}"
+        )
     return says
+
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def worlds(prompt, priors=tuple(WORLDS), *, out=None, overwrite: bool = False, device: str = "auto", mode: str = "auto", **settings):
+def worlds(
+    prompt,
+    priors=tuple(WORLDS),
+    *,
+    out=None,
+    overwrite: bool = False,
+    device: str = "auto",
+    mode: str = "auto",
+    **settings,
+):
     "Compare in several worlds, each with the arms and settings that `WORLDS` has for it, as `lucidteach compare` does; `settings` hold in all."
-    runs = [prepare(prompt, prior=p, device=device, **WORLDS.get(p if isinstance(p, str) else "", {}) | settings) for p in priors]
-    if out: claim(out, as_one(runs).config(), overwrite)
+    runs = [
+        prepare(prompt, prior=p, device=device, **WORLDS.get(p if isinstance(p, str) else "", {}) | settings)
+        for p in priors
+    ]
+    if out:
+        claim(out, as_one(runs).config(), overwrite)
     return carry_out(runs, out, overwrite, mode)

@@ -9,36 +9,44 @@ __all__ = ['abar_at', 'ddim_step', 'predict', 'Trajectory', 'time_grid', 'ddim_i
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-imports
 from dataclasses import dataclass
 from itertools import pairwise
+
 import torch
 from torch import Tensor
-from ..prior.schedule import expand
+
 from ..prior.guidance import as_cond, guided_eps
+from ..prior.schedule import expand
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-ddimstep
 def abar_at(prior, t):
     "abar(t), float64; None, or -1 in a LongTensor, is clean data: 1"
-    if not isinstance(t, Tensor): return prior.schedule.abar(t)
-    return torch.where(t.cpu() < 0, 1., prior.schedule.abar(t.clamp(min=0)))
+    if not isinstance(t, Tensor):
+        return prior.schedule.abar(t)
+    return torch.where(t.cpu() < 0, 1.0, prior.schedule.abar(t.clamp(min=0)))
+
 
 def ddim_step(prior, x_s, eps, s, t):
     "One step of the DDIM flow (eta 0) from time `s` to time `t`, up or down: xbar_t = xbar_s + (gamma_t - gamma_s) eps; x_s and eps [B,C,h,w]"
     a_s, a_t = abar_at(prior, s), abar_at(prior, t)
-    dgamma = (1/a_t - 1).sqrt() - (1/a_s - 1).sqrt()
-    return expand(a_t.sqrt(), x_s)*(x_s/expand(a_s.sqrt(), x_s) + expand(dgamma, x_s)*eps)
+    dgamma = (1 / a_t - 1).sqrt() - (1 / a_s - 1).sqrt()
+    return expand(a_t.sqrt(), x_s) * (x_s / expand(a_s.sqrt(), x_s) + expand(dgamma, x_s) * eps)
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-predict
-def predict(prior, x, t, cond, guidance=1., negative=None):
+def predict(prior, x, t, cond, guidance=1.0, negative=None):
     "Noise prediction [B,C,h,w] at `t` (int, None, or LongTensor [B]) and its cost in samples: one a sample at guidance 1, else two"
-    if isinstance(t, Tensor) and (t < 0).any(): return _predict_mixed(prior, x, t, cond, guidance, negative)
-    if guidance == 1: return prior.eps(x, t, as_cond(prior, cond, len(x))), len(x)
+    if isinstance(t, Tensor) and (t < 0).any():
+        return _predict_mixed(prior, x, t, cond, guidance, negative)
+    if guidance == 1:
+        return prior.eps(x, t, as_cond(prior, cond, len(x))), len(x)
     pred = guided_eps(prior, x, t, cond, guidance, negative)
     return pred.eps, pred.calls
+
 
 def _predict_mixed(prior, x, t, cond, guidance, negative):
     "Some samples are clean data: they and the others are asked separately"
     eps, calls, cond = torch.zeros_like(x), 0, as_cond(prior, cond, len(x))
     for rows, time in ((t < 0, None), (t >= 0, t[t >= 0])):
-        if not rows.any(): continue
+        if not rows.any():
+            continue
         neg = None if negative is None else as_cond(prior, negative, len(x))[rows.cpu()]
         eps[rows], n = predict(prior, x[rows], time, cond[rows.cpu()], guidance, neg)
         calls += n
@@ -48,43 +56,55 @@ def _predict_mixed(prior, x, t, cond, guidance, negative):
 @dataclass
 class Trajectory:
     "A DDIM trajectory: n+1 times and points, and the n predictions that led from one to the next"
-    times: list     # None is clean data, else int or LongTensor [B]
-    xs: list        # points, each [B,C,h,w]
-    eps: list       # predictions, each [B,C,h,w]
+
+    times: list  # None is clean data, else int or LongTensor [B]
+    xs: list  # points, each [B,C,h,w]
+    eps: list  # predictions, each [B,C,h,w]
     calls: int = 0  # network evaluations, in samples
+
     @property
-    def x(self): return self.xs[-1]
+    def x(self):
+        return self.xs[-1]
+
     def add(self, t, x, eps, calls):
-        self.times.append(t); self.xs.append(x); self.eps.append(eps); self.calls += calls
+        self.times.append(t)
+        self.xs.append(x)
+        self.eps.append(eps)
+        self.calls += calls
+
 
 def time_grid(t, stride, start=None):
     "Times from `start` (None: clean data, at 0) up to `t` in strides: [start, start + stride, start + 2 stride, ..., t]"
-    if stride < 1: raise ValueError(f"stride must be at least 1 timestep; got {stride}.")
-    if None not in (t, start) and t < start: raise ValueError(f"x is at {start} already and goes up from there; got t = {t}.")
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1 timestep; got {stride}.")
+    if None not in (t, start) and t < start:
+        raise ValueError(f"x is at {start} already and goes up from there; got t = {t}.")
     return [start] if t is None or t == start else [start, *range((start or 0) + stride, t, stride), t]
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-invert
 @torch.no_grad()
-def ddim_invert(prior, x, cond, t, stride, guidance=1., negative=None, start=None):
+def ddim_invert(prior, x, cond, t, stride, guidance=1.0, negative=None, start=None):
     """Carry data `x` [B,C,h,w] up the DDIM flow to time `t`; returns the Trajectory.
 
     `cond` "" is null inversion (ISM), a prompt with `guidance` 1 conditional inversion, with -7.5 the negative-guidance inversion of SDI
     (arXiv 2405.15891). `t`: int, None, or LongTensor [B]. `start`: time of `x` (None: clean; 1: already noised to timestep 1).
     Costs ceil(t/stride) evaluations a sample at guidance 1, else twice that. ValueError for a stride below 1."""
     cond, path = as_cond(prior, cond, len(x)), Trajectory([start], [x], [])
-    if isinstance(t, Tensor): return _invert_each(prior, path, cond, t, stride, guidance, negative, start)
+    if isinstance(t, Tensor):
+        return _invert_each(prior, path, cond, t, stride, guidance, negative, start)
     for s, u in pairwise(time_grid(t, stride, start)):
         eps, calls = predict(prior, path.x, s, cond, guidance, negative)
         path.add(u, ddim_step(prior, path.x, eps, s, u), eps, calls)
     return path
 
+
 def _invert_each(prior, path, cond, t, stride, guidance, negative, start):
     "Every sample has its own end time; only those still on their way are evaluated"
-    time_grid(1 if start is None else int(t.min()), stride, start)      # what is refused there is refused here too
+    time_grid(1 if start is None else int(t.min()), stride, start)  # what is refused there is refused here too
     neg = None if negative is None else as_cond(prior, negative, len(t))
     for k in range(first := start or 0, int(t.max()) or start is None, stride):
         s = start if k == first else k
-        on, u = t >= 0 if s is None else t > k, t.clamp(max=k+stride)
+        on, u = t >= 0 if s is None else t > k, t.clamp(max=k + stride)
         eps, x = torch.zeros_like(path.x), path.x.clone()
         eps[on], calls = predict(prior, x[on], s, cond[on.cpu()], guidance, None if neg is None else neg[on.cpu()])
         x[on] = ddim_step(prior, x[on], eps[on], s, u[on])
@@ -93,7 +113,7 @@ def _invert_each(prior, path, cond, t, stride, guidance, negative, start):
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-sample
 @torch.no_grad()
-def ddim_sample(prior, x_t, cond, t, stride, guidance=1., negative=None):
+def ddim_sample(prior, x_t, cond, t, stride, guidance=1.0, negative=None):
     """Carry noisy `x_t` [B,C,h,w] from time `t` (int) down the DDIM flow (eta 0) to clean data; returns the Trajectory, `.x` is the sample.
 
     Pure noise at t = 999 gives a picture: `ddim_sample(prior, torch.randn(...), prompt, 999, 33, guidance=3)`. Same times and cost as `ddim_invert`."""
@@ -108,8 +128,10 @@ def implied_noise(prior, x, x_t, t):
     """Noise [B,C,h,w] that leads from data `x` to `x_t` at time `t`: (x_t/sqrt(abar_t) - x)/gamma_t.
 
     `x`, `x_t`: [B,C,h,w]; `t`: int or LongTensor [B]. ValueError for clean data (None, or -1), where gamma is 0."""
-    if t is None or (isinstance(t, Tensor) and (t < 0).any()): raise ValueError(f"clean data holds no noise: t must be 0 or more; got {t}.")
-    return (x_t/expand(prior.schedule.abar(t).sqrt(), x) - x)/expand(prior.schedule.gamma(t), x)
+    if t is None or (isinstance(t, Tensor) and (t < 0).any()):
+        raise ValueError(f"clean data holds no noise: t must be 0 or more; got {t}.")
+    return (x_t / expand(prior.schedule.abar(t).sqrt(), x) - x) / expand(prior.schedule.gamma(t), x)
+
 
 def noise_rms(prior, x, x_t, t):
     "Root mean square of `implied_noise`, one number a sample, [B]: near 1 for noise that was drawn. Arguments and errors as there"

@@ -8,51 +8,84 @@ __all__ = ['TARGETS', 'NEGATIVE', 'PAPER', 'OFFICIAL_CODE', 'interval', 'below',
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-imports
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from ..prior.schedule import AnnealedT, expand
-from ..prior.guidance import as_cond, guided_eps
-from .sds import METHODS, draw_noise, linear_step, method
+
 from .inversion import Trajectory, ddim_invert, ddim_sample, ddim_step, implied_noise, predict
+from .sds import METHODS, draw_noise, linear_step, method
+from ..prior.guidance import as_cond, guided_eps
+from ..prior.schedule import AnnealedT, expand
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-interval
-def interval(delta_t, progress=0., warmup=.3):
+def interval(delta_t, progress=0.0, warmup=0.3):
     "Length of the last interval in timesteps: an int, or a pair (start, end) annealed linearly over the first `warmup` of the run"
     start, end = delta_t if isinstance(delta_t, (tuple, list)) else (delta_t, delta_t)
-    if min(start, end) < 0: raise ValueError(f"delta_t must be 0 or more timesteps; got {delta_t}.")
-    return int(end + (max(1 - progress/warmup, 0.) if warmup else 0.)*(start - end))
+    if min(start, end) < 0:
+        raise ValueError(f"delta_t must be 0 or more timesteps; got {delta_t}.")
+    return int(end + (max(1 - progress / warmup, 0.0) if warmup else 0.0) * (start - end))
+
 
 def below(t, delta, clean=None):
     "s = t - delta where that is above 0, else clean data: None, in a LongTensor -1 (or the timestep `clean`)"
-    if isinstance(t, int): return t - delta if t > delta else clean
+    if isinstance(t, int):
+        return t - delta if t > delta else clean
     return torch.where(t > delta, t - delta, -1 if clean is None else clean)
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-target
 TARGETS = ("interval", "full", "none")
 
+
 def ism_target(kind, prior, x, x_t, t, pred, eps_s):
     "What ISM subtracts: eps(x_s, s, null), the noise implied by the whole path, or the null prediction at x_t"
-    if kind == "interval": return eps_s
-    if kind == "none": return pred.eps_null
+    if kind == "interval":
+        return eps_s
+    if kind == "none":
+        return pred.eps_null
     return implied_noise(prior, x, x_t, t)
 
-def start_draw(x, generator=None, noise=None, offset=0.):
+
+def start_draw(x, generator=None, noise=None, offset=0.0):
     "Start noise of the official code: one normal per pixel plus `offset` times one normal per channel, the latter the same for the whole batch"
     noise = draw_noise(x, generator, noise)
-    return noise + offset*draw_noise(x[:1, :, :1, :1], generator) if offset else noise
+    return noise + offset * draw_noise(x[:1, :, :1, :1], generator) if offset else noise
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-ism
 @method("ism")
-def ism(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None,
-        delta_t=50, warmup=.3, delta_s=200, start_noise=False, offset_noise=0., inverse="", inverse_guidance=1.,
-        target="interval", reuse=True, weight="gamma", lambda_guidance=1., base="uncond"):
+def ism(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    delta_t=50,
+    warmup=0.3,
+    delta_s=200,
+    start_noise=False,
+    offset_noise=0.0,
+    inverse="",
+    inverse_guidance=1.0,
+    target="interval",
+    reuse=True,
+    weight="gamma",
+    lambda_guidance=1.0,
+    base="uncond",
+):
     """Interval score matching (LucidDreamer, arXiv 2311.11284, eq. 17): grad = w (eps_pred(x_t) - eps(x_s, s, null)), x_s and x_t by DDIM inversion of x.
 
     `delta_t`: last interval, an int or (start, end) annealed by `progress` over `warmup`; `delta_s`: stride from clean data to s.
     `start_noise`: noise x to timestep 1 first, as the official code does. `negative`: replaces null as the base of guidance at t (not in the inversion).
     `inverse`, `inverse_guidance`: prompt and guidance of the inversion. `target`: "interval", "full" or "none". `reuse=False`: evaluate eps(x_s) twice.
     Costs ceil(s/delta_s) + 1 + 2 evaluations a sample. ValueError for an unknown target or a step size out of range."""
-    if target not in TARGETS: raise ValueError(f"target must be one of {', '.join(TARGETS)}; got {target!r}.")
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}; got {target!r}.")
     inverse, first = as_cond(prior, inverse, len(x)), 1 if start_noise else None
     x_0 = prior.schedule.add_noise(x, start_draw(x, generator, noise, offset_noise), first) if start_noise else x
     s = below(t, interval(delta_t, progress, warmup), first)
@@ -60,17 +93,43 @@ def ism(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     eps_s, calls = predict(prior, path.x, s, inverse, inverse_guidance)
     x_t = ddim_step(prior, path.x, eps_s, s, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
-    if not reuse: eps_s, calls = predict(prior, path.x, s, inverse, inverse_guidance)[0], 2*calls
+    if not reuse:
+        eps_s, calls = predict(prior, path.x, s, inverse, inverse_guidance)[0], 2 * calls
     goal = ism_target(target, prior, x, x_t, t, pred, eps_s)
-    return linear_step(prior, x, t, x_t, pred, goal, weight, lambda_guidance, x_s=path.x, s=s, path=path, calls=path.calls + calls + pred.calls)
+    return linear_step(
+        prior,
+        x,
+        t,
+        x_t,
+        pred,
+        goal,
+        weight,
+        lambda_guidance,
+        x_s=path.x,
+        s=s,
+        path=path,
+        calls=path.calls + calls + pred.calls,
+    )
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-presets
-NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation."
+NEGATIVE = (
+    "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation."
+)
 PAPER = dict(guidance=7.5, delta_t=50, delta_s=200, start_noise=False, negative=None, weight="gamma")
-OFFICIAL_CODE = dict(guidance=7.5, delta_t=(100, 50), warmup=.3, delta_s=200, start_noise=True, offset_noise=.1, negative=NEGATIVE,
-                     weight="gamma", lambda_guidance=.1)
+OFFICIAL_CODE = dict(
+    guidance=7.5,
+    delta_t=(100, 50),
+    warmup=0.3,
+    delta_s=200,
+    start_noise=True,
+    offset_noise=0.1,
+    negative=NEGATIVE,
+    weight="gamma",
+    lambda_guidance=0.1,
+)
 
-def official_t(T, B=1, progress=0., generator=None):
+
+def official_t(T, B=1, progress=0.0, generator=None):
     "Timesteps of the released code, [B]: `AnnealedT`'s draw as an index into timesteps that begin at 1, so 21 ... 980 and later 21 ... 500 for T = 1000"
     return AnnealedT()(T, B, progress, generator=generator) + 1
 
@@ -78,17 +137,28 @@ def official_t(T, B=1, progress=0., generator=None):
 @dataclass
 class Intervals:
     "Interval scores of a round trip: up with the null prompt, down with the prompt, over the same times"
-    I: list            # n interval scores, each [B,C,h,w]
-    gamma: list        # gamma at the end of each interval, floats
-    up: Trajectory     # inversion of x
-    down: Trajectory   # sampling back; down.x is the multi-step pseudo-ground-truth
-    @property
-    def ism(self): return self.gamma[-1]*self.I[-1]
-    @property
-    def eta(self): return sum((g*(a - b) for g, a, b in zip(self.gamma, self.I, self.I[1:])), torch.zeros_like(self.I[0]))
 
-def interval_scores(prior, x, cond, t, stride, guidance=1., negative=None, inverse=""):
+    I: list  # n interval scores, each [B,C,h,w]
+    gamma: list  # gamma at the end of each interval, floats
+    up: Trajectory  # inversion of x
+    down: Trajectory  # sampling back; down.x is the multi-step pseudo-ground-truth
+
+    @property
+    def ism(self):
+        return self.gamma[-1] * self.I[-1]
+
+    @property
+    def eta(self):
+        return sum((g * (a - b) for g, a, b in zip(self.gamma, self.I, self.I[1:])), torch.zeros_like(self.I[0]))
+
+
+def interval_scores(prior, x, cond, t, stride, guidance=1.0, negative=None, inverse=""):
     "Interval scores I_1..I_n of `x` [B,C,h,w] up to time `t` (int) and back: x - down.x = gamma_n I_n + eta exactly (LucidDreamer eq. 13-15)"
     up = ddim_invert(prior, x, inverse, t, stride)
     down = ddim_sample(prior, up.x, cond, t, stride, guidance, negative)
-    return Intervals([a - b for a, b in zip(down.eps[::-1], up.eps)], [prior.schedule.gamma(u).item() for u in up.times[1:]], up, down)
+    return Intervals(
+        [a - b for a, b in zip(down.eps[::-1], up.eps)],
+        [prior.schedule.gamma(u).item() for u in up.times[1:]],
+        up,
+        down,
+    )

@@ -6,25 +6,32 @@
 __all__ = ['PseudoGT', 'shifted', 'pseudo_gt', 'target_variance']
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-imports
-import math, operator
+import math
+import operator
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from ..prior.guidance import as_cond
+
 from .sds import METHODS, check_x, draw_noise
+from ..prior.guidance import as_cond
 from ..prior.schedule import brief
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-dataclass
 @dataclass
 class PseudoGT:
     "n pseudo-ground-truths of the same x"
+
     __repr__ = brief
     targets: Tensor  # step.x0_target, moved back over x, [n,B,C,h,w]
-    x0_hat: Tensor   # step.x0_hat, the one-step prediction, moved back, [n,B,C,h,w]
-    x: Tensor        # the perturbed inputs, before any shift, [n,B,C,h,w]
-    calls: int       # network evaluations, in samples
+    x0_hat: Tensor  # step.x0_hat, the one-step prediction, moved back, [n,B,C,h,w]
+    x: Tensor  # the perturbed inputs, before any shift, [n,B,C,h,w]
+    calls: int  # network evaluations, in samples
+
     @property
-    def mean(self): return self.targets.mean(0)
+    def mean(self):
+        return self.targets.mean(0)
+
     @property
     def inconsistency(self):
         "variance over the n targets, mean over pixels, [B]"
@@ -37,7 +44,9 @@ def shifted(prior, x, dy, dx):
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-pseudo
 @torch.no_grad()
-def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_noise=False, generator=None, **options):
+def pseudo_gt(
+    prior, x, cond, t, *, method="sds", n=8, jitter=0.0, shift=0, same_noise=False, generator=None, **options
+):
     """The targets that `method` pulls `x` [B,C,h,w] to, `n` times over.
 
     Each time: fresh noise (or one for all, `same_noise`), x + `jitter` N(0,1), and a shift of up to `shift` whole
@@ -48,14 +57,21 @@ def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_
     _check_bench(method, n, jitter, shift)
     cond = as_cond(prior, cond, len(x))
     fixed = draw_noise(x, generator)
-    seeds = torch.randint(2**62, (n,), generator=generator).tolist()      # for whatever else a method draws
+    seeds = torch.randint(2**62, (n,), generator=generator).tolist()  # for whatever else a method draws
     rows, calls = [], 0
-    for seed in seeds[:1]*n if same_noise else seeds:
+    for seed in seeds[:1] * n if same_noise else seeds:
         noise = draw_noise(x, generator)
-        x_i = x + jitter*draw_noise(x, generator)
+        x_i = x + jitter * draw_noise(x, generator)
         dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
-        step = METHODS[method](prior, shifted(prior, x_i, dy, dx), cond, t, noise=fixed if same_noise else noise,
-                               generator=torch.Generator().manual_seed(seed), **options)
+        step = METHODS[method](
+            prior,
+            shifted(prior, x_i, dy, dx),
+            cond,
+            t,
+            noise=fixed if same_noise else noise,
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
         if step.x0_target is None:
             raise ValueError(f"method {method!r} is not of the linear form and has no pseudo-ground-truth.")
         rows.append((shifted(prior, step.x0_target, -dy, -dx), shifted(prior, step.x0_hat, -dy, -dx), x_i))
@@ -65,7 +81,8 @@ def pseudo_gt(prior, x, cond, t, *, method="sds", n=8, jitter=0., shift=0, same_
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-checks
 def _check_bench(method, n, jitter, shift, least=1):
     "ValueError for an unknown method, or for a number of draws, a jitter or a shift that makes no sense"
-    if method not in METHODS: raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}.")
     for name, value, low in (("n", n, least), ("shift", shift, 0)):
         whole = hasattr(value, "__index__") and not isinstance(value, bool)
         if not whole or operator.index(value) < low:
@@ -76,7 +93,7 @@ def _check_bench(method, n, jitter, shift, least=1):
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-tvar
 @torch.no_grad()
-def target_variance(prior, x, cond, times, *, method="sds", n=8, jitter=0., shift=0, **options):
+def target_variance(prior, x, cond, times, *, method="sds", n=8, jitter=0.0, shift=0, **options):
     """Variance of the targets of `x` [B,C,h,w] by cause: (over the draws at one time, over `times`), each [B].
 
     Mean over pixels. `times`: two timesteps or more, as a run draws them; `n` >= 2 draws at each. The sum of the two
@@ -84,8 +101,9 @@ def target_variance(prior, x, cond, times, *, method="sds", n=8, jitter=0., shif
     which can therefore come out slightly negative. `options` as in `pseudo_gt`. ValueError for fewer times or draws."""
     _check_bench(method, n, jitter, shift, least=2)
     times = list(times)
-    if len(times) < 2: raise ValueError(f"times must be at least two timesteps, to vary over them; got {times}.")
+    if len(times) < 2:
+        raise ValueError(f"times must be at least two timesteps, to vary over them; got {times}.")
     runs = [pseudo_gt(prior, x, cond, t, method=method, n=n, jitter=jitter, shift=shift, **options) for t in times]
     draws = torch.stack([run.inconsistency for run in runs]).mean(0)
     means = torch.stack([run.mean for run in runs]).var(0).flatten(1).mean(1)
-    return draws, means - draws/n
+    return draws, means - draws / n

@@ -9,39 +9,56 @@ __all__ = ['KINDS', 'distil', 'tiles', 'hiding_time', 'kind_of', 'judge_row']
 import torch
 from torch import Tensor
 
+import lucidteach.distill.zoo
+from .sds import METHODS
 from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
-from .sds import METHODS
-import lucidteach.distill.zoo
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-06
-def distil(prior, x: Tensor, prompt, method: str = "sds", *, steps: int = 200, lr: float = .03, times=UniformT(.02, .98), seed: int = 0,
-           weight: str = "gamma", **options) -> Tensor:
+def distil(
+    prior,
+    x: Tensor,
+    prompt,
+    method: str = "sds",
+    *,
+    steps: int = 200,
+    lr: float = 0.03,
+    times=UniformT(0.02, 0.98),
+    seed: int = 0,
+    weight: str = "gamma",
+    **options,
+) -> Tensor:
     """Pull a copy of the latents x [B,C,h,w] by a method of the registry and return it.
 
     `times`: how t is drawn (`prior.schedule`); `lr`: Adam's, falls linearly to a twentieth; `seed`: of times and noise; `options`: the method's own."""
     x = x.clone().requires_grad_()
-    adam = torch.optim.Adam([x], lr, betas=(.9, .99))
+    adam = torch.optim.Adam([x], lr, betas=(0.9, 0.99))
     draw_t, draw_eps = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
 
     for i in range(steps):
-        adam.param_groups[0]["lr"] = lr * (1 - .95 * i / steps)
+        adam.param_groups[0]["lr"] = lr * (1 - 0.95 * i / steps)
         t = int(times(len(prior.schedule), 1, i / steps, draw_t))
-        step = METHODS[method](prior, x.detach(), prompt, t, generator=draw_eps, progress=i / steps, weight=weight, **options)
+        step = METHODS[method](
+            prior, x.detach(), prompt, t, generator=draw_eps, progress=i / steps, weight=weight, **options
+        )
         x.grad = step.grad
         adam.step()
     return x.detach()
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-13
-def tiles(strength: float = .7, tile: int = 4, size: int = 24, std: float = .1, haze: float = .6, haze_weight: float = 6.) -> PatchPrior:
+def tiles(
+    strength: float = 0.7, tile: int = 4, size: int = 24, std: float = 0.1, haze: float = 0.6, haze_weight: float = 6.0
+) -> PatchPrior:
     """Dots in a grid of 4 pixels of which all in a tile of `tile` x `tile` pixels share one draw of their corner; `dot_world` has tile 4.
 
     `size` and `tile`: multiples of 4, `tile` dividing `size`; `strength`, `std`, `haze`, `haze_weight`: see `dot_world`."""
     dots = dot_patterns(strength).repeat(1, 1, tile // 4, tile // 4)
-    if not haze_weight: return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4), size)
+    if not haze_weight:
+        return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4), size)
     means = torch.cat([dots, torch.zeros_like(dots[:1])])
-    stds, weights = torch.tensor([std] * 4 + [haze]), torch.tensor([1.] * 4 + [haze_weight])
+    stds, weights = torch.tensor([std] * 4 + [haze]), torch.tensor([1.0] * 4 + [haze_weight])
     return PatchPrior(MixturePrior(means, stds, weights, ["dots"] * 4 + ["haze"]), size)
+
 
 def hiding_time(prior: PatchPrior, prompt: str) -> int:
     "The first time at which the noise reaches half the distance of the prompt's two nearest patterns, equation (1); the schedule's length if none does"
@@ -54,16 +71,20 @@ def hiding_time(prior: PatchPrior, prompt: str) -> int:
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-20
 KINDS = ("smooth", "wrong", "right", "overshoot")
 
+
 def kind_of(contrast: float, off: float) -> str:
     "What a result is, by its contrast over the truth's and its distance from the nearest texture in std (see the text)"
-    if contrast < .5: return "smooth"
-    if contrast > 1.25: return "overshoot"
-    return "right" if contrast > .75 and off <= 1.3 else "wrong"
+    if contrast < 0.5:
+        return "smooth"
+    if contrast > 1.25:
+        return "overshoot"
+    return "right" if contrast > 0.75 and off <= 1.3 else "wrong"
+
 
 def judge_row(prior: PatchPrior, method: str, guidances, canvases: int = 2, steps: int = 200, **options) -> list:
     "[contrast, distance from the nearest texture] for each guidance, all distilled side by side from the same starts"
     n, k = prior.latent_shape[-1], len(guidances)
-    start = .1 * torch.randn(canvases, 1, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start = 0.1 * torch.randn(canvases, 1, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     scale = torch.tensor(guidances, dtype=torch.float64).repeat_interleave(canvases)
     x = distil(prior, start.repeat(k, 1, 1, 1), "dots", method, guidance=scale, steps=steps, **options)
     mean = lambda v: v.reshape(k, canvases).mean(1).tolist()

@@ -9,34 +9,41 @@ __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', '
            'method_color', 'init_state', 'linear_step', 'draw_noise', 'sds', 'surrogate']
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-imports
-import difflib, functools, inspect, math
+import difflib
+import functools
+import inspect
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple, get_args, get_origin
+
 import numpy as np
 import torch
 from torch import Tensor
-from ..prior.schedule import WEIGHTS, beside, brief, expand, weight as weight_at
+
 from ..prior.guidance import as_cond, guided_eps
+from ..prior.schedule import WEIGHTS, beside, brief, expand
+from ..prior.schedule import weight as weight_at
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-step
 @dataclass
 class Step:
     "What one distillation step computed: the gradient and everything needed to look inside it"
-    grad: Tensor              # injected into x, [B,C,h,w]; holds w; no 1/B, no mean
-    w: Tensor                 # weight, [B,1,1,1]
-    x_t: Tensor               # the noisy point where the network was asked
-    t: object                 # its time: int, or LongTensor [B]
-    eps_pred: Tensor          # guided prediction at x_t
-    target: Tensor = None     # what is subtracted: grad = w (eps_pred - target)
-    x0_hat: Tensor = None     # one-step prediction of clean data from x_t
+
+    grad: Tensor  # injected into x, [B,C,h,w]; holds w; no 1/B, no mean
+    w: Tensor  # weight, [B,1,1,1]
+    x_t: Tensor  # the noisy point where the network was asked
+    t: object  # its time: int, or LongTensor [B]
+    eps_pred: Tensor  # guided prediction at x_t
+    target: Tensor = None  # what is subtracted: grad = w (eps_pred - target)
+    x0_hat: Tensor = None  # one-step prediction of clean data from x_t
     x0_target: Tensor = None  # pseudo-ground-truth: x - gamma_t (eps_pred - target)
-    x_s: Tensor = None        # inversion methods: the earlier point
-    s: object = None          # its time; None (-1 in a LongTensor) is clean data
-    path: object = None       # the trajectory from x to x_s
+    x_s: Tensor = None  # inversion methods: the earlier point
+    s: object = None  # its time; None (-1 in a LongTensor) is clean data
+    path: object = None  # the trajectory from x to x_s
     terms: dict = field(default_factory=dict)  # signed parts that sum to grad / w
-    calls: int = 0            # network evaluations spent, in samples
-    state: object = None      # memory after the step, where the method has one
+    calls: int = 0  # network evaluations spent, in samples
+    state: object = None  # memory after the step, where the method has one
     __repr__ = brief
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkx
@@ -44,45 +51,73 @@ def check_x(x, values=True):
     "Raise ValueError unless `x` is a float batch [B,C,h,w] and, where `values` are looked at, finite"
     if not isinstance(x, Tensor) or x.dim() != 4 or not x.is_floating_point() or len(x) == 0:
         seen = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x must be a float tensor [B,C,h,w] with B > 0; got {seen}. Add the missing axes with x.reshape(...).")
+        raise ValueError(
+            f"x must be a float tensor [B,C,h,w] with B > 0; got {seen}. Add the missing axes with x.reshape(...)."
+        )
     bad = (~x.isfinite()).sum().item() if values else 0
-    if bad: raise ValueError(f"x holds {bad} values of {x.numel()} that are NaN or infinite: lower the learning rate or clip the gradient of the step before.")
+    if bad:
+        raise ValueError(
+            f"x holds {bad} values of {x.numel()} that are NaN or infinite: lower the learning rate or clip the gradient of the step before."
+        )
+
 
 def check_prior(prior):
     "Raise TypeError for what cannot be asked, such as the name of a prior that was not loaded"
-    if hasattr(prior, "eps") and hasattr(prior, "schedule"): return
+    if hasattr(prior, "eps") and hasattr(prior, "schedule"):
+        return
     hint = f": load it with lt.load_prior({prior!r})" if isinstance(prior, str) else ""
     raise TypeError(f"prior must be an object with .eps and .schedule, got {type(prior).__name__} {prior!r:.40}{hint}")
+
 
 def check_scale(guidance, B):
     "Raise ValueError unless a tensor of guidances has one number, or one for each of B samples"
     if isinstance(guidance, Tensor) and guidance.ndim and guidance.shape not in ((1,), (B,)):
-        raise ValueError(f"guidance must be one number or {B}, one for each sample; got a tensor of shape {tuple(guidance.shape)}.")
+        raise ValueError(
+            f"guidance must be one number or {B}, one for each sample; got a tensor of shape {tuple(guidance.shape)}."
+        )
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checkt
 def check_t(t, T, B):
     "Whole timestep(s) in 0..T-1: an int, or a LongTensor [B]; returns int or LongTensor (on the CPU, where the schedule is), else raises ValueError"
-    if hasattr(t, "__index__") and not isinstance(t, bool) and (not isinstance(t, Tensor) or t.dim() == 0 and not t.is_floating_point()): t = t.__index__()
-    whole = isinstance(t, int) and not isinstance(t, bool) or isinstance(t, Tensor) and t.dtype == torch.long and t.shape == (B,)
-    if not whole: raise ValueError(f"t must be an int or a LongTensor of shape ({B},); got {t!r}.")
+    if (
+        hasattr(t, "__index__")
+        and not isinstance(t, bool)
+        and (not isinstance(t, Tensor) or t.dim() == 0 and not t.is_floating_point())
+    ):
+        t = t.__index__()
+    whole = (
+        isinstance(t, int)
+        and not isinstance(t, bool)
+        or isinstance(t, Tensor)
+        and t.dtype == torch.long
+        and t.shape == (B,)
+    )
+    if not whole:
+        raise ValueError(f"t must be an int or a LongTensor of shape ({B},); got {t!r}.")
     lo, hi = (t, t) if isinstance(t, int) else (t.min().item(), t.max().item())
-    if lo < 0 or hi >= T: raise ValueError(f"t must lie in 0..{T-1}, the schedule's indices; got {lo if lo < 0 else hi}.")
+    if lo < 0 or hi >= T:
+        raise ValueError(f"t must lie in 0..{T - 1}, the schedule's indices; got {lo if lo < 0 else hi}.")
     return t if isinstance(t, int) else t.cpu()
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-kinds
 class Range(NamedTuple):
     "What values a setting may have: in words, and as a test"
+
     words: str
     holds: callable
-    def __repr__(self): return self.words
 
-Count    = Annotated[int,   Range("a whole number, 1 or more", lambda v: v >= 1)]
-Whole    = Annotated[int,   Range("a whole number, 0 or more", lambda v: 0 <= v < 2**63)]
-Finite   = Annotated[float, Range("a finite number",           math.isfinite)]
-Amount   = Annotated[float, Range("a number, 0 or more",       lambda v: v >= 0)]
-Positive = Annotated[float, Range("a number above 0",          lambda v: 0 < v < math.inf)]
-Share    = Annotated[float, Range("a share within 0..1",       lambda v: 0 <= v <= 1)]
-Rates    = tuple[Positive, Positive]                      # from ... to
+    def __repr__(self):
+        return self.words
+
+
+Count = Annotated[int, Range("a whole number, 1 or more", lambda v: v >= 1)]
+Whole = Annotated[int, Range("a whole number, 0 or more", lambda v: 0 <= v < 2**63)]
+Finite = Annotated[float, Range("a finite number", math.isfinite)]
+Amount = Annotated[float, Range("a number, 0 or more", lambda v: v >= 0)]
+Positive = Annotated[float, Range("a number above 0", lambda v: 0 < v < math.inf)]
+Share = Annotated[float, Range("a share within 0..1", lambda v: 0 <= v <= 1)]
+Rates = tuple[Positive, Positive]  # from ... to
+
 
 def checked(name: str, v, kind):
     "A setting as its type says it must be; ValueError names what is not"
@@ -90,36 +125,76 @@ def checked(name: str, v, kind):
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         row = isinstance(v, (tuple, list)) or isinstance(v, np.ndarray) and v.ndim == 1
-        if not row or len(v) != len(kinds): raise ValueError(f"{name} is a tuple of {len(kinds)}, got {v!r}")
+        if not row or len(v) != len(kinds):
+            raise ValueError(f"{name} is a tuple of {len(kinds)}, got {v!r}")
         return tuple(checked(f"{name}[{i}]", o, k) for i, (o, k) in enumerate(zip(v, kinds)))
     anything = Range(f"of type {getattr(kind, '__name__', kind)}", lambda v: True)
     type_, range_ = get_args(kind) if get_origin(kind) is Annotated else (kind, anything)
-    fits = isinstance(v, (int, float) if type_ is float else type_) and (type_ in (bool, object) or not isinstance(v, bool))
-    if not (fits and range_.holds(v)): raise ValueError(f"{name} must be {range_.words}, got {v!r}")
+    fits = isinstance(v, (int, float) if type_ is float else type_) and (
+        type_ in (bool, object) or not isinstance(v, bool)
+    )
+    if not (fits and range_.holds(v)):
+        raise ValueError(f"{name} must be {range_.words}, got {v!r}")
     return v
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-table
-def optional(kind, words: str): return Annotated[object, Range(f"{words}, or None", lambda v: v is None or isinstance(v, kind))]
+def optional(kind, words: str):
+    return Annotated[object, Range(f"{words}, or None", lambda v: v is None or isinstance(v, kind))]
+
 
 def _steps(v) -> bool:
     pair = v if isinstance(v, (tuple, list)) and len(v) == 2 else (v, v)
     return all(isinstance(o, int) and not isinstance(o, bool) and 0 <= o < 10**6 for o in pair)
 
+
 def _finite(v) -> bool:
     "A number, or a tensor of numbers; those on a GPU are not waited for"
-    if isinstance(v, Tensor): return v.is_floating_point() and (v.is_cuda or bool(v.isfinite().all()))
+    if isinstance(v, Tensor):
+        return v.is_floating_point() and (v.is_cuda or bool(v.isfinite().all()))
     return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
+
 OPTIONS = {  # the kind of every option of a method that is a number, a flag or a tensor; narrower ranges are the methods' own to check
-    "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)], "inverse_guidance": Finite, "lambda_guidance": Finite, "progress": Share,
+    "guidance": Annotated[object, Range("a finite number, or a tensor of one for each sample", _finite)],
+    "inverse_guidance": Finite,
+    "lambda_guidance": Finite,
+    "progress": Share,
     "generator": optional(torch.Generator, "a torch.Generator, such as torch.Generator().manual_seed(0)"),
-    "noise": Annotated[object, Range("a tensor of the shape of x without NaN or infinity, or None", lambda v: v is None or isinstance(v, Tensor) and _finite(v))], "state": optional(dict, "a dict of tensors"),
+    "noise": Annotated[
+        object,
+        Range(
+            "a tensor of the shape of x without NaN or infinity, or None",
+            lambda v: v is None or isinstance(v, Tensor) and _finite(v),
+        ),
+    ],
+    "state": optional(dict, "a dict of tensors"),
     "weight": Annotated[str, Range(f"one of {', '.join(WEIGHTS)}", lambda v: v in WEIGHTS)],
-    "delta_t": Annotated[object, Range("a whole number of timesteps, 0 or more, or a pair (start, end) of such", _steps)],
+    "delta_t": Annotated[
+        object, Range("a whole number of timesteps, 0 or more, or a pair (start, end) of such", _steps)
+    ],
     "delta_s": Annotated[int, Range("a whole number of timesteps: a stride must be at least 1", lambda v: v >= 1)],
-    "delta_e": Count, "stride": Count, "steps": Count, "phi_steps": Whole, "warmup": Amount, "offset_noise": Amount,
-    "start_noise": bool, "reuse": bool, "variance_reduced": bool, "eta": Finite, "switch": Finite, "tau": Finite, "refresh": Finite,
-    "mu": Finite, "lo": Finite, "ahead": Finite, "gamma": Finite, "lambda_rgb": Finite, "w_cc": Finite, "w_gc": Finite, "w_cp": Finite}
+    "delta_e": Count,
+    "stride": Count,
+    "steps": Count,
+    "phi_steps": Whole,
+    "warmup": Amount,
+    "offset_noise": Amount,
+    "start_noise": bool,
+    "reuse": bool,
+    "variance_reduced": bool,
+    "eta": Finite,
+    "switch": Finite,
+    "tau": Finite,
+    "refresh": Finite,
+    "mu": Finite,
+    "lo": Finite,
+    "ahead": Finite,
+    "gamma": Finite,
+    "lambda_rgb": Finite,
+    "w_cc": Finite,
+    "w_gc": Finite,
+    "w_cp": Finite,
+}
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-checko
 def nearest_name(name, known) -> str:
@@ -127,63 +202,99 @@ def nearest_name(name, known) -> str:
     near = difflib.get_close_matches(str(name).lower(), list(known), 1)
     return f"did you mean {near[0]!r}? " if near else ""
 
+
 def check_options(f, name, options) -> dict:
     "The options as their kinds in `OPTIONS` have them; TypeError for an unknown option, ValueError for a value that cannot be, each before any work"
     known = [k for k, p in inspect.signature(f).parameters.items() if p.kind == p.KEYWORD_ONLY]
     for k in options:
-        if k not in known: raise TypeError(f"{name}() has no option {k!r}: {nearest_name(k, known)}It takes {', '.join(known)}.")
+        if k not in known:
+            raise TypeError(f"{name}() has no option {k!r}: {nearest_name(k, known)}It takes {', '.join(known)}.")
     return {k: checked(k, v, OPTIONS[k]) if k in OPTIONS else v for k, v in options.items()}
+
 
 class Overflow(ValueError):
     "A method's gradient left the range of its dtype; `step` is what was computed"
-    def __init__(self, said, step): super().__init__(said); self.step = step
+
+    def __init__(self, said, step):
+        super().__init__(said)
+        self.step = step
+
 
 def check_grad(step, prior, x, cond, name):
     "Raise Overflow where the gradient overflowed though the network answers finite numbers; a network's own NaN is left for the caller to find in step.grad"
-    if step.grad.isfinite().all(): return step
-    if not prior.eps(torch.ones_like(x), step.t, cond).isfinite().all(): return step
-    raise Overflow(f"{name}: the gradient overflows {str(x.dtype)[6:]}, whose largest number is {torch.finfo(x.dtype).max:.3g}; the largest in x is {x.abs().max():.3g}. "
-                     "Lower the guidance (the inversion's too), bring x to the size of the prior's data, or use a wider dtype.", step)
+    if step.grad.isfinite().all():
+        return step
+    if not prior.eps(torch.ones_like(x), step.t, cond).isfinite().all():
+        return step
+    raise Overflow(
+        f"{name}: the gradient overflows {str(x.dtype)[6:]}, whose largest number is {torch.finfo(x.dtype).max:.3g}; the largest in x is {x.abs().max():.3g}. "
+        "Lower the guidance (the inversion's too), bring x to the size of the prior's data, or use a wider dtype.",
+        step,
+    )
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-method
 class UnknownMethod(KeyError):
-    def __str__(self): return self.args[0]
+    def __str__(self):
+        return self.args[0]
+
 
 class Methods(dict):
     "Methods by name; an unknown name is answered with the nearest known one"
-    def __missing__(self, name): raise UnknownMethod(f"no method {name!r}; {nearest_name(name, self)}there are {', '.join(self)}.")
+
+    def __missing__(self, name):
+        raise UnknownMethod(f"no method {name!r}; {nearest_name(name, self)}there are {', '.join(self)}.")
+
 
 METHODS = Methods()  # name -> method(prior, x, cond, t, **options) -> Step
 
+
 def method(name, init=None):
     "Decorator: register a loss under `name`. Inputs are checked first; the network gets no gradient. `init(prior, x, **options)` makes its state"
+
     def register(f):
         @functools.wraps(f)
         def with_checks(prior, x, cond, t, **options):
             check_prior(prior)
             options = check_options(f, name, options)
-            late = isinstance(x, Tensor) and not x.is_cpu     # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
+            late = (
+                isinstance(x, Tensor) and not x.is_cpu
+            )  # a GPU: to look at numbers is to wait for them, and until the network is asked there is better to do
             check_x(x, values=not late)
             check_scale(options.get("guidance"), len(x))
             t = check_t(t, len(prior.schedule.alphas_cumprod), len(x))
             cond = as_cond(prior, cond, len(x))
             with torch.no_grad():
                 step = f(prior, x.detach(), cond, t, **options)
-                if not late: return check_grad(step, prior, x, cond, name)
+                if not late:
+                    return check_grad(step, prior, x, cond, name)
             check_x(x)
             return step
+
         with_checks.init = init
         METHODS[name] = with_checks
         return with_checks
+
     return register
+
 
 def attempt(name, *args, **options):
     "METHODS[name](*args, **options), and the step all the same where its gradient overflows: for a run, which looks at every gradient and stops with what it has"
-    try: return METHODS[name](*args, **options)
-    except Overflow as e: return e.step
+    try:
+        return METHODS[name](*args, **options)
+    except Overflow as e:
+        return e.step
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-colors
-METHOD_COLORS = {"truth": "#000000", "sds": "#D55E00", "ism": "#0072B2", "sdi": "#009E73", "csd": "#CC79A7", "fixed": "#56B4E9", "small times": "#E69F00"}
+METHOD_COLORS = {
+    "truth": "#000000",
+    "sds": "#D55E00",
+    "ism": "#0072B2",
+    "sdi": "#009E73",
+    "csd": "#CC79A7",
+    "fixed": "#56B4E9",
+    "small times": "#E69F00",
+}
+
 
 def method_color(name: str) -> str:
     "Colour of a method, as matplotlib and CSS read it; methods without one of their own are grey"
@@ -192,48 +303,88 @@ def method_color(name: str) -> str:
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-init
 def init_state(name, prior, x, **options):
     "Memory of method `name` before its first step: a dict of tensors (empty if it has none), fit for safetensors"
-    if name not in METHODS: raise ValueError(f"no method {name!r}; {nearest_name(name, METHODS)}there are {', '.join(METHODS)}.")
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}; {nearest_name(name, METHODS)}there are {', '.join(METHODS)}.")
     init = METHODS[name].init
     return init(prior, x, **options) if init else {}
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-linear
-def linear_step(prior, x, t, x_t, pred, target, weight, scale=1., **more):
+def linear_step(prior, x, t, x_t, pred, target, weight, scale=1.0, **more):
     "The Step of a linear method, grad = w (eps_pred - target), from its guided prediction `pred` (a `Guided` with both parts) at x_t"
     sched, residual = prior.schedule, pred.eps - target
-    w = scale*expand(weight_at(weight, sched, t), x).expand(len(x), 1, 1, 1)
-    return Step(grad=w*residual, w=w, x_t=x_t, t=t, eps_pred=pred.eps, target=target,
-        x0_hat=sched.x0_hat(x_t, pred.eps, t), x0_target=x - expand(sched.gamma(t), x)*residual,
-        terms=dict(denoise=pred.eps_null - target, classify=pred.eps - pred.eps_null), **{"calls": pred.calls, **more})
+    w = scale * expand(weight_at(weight, sched, t), x).expand(len(x), 1, 1, 1)
+    return Step(
+        grad=w * residual,
+        w=w,
+        x_t=x_t,
+        t=t,
+        eps_pred=pred.eps,
+        target=target,
+        x0_hat=sched.x0_hat(x_t, pred.eps, t),
+        x0_target=x - expand(sched.gamma(t), x) * residual,
+        terms=dict(denoise=pred.eps_null - target, classify=pred.eps - pred.eps_null),
+        **{"calls": pred.calls, **more},
+    )
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-noise
 def draw_noise(x, generator=None, noise=None):
     "Standard normal like `x`, drawn on the CPU in float32 so that device and dtype don't change it; or the `noise` given"
-    if noise is None: return beside(torch.randn(x.shape, generator=generator), x)
-    if noise.shape != x.shape: raise ValueError(f"noise must have the shape of x, {tuple(x.shape)}; got {tuple(noise.shape)}.")
+    if noise is None:
+        return beside(torch.randn(x.shape, generator=generator), x)
+    if noise.shape != x.shape:
+        raise ValueError(f"noise must have the shape of x, {tuple(x.shape)}; got {tuple(noise.shape)}.")
     return noise.to(x)
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-sds
 @method("sds")
-def sds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond"):
+def sds(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+):
     """Score distillation sampling (DreamFusion, arXiv 2209.14988, eq. 3): grad = w (eps_pred - eps) at x_t = sqrt(abar) x + sqrt(1-abar) eps.
 
     `x`: latents [B,C,h,w]; `cond`: str, B strings or Cond; `t`: int or LongTensor [B]. DreamFusion's own setting is guidance 100, base "cond",
     weight "sigma2". `source`, `state` and `progress` are accepted so that all methods can be called alike. Costs 2B evaluations."""
     eps = draw_noise(x, generator, noise)
     x_t = prior.schedule.add_noise(x, eps, t)
-    return linear_step(prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), eps, weight)
+    return linear_step(
+        prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), eps, weight
+    )
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-surrogate
-REDUCTIONS = {"sum": lambda g: g,               # LucidDreamer: grad itself
-              "batch": lambda g: g/len(g),      # DreamFusion, threestudio: sum over pixels, mean over the batch
-              "mean": lambda g: g/g.numel(),    # a plain MSE loss: mean over everything
-              "unit": lambda g: g/g.norm().clamp(min=torch.finfo(g.dtype).tiny)}    # CSD's code: unit length; 0 stays 0
+REDUCTIONS = {
+    "sum": lambda g: g,  # LucidDreamer: grad itself
+    "batch": lambda g: g / len(g),  # DreamFusion, threestudio: sum over pixels, mean over the batch
+    "mean": lambda g: g / g.numel(),  # a plain MSE loss: mean over everything
+    "unit": lambda g: g / g.norm().clamp(min=torch.finfo(g.dtype).tiny),
+}  # CSD's code: unit length; 0 stays 0
+
 
 def surrogate(x, grad, reduction="sum"):
     "Scalar whose gradient with respect to `x` is exactly `grad` (times what `reduction` names); its value is half that gradient's squared norm"
-    if not isinstance(grad, Tensor): raise ValueError(f"grad must be a tensor of the shape of x, {tuple(x.shape)}; got {type(grad).__name__}: step.grad is one.")
-    if x.shape != grad.shape: raise ValueError(f"grad must have the shape of x, {tuple(x.shape)}; got {tuple(grad.shape)}.")
-    if reduction not in REDUCTIONS: raise ValueError(f"no reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
-    if not grad.isfinite().all(): raise ValueError("grad holds NaN or infinite values, not injected: check the prior's precision (float16 overflows) and x.")
+    if not isinstance(grad, Tensor):
+        raise ValueError(
+            f"grad must be a tensor of the shape of x, {tuple(x.shape)}; got {type(grad).__name__}: step.grad is one."
+        )
+    if x.shape != grad.shape:
+        raise ValueError(f"grad must have the shape of x, {tuple(x.shape)}; got {tuple(grad.shape)}.")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"no reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
+    if not grad.isfinite().all():
+        raise ValueError(
+            "grad holds NaN or infinite values, not injected: check the prior's precision (float16 overflows) and x."
+        )
     grad = REDUCTIONS[reduction](grad.detach())
-    return ((x - x.detach())*grad).sum() + grad.square().sum()/2
+    return ((x - x.detach()) * grad).sum() + grad.square().sum() / 2

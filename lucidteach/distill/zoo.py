@@ -8,7 +8,8 @@ __all__ = ['FAULTS', 'SDI_CODE', 'LAYERS', 'sjc', 'csd', 'nfsd', 'bridge', 'dds'
            'vsd', 'asd']
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo02
-import copy, weakref
+import copy
+import weakref
 from itertools import pairwise
 from math import inf
 from types import SimpleNamespace
@@ -16,26 +17,45 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from ..prior.schedule import expand
-from ..prior.guidance import as_cond, cfg, guided_eps
-from .sds import METHODS, draw_noise, linear_step, method, sds
 from .inversion import ddim_invert, ddim_step, implied_noise, predict
 from .ism import below
+from .sds import METHODS, draw_noise, linear_step, method, sds
+from ..prior.guidance import as_cond, cfg, guided_eps
+from ..prior.schedule import expand
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo08a
 def _within(lo, hi=inf, /, **options):
     "ValueError naming an option that does not lie in lo..hi"
     for k, v in options.items():
-        if not lo <= v <= hi: raise ValueError(f"{k} must be {f'{lo} or more' if hi == inf else f'within {lo}..{hi}'}; got {v}.")
+        if not lo <= v <= hi:
+            raise ValueError(f"{k} must be {f'{lo} or more' if hi == inf else f'within {lo}..{hi}'}; got {v}.")
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo10
 @method("sjc")
-def sjc(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", variance_reduced=True):
+def sjc(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="uniform",
+    base="uncond",
+    variance_reduced=True,
+):
     "Score Jacobian Chaining (2212.00774): grad = w (eps_pred - noise), or w eps_pred with variance_reduced=False. 2B evaluations"
     eps = draw_noise(x, generator, noise)
     x_t = prior.schedule.add_noise(x, eps, t)
     target = eps if variance_reduced else torch.zeros_like(eps)
-    return linear_step(prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), target, weight)
+    return linear_step(
+        prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), target, weight
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo13
 def _pull(x, guidance, base):
@@ -43,18 +63,53 @@ def _pull(x, guidance, base):
     one = torch.ones_like(x[:, :1, :1, :1])
     return cfg(one, 0 * one, guidance, base)
 
+
 @method("csd")
-def csd(prior, x, cond, t, *, guidance=1., negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond"):
+def csd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=1.0,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="uniform",
+    base="uncond",
+):
     "Classifier score distillation (2310.19415): grad = w guidance (eps_c - eps_null), the null moving to `negative` with progress. 2B evaluations, 3B with a negative"
     scale, x_t = _pull(x, guidance, base), prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
-    pred = guided_eps(prior, x_t, t, cond, 0., None, "cond", both=True)                 # eps_c, and the view negatives' share where there are any
-    if negative is None: return linear_step(prior, x, t, x_t, pred, pred.eps_null, weight, scale)
+    pred = guided_eps(
+        prior, x_t, t, cond, 0.0, None, "cond", both=True
+    )  # eps_c, and the view negatives' share where there are any
+    if negative is None:
+        return linear_step(prior, x, t, x_t, pred, pred.eps_null, weight, scale)
     target = torch.lerp(pred.eps_null, prior.eps(x_t, t, as_cond(prior, negative, len(x))), progress)
     return linear_step(prior, x, t, x_t, pred, target, weight, scale, calls=pred.calls + len(x))
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo16
 @method("nfsd")
-def nfsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", switch=.2):
+def nfsd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    switch=0.2,
+):
     "Noise-free score distillation (2310.17590); `switch`: share of T from which the negative's prediction is subtracted. 3B evaluations"
     x_t = prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
     pred = guided_eps(prior, x_t, t, cond, guidance, None, base, both=True)
@@ -65,34 +120,77 @@ def nfsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=N
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo19
 FAULTS = "oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
 
+
 @method("bridge")
-def bridge(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond"):
+def bridge(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+):
     "SDS-Bridge, second stage (2406.09417): grad = w guidance (eps_c - eps_src); y_src is `negative`, by default the prompt followed by FAULTS. 2B evaluations"
     src = [f"{s}, {FAULTS}" for s in cond.texts] if negative is None else negative
     scale, x_t = _pull(x, guidance, base), prior.schedule.add_noise(x, draw_noise(x, generator, noise), t)
-    pred = guided_eps(prior, x_t, t, cond, 0., src, "cond", both=True)
+    pred = guided_eps(prior, x_t, t, cond, 0.0, src, "cond", both=True)
     return linear_step(prior, x, t, x_t, pred, pred.eps_null, weight, scale)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo22
 def _source(source, x, prior):
     "Latents like x and Cond of length B from source=(latents, prompt)"
-    if not isinstance(source, tuple) or len(source) != 2: raise ValueError("an editing loss needs source=(latents, prompt): the picture it starts from and what it shows")
+    if not isinstance(source, tuple) or len(source) != 2:
+        raise ValueError("an editing loss needs source=(latents, prompt): the picture it starts from and what it shows")
     x_src = source[0].to(x)
-    if x_src.shape[1:] != x.shape[1:] or len(x_src) not in (1, len(x)): raise ValueError(f"source latents {tuple(x_src.shape)} do not fit x {tuple(x.shape)}")
-    if not x_src.isfinite().all(): raise ValueError("the source latents hold values that are NaN or infinite: encode the picture again, in float32")
+    if x_src.shape[1:] != x.shape[1:] or len(x_src) not in (1, len(x)):
+        raise ValueError(f"source latents {tuple(x_src.shape)} do not fit x {tuple(x.shape)}")
+    if not x_src.isfinite().all():
+        raise ValueError(
+            "the source latents hold values that are NaN or infinite: encode the picture again, in float32"
+        )
     return x_src.expand_as(x), as_cond(prior, source[1], len(x))
+
 
 def _edit(prior, x, cond, t, source, eps, **guidance):
     "x_t, the guided prediction for it, and the one for the source under the same noise"
     (x_src, c_src), sched = _source(source, x, prior), prior.schedule
     x_t, ref_t = sched.add_noise(x, eps, t), sched.add_noise(x_src, eps, t)
-    return x_t, guided_eps(prior, x_t, t, cond, both=True, **guidance), guided_eps(prior, ref_t, t, c_src, both=True, **guidance)
+    return (
+        x_t,
+        guided_eps(prior, x_t, t, cond, both=True, **guidance),
+        guided_eps(prior, ref_t, t, c_src, both=True, **guidance),
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo23
 @method("dds")
-def dds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond"):
+def dds(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+):
     "Delta denoising score (2304.07090): the target is the prediction for source=(latents, prompt) under the same noise. 4B evaluations"
-    x_t, pred, ref = _edit(prior, x, cond, t, source, draw_noise(x, generator, noise), scale=guidance, negative=negative, base=base)
+    x_t, pred, ref = _edit(
+        prior, x, cond, t, source, draw_noise(x, generator, noise), scale=guidance, negative=negative, base=base
+    )
     return linear_step(prior, x, t, x_t, pred, ref.eps, weight, calls=2 * pred.calls)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo27
@@ -104,17 +202,37 @@ def pds_coefficients(schedule, t, stride: int = 2) -> tuple[Tensor, Tensor]:
     sigma = ((1 - prev) / (1 - abar) * beta).sqrt()
     return (prev.sqrt() - c0 - c1 * abar.sqrt()) / sigma, c0 * schedule.gamma(t) / sigma
 
+
 @method("pds")
-def pds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", stride=2):
+def pds(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="uniform",
+    base="uncond",
+    stride=2,
+):
     "Posterior distillation sampling (2311.13831): grad = w [psi (x - x_src) + chi (eps_pred - eps_src)]; t >= stride. 4B evaluations"
     _within(1, stride=stride)
     psi, chi = (expand(v, x) for v in pds_coefficients(prior.schedule, t, stride))
-    x_t, pred, ref = _edit(prior, x, cond, t, source, draw_noise(x, generator, noise), scale=guidance, negative=negative, base=base)
+    x_t, pred, ref = _edit(
+        prior, x, cond, t, source, draw_noise(x, generator, noise), scale=guidance, negative=negative, base=base
+    )
     target = ref.eps - psi / chi * (x - _source(source, x, prior)[0])
     return linear_step(prior, x, t, x_t, pred, target, weight, chi, calls=2 * pred.calls)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo31
-SDI_CODE = dict(guidance=100., base="cond", inverse_guidance=-6.5, eta=.3, tau=.1, as_code=True)
+SDI_CODE = dict(guidance=100.0, base="cond", inverse_guidance=-6.5, eta=0.3, tau=0.1, as_code=True)
+
 
 def _climb_as_code(prior, x, cond, t, u, delta_s, guidance, eta, noise, generator):
     "SDI's released inversion of x [B,C,h,w] to time u, for one t: from abar(0), by way of 1, 1 + delta_s, ... below t, with noise in every step; the point and its cost"
@@ -124,28 +242,71 @@ def _climb_as_code(prior, x, cond, t, u, delta_s, guidance, eta, noise, generato
         eps, n = predict(prior, x, s, cond, guidance)
         a_s, a_t = prior.schedule.abar(s), prior.schedule.abar(to)
         sigma = ((1 - a_s) / (1 - a_t) * (1 - a_t / a_s)).clamp(min=0).sqrt()
-        x, calls = ddim_step(prior, x, eps, s, to) + eta * sigma * draw_noise(x, generator, noise if to == u else None), calls + n
+        x, calls = (
+            ddim_step(prior, x, eps, s, to) + eta * sigma * draw_noise(x, generator, noise if to == u else None),
+            calls + n,
+        )
     return x, calls
+
 
 def _sdi_as_code(prior, x, cond, t, u, generator, noise, delta_s, inverse_guidance, eta):
     "The point that SDI's code asks at, its implied noise at t, and the cost; every sample has its own t and u"
-    rows = [_climb_as_code(prior, x[i:i+1], cond[[i]], int(t[i]), int(u[i]), delta_s, inverse_guidance, eta, None if noise is None else noise[i:i+1], generator) for i in range(len(x))]
+    rows = [
+        _climb_as_code(
+            prior,
+            x[i : i + 1],
+            cond[[i]],
+            int(t[i]),
+            int(u[i]),
+            delta_s,
+            inverse_guidance,
+            eta,
+            None if noise is None else noise[i : i + 1],
+            generator,
+        )
+        for i in range(len(x))
+    ]
     x_t = torch.cat([r for r, _ in rows])
     return x_t, implied_noise(prior, x, x_t, t), sum(n for _, n in rows)
 
+
 @method("sdi")
-def sdi(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", delta_s=100, inverse_guidance=-7.5, eta=.3, tau=1/30, as_code=False):
+def sdi(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="gamma",
+    base="uncond",
+    delta_s=100,
+    inverse_guidance=-7.5,
+    eta=0.3,
+    tau=1 / 30,
+    as_code=False,
+):
     """Score distillation via inversion (2405.15891): SDS whose noise is that of x inverted to t + U(0,tau) T, plus eta noise.
 
     `as_code`: the released code's inversion, see SDI_CODE; samples are then inverted one by one, and `noise` is that of the last step.
     2B ceil(u/delta_s) + 2B evaluations, u <= t + tau T the time it is inverted to; as_code 2B more at most."""
-    _within(0, 1, tau=tau); _within(1, delta_s=delta_s)
+    _within(0, 1, tau=tau)
+    _within(1, delta_s=delta_s)
     T = len(prior.schedule)
-    if not as_code: eps = draw_noise(x, generator, noise)
+    if not as_code:
+        eps = draw_noise(x, generator, noise)
     u = torch.as_tensor(t + int(tau * T * torch.rand((), generator=generator))).clamp(max=T - 1)
     if as_code:
         at = torch.as_tensor(t).expand(len(x))
-        x_t, kappa, calls = _sdi_as_code(prior, x, cond, at, u.expand(len(x)), generator, noise, delta_s, inverse_guidance, eta)
+        x_t, kappa, calls = _sdi_as_code(
+            prior, x, cond, at, u.expand(len(x)), generator, noise, delta_s, inverse_guidance, eta
+        )
         pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
         return linear_step(prior, x, t, x_t, pred, kappa, weight, calls=calls + pred.calls)
     path = ddim_invert(prior, x, cond, u if u.ndim else u.item(), delta_s, inverse_guidance)
@@ -156,9 +317,28 @@ def sdi(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo37
 @method("tsm")
-def tsm(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", delta_t=50, delta_s=200, mu=.3):
+def tsm(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="gamma",
+    base="uncond",
+    delta_t=50,
+    delta_s=200,
+    mu=0.3,
+):
     "Trajectory score matching (2405.11252): grad = w (eps_pred(x_t) - eps(x_mu, mu, null)), x_mu and x_t one step above x_s. B (ceil(s/delta_s) + 4) evaluations"
-    _within(0, 1, mu=mu); _within(0, delta_t=delta_t)
+    _within(0, 1, mu=mu)
+    _within(0, delta_t=delta_t)
     s, null = below(t, delta_t), as_cond(prior, "", len(x))
     path = ddim_invert(prior, x, null, s, delta_s)
     eps_s, calls = predict(prior, path.x, s, null)
@@ -167,17 +347,51 @@ def tsm(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     target = eps_s if mu == 0 else prior.eps(ddim_step(prior, path.x, eps_s, s, at), at, null)
     x_t = ddim_step(prior, path.x, eps_s, s, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
-    return linear_step(prior, x, t, x_t, pred, target, weight, x_s=path.x, s=s, path=path, calls=path.calls + calls + (mu != 0) * len(x) + pred.calls)
+    return linear_step(
+        prior,
+        x,
+        t,
+        x_t,
+        pred,
+        target,
+        weight,
+        x_s=path.x,
+        s=s,
+        path=path,
+        calls=path.calls + calls + (mu != 0) * len(x) + pred.calls,
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo40
-def _fixed_noise(prior, x, generator=None, **unused): return {"noise": draw_noise(x, generator)}
+def _fixed_noise(prior, x, generator=None, **unused):
+    return {"noise": draw_noise(x, generator)}
+
 
 def _kept(state, noise, x, name):
-    if noise is None and not isinstance((state or {}).get("noise"), Tensor): raise ValueError(f"{name} keeps one noise for the whole run: pass state=init_state({name!r}, prior, x, generator=...)")
+    if noise is None and not isinstance((state or {}).get("noise"), Tensor):
+        raise ValueError(
+            f"{name} keeps one noise for the whole run: pass state=init_state({name!r}, prior, x, generator=...)"
+        )
     return draw_noise(x, None, state["noise"] if noise is None else noise)
 
+
 @method("cds", init=_fixed_noise)
-def cds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", delta_t=200):
+def cds(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="uniform",
+    base="uncond",
+    delta_t=200,
+):
     "Consistent3D (2401.09050): grad = w (eps_pred(z_t) - eps_pred(z_t')), t' = t - delta_t one Euler step below, noise from `state`. 4B evaluations"
     _within(0, delta_t=delta_t)
     eps = _kept(state, noise, x, "cds")
@@ -185,17 +399,45 @@ def cds(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
     x_s = ddim_step(prior, x_t, pred.eps, t, s)
     ref = guided_eps(prior, x_s, s, cond, guidance, negative, base, both=True)
-    return linear_step(prior, x, t, x_t, pred, ref.eps, weight, x_s=x_s, s=s, calls=2 * pred.calls, state={"noise": eps})
+    return linear_step(
+        prior, x, t, x_t, pred, ref.eps, weight, x_s=x_s, s=s, calls=2 * pred.calls, state={"noise": eps}
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo44
 @method("cfd", init=_fixed_noise)
-def cfd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="gamma", base="uncond", refresh=0.):
+def cfd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="gamma",
+    base="uncond",
+    refresh=0.0,
+):
     "Consistent flow distillation (2501.05445): grad = w (eps_pred - noise) with the noise kept in `state`, a share `refresh` of it renewed each step. 2B evaluations"
     _within(0, 1, refresh=refresh)
     eps = _kept(state, noise, x, "cfd")
-    if refresh: eps = (1 - refresh)**.5 * eps + refresh**.5 * draw_noise(x, generator)
+    if refresh:
+        eps = (1 - refresh) ** 0.5 * eps + refresh**0.5 * draw_noise(x, generator)
     x_t = prior.schedule.add_noise(x, eps, t)
-    return linear_step(prior, x, t, x_t, guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True), eps, weight, state={"noise": eps})
+    return linear_step(
+        prior,
+        x,
+        t,
+        x_t,
+        guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True),
+        eps,
+        weight,
+        state={"noise": eps},
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo71
 def _sampled(prior, x, cond, u, steps, guidance, negative):
@@ -204,17 +446,39 @@ def _sampled(prior, x, cond, u, steps, guidance, negative):
     calls = 0
     for a, b in pairwise(grid):
         on = u < a
-        if not on.any(): break
+        if not on.any():
+            break
         neg = None if negative is None else as_cond(prior, negative, len(x))[on]
         eps, n = predict(prior, x[on], a, cond[on], guidance, neg)
-        x = x.clone(); x[on] = ddim_step(prior, x[on], eps, a, u[on].clamp(min=b)); calls += n
+        x = x.clone()
+        x[on] = ddim_step(prior, x[on], eps, a, u[on].clamp(min=b))
+        calls += n
     return x, calls
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo72
 @method("dsd", init=_fixed_noise)
-def dsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", ahead=.1, lo=.02, steps=10):
+def dsd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    ahead=0.1,
+    lo=0.02,
+    steps=10,
+):
     "Diverse score distillation (2412.06780); `ahead`, `lo`: how far above t the reference lies; `steps` of the sampling path. 2B (ceil(steps (1 - t/T)) + 1) + 3B evaluations at most"
-    _within(0, 1, ahead=ahead, lo=lo); _within(1, steps=steps)
+    _within(0, 1, ahead=ahead, lo=lo)
+    _within(1, steps=steps)
     seed, T = _kept(state, noise, x, "dsd"), len(prior.schedule)
     up = ahead * torch.rand((), generator=generator)
     u = torch.as_tensor(t).expand(len(x))
@@ -224,11 +488,29 @@ def dsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     add = prior.schedule.add_noise
     ref, x_t = prior.eps(add(x, kept, u), u, cond), add(x, kept, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
-    return linear_step(prior, x, t, x_t, pred, ref, weight, s=u, calls=pred.calls + calls + n + len(x), state={"noise": seed})
+    return linear_step(
+        prior, x, t, x_t, pred, ref, weight, s=u, calls=pred.calls + calls + n + len(x), state={"noise": seed}
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo76
 @method("isd")
-def isd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", delta_t=20):
+def isd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    delta_t=20,
+):
     "Invariant score distillation (2407.09822): grad = w [gamma_s/gamma_t (eps_c(x_s) - eps_c(x_t)) + g (eps_c - eps_null)], x_s one DDIM step of `delta_t` below x_t. 3B evaluations"
     _within(0, delta_t=delta_t)
     x_t, s = prior.schedule.add_noise(x, draw_noise(x, generator, noise), t), below(t, delta_t, clean=0)
@@ -236,7 +518,9 @@ def isd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     x_s = ddim_step(prior, x_t, pred.eps_c, t, s)
     change = prior.eps(x_s, s, cond) - pred.eps_c
     ratio = expand(prior.schedule.gamma(s) / prior.schedule.gamma(t), x)
-    return linear_step(prior, x, t, x_t, pred, pred.eps_null - ratio * change, weight, x_s=x_s, s=s, calls=pred.calls + len(x))
+    return linear_step(
+        prior, x, t, x_t, pred, pred.eps_null - ratio * change, weight, x_s=x_s, s=s, calls=pred.calls + len(x)
+    )
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo81
 def pixel_pull(prior, x, residual):
@@ -245,10 +529,41 @@ def pixel_pull(prior, x, residual):
         z = x.detach().requires_grad_()
         return torch.autograd.grad(prior.decode(z), z, residual)[0]
 
+
 @method("hifa")
-def hifa(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", lambda_rgb=1.):
+def hifa(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    lambda_rgb=1.0,
+):
     "HiFA (2305.18766): SDS plus w lambda_rgb/gamma J^T (D(x) - D(x0_hat)), a residual in pixels. No target. 2B evaluations and one pass back through the decoder"
-    step, gamma = sds(prior, x, cond, t, guidance=guidance, negative=negative, generator=generator, noise=noise, weight=weight, base=base), expand(prior.schedule.gamma(t), x)
+    step, gamma = (
+        sds(
+            prior,
+            x,
+            cond,
+            t,
+            guidance=guidance,
+            negative=negative,
+            generator=generator,
+            noise=noise,
+            weight=weight,
+            base=base,
+        ),
+        expand(prior.schedule.gamma(t), x),
+    )
     pixels = lambda_rgb / gamma * pixel_pull(prior, x, prior.decode(x) - prior.decode(step.x0_hat))
     step.terms["pixels"], step.grad, step.target = pixels, step.grad + step.w * pixels, None
     step.x0_target = x - gamma * step.grad / step.w
@@ -258,19 +573,44 @@ def hifa(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=N
 def _gcs_path(prior, x, cond, t, s, e, eps, guidance, negative, base):
     "Noise x to e, climb to s and t with the null prompt, step down from t with guidance: everything the three losses compare, and the cost"
     ask = lambda z, u: prior.eps(z, u, as_cond(prior, "", len(x)))
-    x_e = prior.schedule.add_noise(x, eps, e); eps_e = ask(x_e, e)
+    x_e = prior.schedule.add_noise(x, eps, e)
+    eps_e = ask(x_e, e)
     x_s = ddim_step(prior, x_e, eps_e, e, s)
     x_t = ddim_step(prior, x_s, ask(x_s, s), s, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
     null_t = pred.eps_null if negative is None else ask(x_t, t)
     null_s = ask(ddim_step(prior, x_t, pred.eps, t, s), s)
-    down = ddim_step(prior, x_t, pred.eps, t, e); low = guided_eps(prior, down, e, cond, guidance, negative, base)
+    down = ddim_step(prior, x_t, pred.eps, t, e)
+    low = guided_eps(prior, down, e, cond, guidance, negative, base)
     x0_null, x0_guided = prior.schedule.x0_hat(x_e, eps_e, e), prior.schedule.x0_hat(down, low.eps, e)
     calls = (3 + (negative is not None)) * len(x) + pred.calls + low.calls
-    return SimpleNamespace(x_t=x_t, x_s=x_s, pred=pred, null_t=null_t, null_s=null_s, x0_null=x0_null, x0_guided=x0_guided, calls=calls)
+    return SimpleNamespace(
+        x_t=x_t, x_s=x_s, pred=pred, null_t=null_t, null_s=null_s, x0_null=x0_null, x0_guided=x0_guided, calls=calls
+    )
+
 
 @method("gcs")
-def gcs(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="uniform", base="uncond", delta_t=80, delta_e=120, w_cc=1., w_gc=.5, w_cp=.5):
+def gcs(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="uniform",
+    base="uncond",
+    delta_t=80,
+    delta_e=120,
+    w_cc=1.0,
+    w_gc=0.5,
+    w_cp=0.5,
+):
     "Guided consistency sampling (2407.13584): three losses along s = t - delta_t and e = t - delta_e. No target. 7B evaluations, with a negative 8B, B less at guidance 1, and one pass back through the decoder"
     _within(0, delta_e, delta_t=delta_t)
     sched, s, e = prior.schedule, below(t, delta_t, clean=0), below(t, delta_e, clean=0)
@@ -279,71 +619,94 @@ def gcs(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=No
     compact = expand(sched.abar(e), x) * ((g_t - g_s) * (p.pred.eps - p.null_t) + (g_s - g_e) * (p.null_s - p.null_t))
     pixels = pixel_pull(prior, x, prior.decode(p.x0_null) - prior.decode(p.x0_guided)) if w_cp else torch.zeros_like(x)
     terms = dict(compact=2 * w_cc * compact, guided=2 * w_gc * (p.x0_null - p.x0_guided), pixels=2 * w_cp * pixels)
-    step = linear_step(prior, x, t, p.x_t, p.pred, p.pred.eps - sum(terms.values()), weight, x_s=p.x_s, s=s, calls=p.calls)
+    step = linear_step(
+        prior, x, t, p.x_t, p.pred, p.pred.eps - sum(terms.values()), weight, x_s=p.x_s, s=s, calls=p.calls
+    )
     step.terms, step.target = terms, None
     return step
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo91
-def phi_loss(pred, eps, eps_c=None, gamma=0.):
+def phi_loss(pred, eps, eps_c=None, gamma=0.0):
     "What trains the second network: squared error to the noise plus `gamma` times that to the prior's prediction eps_c; summed over a latent, mean over the batch"
     loss = (pred - eps).square()
-    if gamma: loss = loss + gamma * (pred - eps_c).square()
+    if gamma:
+        loss = loss + gamma * (pred - eps_c).square()
     return loss.flatten(1).sum(1).mean()
 
-def adam(state, grads, lr, betas=(.9, .999), tiny=1e-8):
+
+def adam(state, grads, lr, betas=(0.9, 0.999), tiny=1e-8):
     "One step of Adam on state['phi.k'] for the gradients {k: tensor}; a new state, the old one is left alone"
     n = state["steps"] + 1
     new = {"steps": n}
     for k, g in grads.items():
         m, v = (b * state[f"{s}.{k}"] + (1 - b) * g**p for s, b, p in (("m", betas[0], 1), ("v", betas[1], 2)))
-        move = (m / (1 - betas[0]**n)) / ((v / (1 - betas[1]**n)).sqrt() + tiny)
+        move = (m / (1 - betas[0] ** n)) / ((v / (1 - betas[1] ** n)).sqrt() + tiny)
         new |= {f"m.{k}": m, f"v.{k}": v, f"phi.{k}": state[f"phi.{k}"] - lr * move}
     return new
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo94
-LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]                # attention projections, by their names in diffusers
+LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]  # attention projections, by their names in diffusers
 _TWINS = weakref.WeakKeyDictionary()
 
-def _loras(net): return {k: m for k, m in net.named_modules() if hasattr(m, "lora_A")}
+
+def _loras(net):
+    return {k: m for k, m in net.named_modules() if hasattr(m, "lora_A")}
+
 
 def _marks(unet):
     "What a twin does not share with `unet`: which tensors there are, and how their LoRAs are set"
     loras = [(m.active_adapters, m.disable_adapters, m.merged_adapters, m.scaling) for m in _loras(unet).values()]
     return [id(p) for p in (*unet.parameters(), *unet.buffers())], copy.deepcopy(loras)
 
+
 def _twin(unet):
-    try: from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as e: raise ImportError("vsd and asd train a LoRA on this prior, and peft is not installed: pip install 'lucidteach[train]'") from e
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as e:
+        raise ImportError(
+            "vsd and asd train a LoRA on this prior, and peft is not installed: pip install 'lucidteach[train]'"
+        ) from e
     net = copy.deepcopy(unet, {id(p): p for p in (*unet.parameters(), *unet.buffers())})
     there = {k: [] if m.disable_adapters or m.merged else list(m.active_adapters) for k, m in _loras(net).items()}
-    net.__dict__.pop("peft_config", None)                                                # peft would warn of them
-    for m in _loras(net).values(): m.merged_adapters = []                                # they are in the weights, which stay as they are
-    inject_adapter_in_model(LoraConfig(r=1, lora_alpha=1, target_modules=LAYERS), net, "phi", low_cpu_mem_usage=True)    # no numbers: none are drawn
+    net.__dict__.pop("peft_config", None)  # peft would warn of them
+    for m in _loras(net).values():
+        m.merged_adapters = []  # they are in the weights, which stay as they are
+    inject_adapter_in_model(
+        LoraConfig(r=1, lora_alpha=1, target_modules=LAYERS), net, "phi", low_cpu_mem_usage=True
+    )  # no numbers: none are drawn
     for k, m in _loras(net).items():
         m.enable_adapters(True)
         m.set_adapter([*there.get(k, []), *({"phi"} & set(m.lora_A))])
     return net.requires_grad_(False).eval()
 
+
 def lora_twin(unet):
     "A UNet that shares its weights with `unet`, its LoRAs as they are now, and has one more named 'phi'; `unet` is left as it is. ImportError where peft is missing"
     marks = _marks(unet)
-    if _TWINS.get(unet, (None,))[0] != marks: _TWINS[unet] = marks, _twin(unet)
+    if _TWINS.get(unet, (None,))[0] != marks:
+        _TWINS[unet] = marks, _twin(unet)
     return _TWINS[unet][1]
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo96
 def _slots(prior):
     "Shapes of phi's LoRA by the names of its parameters; empty for a prior without a network"
-    if not hasattr(prior, "pipe"): return {}
+    if not hasattr(prior, "pipe"):
+        return {}
     return {k: p.shape for k, p in lora_twin(prior.pipe.unet).named_parameters() if "lora_" in k and ".phi." in k}
+
 
 def _init_phi(prior, x, rank=4, generator=None, **unused):
     "Memory of vsd and asd: phi.* parameters, m.* and v.* of Adam, its step count. LoRA: A random, B zero, so that phi begins as the prior"
     if shapes := _slots(prior):
-        make = lambda k, s: torch.randn(rank, s[1], generator=generator) / s[1]**.5 if "lora_A" in k else torch.zeros(s[0], rank)
+        make = lambda k, s: (
+            torch.randn(rank, s[1], generator=generator) / s[1] ** 0.5 if "lora_A" in k else torch.zeros(s[0], rank)
+        )
         phi = {k: make(k, s).to(prior.device) for k, s in shapes.items()}
-    else: phi = {"mean": x.mean(0, keepdim=True), "log_std": x.std(0, correction=0, keepdim=True).clamp(min=1e-3).log()}
+    else:
+        phi = {"mean": x.mean(0, keepdim=True), "log_std": x.std(0, correction=0, keepdim=True).clamp(min=1e-3).log()}
     zeros = {f"{s}.{k}": torch.zeros_like(v) for s in "mv" for k, v in phi.items()}
-    return {"steps": torch.tensor(0.)} | {f"phi.{k}": v for k, v in phi.items()} | zeros
+    return {"steps": torch.tensor(0.0)} | {f"phi.{k}": v for k, v in phi.items()} | zeros
+
 
 def phi_eps(prior, phi, x_t, t, cond):
     "The second model's prediction [B,C,h,w] at x_t; `phi`: its parameters by name. One evaluation a sample where it is a LoRA"
@@ -351,23 +714,31 @@ def phi_eps(prior, phi, x_t, t, cond):
         abar = expand(prior.schedule.abar(t), x_t)
         return (1 - abar).sqrt() * (x_t - abar.sqrt() * phi["mean"]) / (abar * (2 * phi["log_std"]).exp() + 1 - abar)
     twin, net = copy.copy(prior), lora_twin(prior.pipe.unet)
-    def unet(*args, **kw): return torch.func.functional_call(net, phi, args, kw)
+
+    def unet(*args, **kw):
+        return torch.func.functional_call(net, phi, args, kw)
+
     unet.config, twin.pipe = net.config, SimpleNamespace(unet=unet)
     eps = twin.eps(x_t.detach().requires_grad_(torch.is_grad_enabled()), t, cond)
     prior.calls = twin.calls
     return eps
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo98
-def _learned(state): return {k[4:]: v.detach() for k, v in (state or {}).items() if k.startswith("phi.")}
+def _learned(state):
+    return {k[4:]: v.detach() for k, v in (state or {}).items() if k.startswith("phi.")}
+
 
 def _check_phi(prior, state, x):
     "ValueError unless `state` is what init_state makes for this prior and x"
     phi = _learned(state)
     fits = phi["mean"].shape[1:] == x.shape[1:] if "mean" in phi else phi and phi.keys() == _slots(prior).keys()
     if not fits or not state.keys() >= {"steps", *(f"{s}.{k}" for s in "mv" for k in phi)}:
-        raise ValueError("vsd and asd learn a second model, and `state` holds none for this prior and x: pass state=init_state('vsd', prior, x, generator=...), and step.state from then on")
+        raise ValueError(
+            "vsd and asd learn a second model, and `state` holds none for this prior and x: pass state=init_state('vsd', prior, x, generator=...), and step.state from then on"
+        )
 
-def phi_step(prior, state, x_t, t, cond, eps, eps_c=None, gamma=0., lr=1e-3):
+
+def phi_step(prior, state, x_t, t, cond, eps, eps_c=None, gamma=0.0, lr=1e-3):
     "phi's prediction at x_t as it stands, and the state after one training step there"
     phi = {k: v.requires_grad_() for k, v in _learned(state).items()}
     with torch.enable_grad():
@@ -377,30 +748,100 @@ def phi_step(prior, state, x_t, t, cond, eps, eps_c=None, gamma=0., lr=1e-3):
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo98b
 @method("vsd", init=_init_phi)
-def vsd(prior, x, cond, t, *, guidance=7.5, negative=None, source=None, state=None, progress=0., generator=None, noise=None, weight="sigma2", base="uncond", gamma=0., phi=None, phi_lr=None, phi_steps=1):
+def vsd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    guidance=7.5,
+    negative=None,
+    source=None,
+    state=None,
+    progress=0.0,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    gamma=0.0,
+    phi=None,
+    phi_lr=None,
+    phi_steps=1,
+):
     """Variational score distillation (2305.16213): grad = w (eps_pred - eps_phi), eps_phi learned beside x; all it has learned is in `state`.
 
     `phi`: a function (x_t, t, cond) -> prediction to use instead of a learned one. `phi_lr`: Adam's rate, default 1e-3 for a LoRA, .02 else;
     `phi_steps`: training steps on phi; 0 leaves the state as it is. `gamma`: see asd. 3B evaluations, one with gradient; 2B where phi is no network. ValueError without a state."""
     _within(0, phi_steps=phi_steps, phi_lr=0 if phi_lr is None else phi_lr)
-    if not phi: _check_phi(prior, state, x)
+    if not phi:
+        _check_phi(prior, state, x)
     eps = draw_noise(x, generator, noise)
     x_t = prior.schedule.add_noise(x, eps, t)
     pred = guided_eps(prior, x_t, t, cond, guidance, negative, base, both=True)
-    if phi: return linear_step(prior, x, t, x_t, pred, phi(x_t, t, cond).to(x.dtype), weight)
+    if phi:
+        return linear_step(prior, x, t, x_t, pred, phi(x_t, t, cond).to(x.dtype), weight)
     lora = "phi.mean" not in state
-    lr, calls = (1e-3 if lora else .02) if phi_lr is None else phi_lr, pred.calls + lora * max(phi_steps, 1) * len(x)
-    if not phi_steps: return linear_step(prior, x, t, x_t, pred, phi_eps(prior, _learned(state), x_t, t, cond).to(x.dtype), weight, calls=calls, state=state)
+    lr, calls = (1e-3 if lora else 0.02) if phi_lr is None else phi_lr, pred.calls + lora * max(phi_steps, 1) * len(x)
+    if not phi_steps:
+        return linear_step(
+            prior,
+            x,
+            t,
+            x_t,
+            pred,
+            phi_eps(prior, _learned(state), x_t, t, cond).to(x.dtype),
+            weight,
+            calls=calls,
+            state=state,
+        )
     target, state = phi_step(prior, state, x_t, t, cond, eps, pred.eps_c, gamma, lr)
     for _ in range(phi_steps - 1):
-        eps = draw_noise(x, generator); x_k = prior.schedule.add_noise(x, eps, t)
-        eps_c = prior.eps(x_k, t, cond) if gamma else None; calls += len(x) * (gamma != 0)
+        eps = draw_noise(x, generator)
+        x_k = prior.schedule.add_noise(x, eps, t)
+        eps_c = prior.eps(x_k, t, cond) if gamma else None
+        calls += len(x) * (gamma != 0)
         state = phi_step(prior, state, x_k, t, cond, eps, eps_c, gamma, lr)[1]
     return linear_step(prior, x, t, x_t, pred, target, weight, calls=calls, state=state)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo98c
 @method("asd", init=_init_phi)
-def asd(prior, x, cond, t, *, gamma=-.75, source=None, progress=0., guidance=7.5, negative=None, state=None, generator=None, noise=None, weight="sigma2", base="uncond", phi=None, phi_lr=None, phi_steps=1):
+def asd(
+    prior,
+    x,
+    cond,
+    t,
+    *,
+    gamma=-0.75,
+    source=None,
+    progress=0.0,
+    guidance=7.5,
+    negative=None,
+    state=None,
+    generator=None,
+    noise=None,
+    weight="sigma2",
+    base="uncond",
+    phi=None,
+    phi_lr=None,
+    phi_steps=1,
+):
     "Adversarial score distillation (2312.00739): vsd whose second model is trained with `gamma` > -1. Cost and errors as vsd"
-    if not gamma > -1: raise ValueError(f"gamma must be above -1, else phi's loss has no minimum; got {gamma}")
-    return vsd(prior, x, cond, t, gamma=gamma, guidance=guidance, negative=negative, state=state, generator=generator, noise=noise, weight=weight, base=base, phi=phi, phi_lr=phi_lr, phi_steps=phi_steps)
+    if not gamma > -1:
+        raise ValueError(f"gamma must be above -1, else phi's loss has no minimum; got {gamma}")
+    return vsd(
+        prior,
+        x,
+        cond,
+        t,
+        gamma=gamma,
+        guidance=guidance,
+        negative=negative,
+        state=state,
+        generator=generator,
+        noise=noise,
+        weight=weight,
+        base=base,
+        phi=phi,
+        phi_lr=phi_lr,
+        phi_steps=phi_steps,
+    )

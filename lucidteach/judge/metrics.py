@@ -12,69 +12,101 @@ __all__ = ['CATS', 'COLS', 'PATS', 'VIEWS', 'REJECT', 'HEADS', 'NETS', 'WEIGHTS'
            'holm', 'PValue']
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-002
-import argparse, json, math, os, time
+import argparse
+import json
+import math
+import os
+import time
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
 from ..prior import world
 from ..run.live import Live
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-005
 CATS, COLS, PATS, VIEWS = (list(names) for names in (world.CATEGORIES, world.COLORS, world.PATTERNS, world.VIEWS))
-REJECT = len(CATS)    # index of "none of them" among the categories
+REJECT = len(CATS)  # index of "none of them" among the categories
 HEADS = dict(category=CATS + ["none"], colour=COLS, pattern=PATS, view=VIEWS)
+
 
 @dataclass
 class Verdict:
     "What a judge says of B pictures: probabilities, each row sums to 1."
-    category: Tensor    # [B,29]: world.CATEGORIES, then none of them
-    colour: Tensor      # [B,10]: world.COLORS
-    pattern: Tensor     # [B,3]: world.PATTERNS
-    view: Tensor        # [B,4]: world.VIEWS; means nothing for objects without a marked front
-    features: Tensor    # [B,D]
+
+    category: Tensor  # [B,29]: world.CATEGORIES, then none of them
+    colour: Tensor  # [B,10]: world.COLORS
+    pattern: Tensor  # [B,3]: world.PATTERNS
+    view: Tensor  # [B,4]: world.VIEWS; means nothing for objects without a marked front
+    features: Tensor  # [B,D]
 
     def words(self) -> list:
         "The likeliest words of each picture, with the probability of the category."
         best = {k: getattr(self, k).argmax(1).tolist() for k in HEADS}
-        name = lambda i: " ".join(HEADS[k][best[k][i]] for k in ("pattern", "colour", "category")).removeprefix("plain ")
-        return [f"{name(i) if best['category'][i] < REJECT else 'none'} {p:.0%}" for i, p in enumerate(self.category.amax(1).tolist())]
+        name = lambda i: " ".join(HEADS[k][best[k][i]] for k in ("pattern", "colour", "category")).removeprefix(
+            "plain "
+        )
+        return [
+            f"{name(i) if best['category'][i] < REJECT else 'none'} {p:.0%}"
+            for i, p in enumerate(self.category.amax(1).tolist())
+        ]
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-008
 class Heads(nn.ModuleDict):
     "A linear layer for each question, from `d` features."
-    def __init__(self, d): super().__init__({k: nn.Linear(d, len(names)) for k, names in HEADS.items()})
-    def forward(self, f): return {k: head(f) for k, head in self.items()}
+
+    def __init__(self, d):
+        super().__init__({k: nn.Linear(d, len(names)) for k, names in HEADS.items()})
+
+    def forward(self, f):
+        return {k: head(f) for k, head in self.items()}
+
 
 class Residual(nn.Module):
     "Two convolutions from `a` to `b` channels and a way around them."
+
     def __init__(self, a, b, stride=1):
         super().__init__()
         conv = lambda i, k, s: nn.Sequential(nn.Conv2d(i, b, k, s, k // 2, bias=False), nn.BatchNorm2d(b))
         self.body = nn.Sequential(conv(a, 3, stride), nn.ReLU(), conv(b, 3, 1))
         self.side = nn.Identity() if a == b and stride == 1 else conv(a, 1, stride)
-    def forward(self, x): return F.relu(self.body(x) + self.side(x))
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.side(x))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-009
 class ResidualNet(nn.Module):
     "Judge a: images [B,3,64,64] in [0,1] -> features [B,128]."
+
     def __init__(self, widths=(32, 64, 128)):
         super().__init__()
         p, q, r = widths
-        self.trunk = nn.Sequential(nn.Conv2d(3, p, 5, 2, 2, bias=False), nn.BatchNorm2d(p), nn.ReLU(), Residual(p, p),
-                                   Residual(p, q, 2), Residual(q, q), Residual(q, r, 2), Residual(r, r))
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, p, 5, 2, 2, bias=False),
+            nn.BatchNorm2d(p),
+            nn.ReLU(),
+            Residual(p, p),
+            Residual(p, q, 2),
+            Residual(q, q),
+            Residual(q, r, 2),
+            Residual(r, r),
+        )
         self.heads = Heads(r)
 
-    def features(self, x): return self.trunk((2 * x - 1).contiguous(memory_format=torch.channels_last)).mean((2, 3))
+    def features(self, x):
+        return self.trunk((2 * x - 1).contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-011
 class Block(nn.Module):
     "Each of N tokens [B,N,width] looks at all, then thinks for itself."
+
     def __init__(self, width, heads):
         super().__init__()
         self.heads, self.norm1, self.norm2 = heads, nn.LayerNorm(width), nn.LayerNorm(width)
@@ -84,17 +116,20 @@ class Block(nn.Module):
     def forward(self, x):
         B, N, D = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        look = (q @ k.transpose(2, 3) / k.shape[-1]**.5).softmax(-1).to(v.dtype)
+        look = (q @ k.transpose(2, 3) / k.shape[-1] ** 0.5).softmax(-1).to(v.dtype)
         x = x + self.mix((look @ v).transpose(1, 2).reshape(B, N, D))
         return x + self.mlp(self.norm2(x))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-013
 class AttentionNet(nn.Module):
     "Judge b: images [B,3,64,64] in [0,1] -> features [B,128]."
+
     def __init__(self, width=128, depth=5, heads=4):
         super().__init__()
-        self.patches = nn.Sequential(nn.Conv2d(3, 32, 4, 2, 1), nn.GELU(), nn.Conv2d(32, 64, 4, 2, 1), nn.GELU(), nn.Conv2d(64, width, 4, 2, 1))
-        self.place = nn.Parameter(torch.randn(1, 64, width) * .02)
+        self.patches = nn.Sequential(
+            nn.Conv2d(3, 32, 4, 2, 1), nn.GELU(), nn.Conv2d(32, 64, 4, 2, 1), nn.GELU(), nn.Conv2d(64, width, 4, 2, 1)
+        )
+        self.place = nn.Parameter(torch.randn(1, 64, width) * 0.02)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm, self.pick, self.heads = nn.LayerNorm(width), nn.Linear(width, 1), Heads(width)
 
@@ -102,13 +137,16 @@ class AttentionNet(nn.Module):
         h = self.norm(self.blocks(self.patches(2 * x - 1).flatten(2).transpose(1, 2) + self.place))
         return (self.pick(h).softmax(1) * h).sum(1)
 
+
 NETS = dict(a=ResidualNet, b=AttentionNet)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-016
-WEIGHTS = Path(str(files("lucidteach.judge"))) / "weights"   # package data
+WEIGHTS = Path(str(files("lucidteach.judge"))) / "weights"  # package data
+
 
 class Judge:
     "A network and its recipe; `judge(images)` -> Verdict."
+
     def __init__(self, net: nn.Module, name: str = "", recipe: dict | None = None):
         self.net, self.name, self.recipe = net.eval().requires_grad_(False), name, recipe or {}
 
@@ -124,16 +162,25 @@ def checked(images) -> Tensor:
     "Images [B,3,64k,64k] in [0,1] as float32 [B,3,64,64]; ValueError for other shapes or values."
     x = torch.as_tensor(images).detach().float()
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % 64 or not x.shape[2]:
-        raise ValueError(f"a judge looks at images [B,3,64,64] (or a multiple of 64), got {list(x.shape)}; one image needs [None]")
-    if x.numel() and not (x.min() >= -.01 and x.max() <= 1.01): raise ValueError(f"image values from {x.min():.3g} to {x.max():.3g}; a judge wants [0,1], clamp first")
+        raise ValueError(
+            f"a judge looks at images [B,3,64,64] (or a multiple of 64), got {list(x.shape)}; one image needs [None]"
+        )
+    if x.numel() and not (x.min() >= -0.01 and x.max() <= 1.01):
+        raise ValueError(f"image values from {x.min():.3g} to {x.max():.3g}; a judge wants [0,1], clamp first")
     return F.avg_pool2d(x, x.shape[2] // 64).clamp(0, 1)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-018
 def load_judge(name: str = "a", folder=WEIGHTS, device="cpu") -> Judge:
     "Judge 'a' (for tuning) or 'b' (for reports only), shipped or from another `folder`. ValueError for other names, FileNotFoundError without weights."
-    if name not in NETS: raise ValueError(f"there is no judge {name!r}; there are 'a', for tuning, and 'b', which is kept for the report")
+    if name not in NETS:
+        raise ValueError(
+            f"there is no judge {name!r}; there are 'a', for tuning, and 'b', which is kept for the report"
+        )
     file = Path(folder) / f"judge_{name}" / "model.safetensors"
-    if not file.is_file(): raise FileNotFoundError(f"no weights in {file.parent}; train them: python -m lucidteach.judge.metrics {name} --out {Path(folder).name}")
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no weights in {file.parent}; train them: python -m lucidteach.judge.metrics {name} --out {Path(folder).name}"
+        )
     net = NETS[name]()
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
     return Judge(net.to(device), name, json.loads(file.with_name("recipe.json").read_text()))
@@ -144,31 +191,43 @@ def view_margin(camera) -> float:
     a, e = abs((camera.azimuth + 180) % 360 - 180), camera.elevation - 60
     return abs(e) if e >= 0 else min(-e, abs(a - 45), abs(a - 135))
 
-def answers(thing, camera, margin: float = 10.) -> tuple:
+
+def answers(thing, camera, margin: float = 10.0) -> tuple:
     "Indices of category, colour, pattern, view; view is -1 where it is not asked."
     asked = world.CATEGORIES[thing.category].has_front and view_margin(camera) >= margin
-    return CATS.index(thing.category), COLS.index(thing.color), PATS.index(thing.pattern), VIEWS.index(camera.view) if asked else -1
+    return (
+        CATS.index(thing.category),
+        COLS.index(thing.color),
+        PATS.index(thing.pattern),
+        VIEWS.index(camera.view) if asked else -1,
+    )
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-025
 @dataclass
 class Pictures:
     "True renders with transparency and their answers."
-    rgba: Tensor       # uint8 [N,4,H,W], on their own background
-    answers: Tensor    # long [N,4]: category, colour, pattern, view
-    fill: Tensor       # [N,3], the background
+
+    rgba: Tensor  # uint8 [N,4,H,W], on their own background
+    answers: Tensor  # long [N,4]: category, colour, pattern, view
+    fill: Tensor  # [N,3], the background
     things: list
     cameras: list
 
     @property
-    def images(self): return self.rgba[:, :3].float() / 255
+    def images(self):
+        return self.rgba[:, :3].float() / 255
 
-def render_set(n: int, seed, margin: float = 10., size: int = 64, background: float = .25) -> Pictures:
+
+def render_set(n: int, seed, margin: float = 10.0, size: int = 64, background: float = 0.25) -> Pictures:
     "`n` true renders; views closer than `margin` degrees to a border are not asked."
     rng, rgba, rows = np.random.default_rng(seed), torch.empty(n, 4, size, size, dtype=torch.uint8), []
     for i in range(n):
-        thing, camera = world.sample_thing(rng, background=background, depth=0., corruption=0.), world.sample_camera(rng, fill=(.6, 1.))
+        thing, camera = (
+            world.sample_thing(rng, background=background, depth=0.0, corruption=0.0),
+            world.sample_camera(rng, fill=(0.6, 1.0)),
+        )
         r = world.render(thing, camera, size)
-        rgba[i] = torch.from_numpy((np.concatenate([r.rgb, r.alpha[None]]) * 255 + .5).astype(np.uint8))
+        rgba[i] = torch.from_numpy((np.concatenate([r.rgb, r.alpha[None]]) * 255 + 0.5).astype(np.uint8))
         rows.append((thing, camera))
     asked = torch.tensor([answers(t, c, margin) for t, c in rows]).view(n, 4)
     fill = torch.tensor([world.BACKGROUNDS[t.background] for t, _ in rows]).view(n, 3)
@@ -177,19 +236,33 @@ def render_set(n: int, seed, margin: float = 10., size: int = 64, background: fl
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-028
 class Draw:
     "Random numbers from one CPU generator; one for each of n pictures, to be broadcast over [n,3,H,W]."
-    def __init__(self, seed: int): self.gen = torch.Generator().manual_seed(seed)
-    def __call__(self, n, low=0., high=1.): return low + (high - low) * torch.rand(n, 1, 1, 1, generator=self.gen)
-    def normal(self, *shape): return torch.randn(*shape, generator=self.gen)
-    def index(self, high, n): return torch.randint(high, (n,), generator=self.gen)
-    def often(self, p, n, make): return torch.where(self(n) < p, make(), 0.)
-    def clouds(self, n, channels, cells, size): return F.interpolate(self.normal(n, channels, cells, cells), size=(size, size), mode="bicubic", align_corners=False)
+
+    def __init__(self, seed: int):
+        self.gen = torch.Generator().manual_seed(seed)
+
+    def __call__(self, n, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(n, 1, 1, 1, generator=self.gen)
+
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.gen)
+
+    def index(self, high, n):
+        return torch.randint(high, (n,), generator=self.gen)
+
+    def often(self, p, n, make):
+        return torch.where(self(n) < p, make(), 0.0)
+
+    def clouds(self, n, channels, cells, size):
+        return F.interpolate(
+            self.normal(n, channels, cells, cells), size=(size, size), mode="bicubic", align_corners=False
+        )
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-030
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
     "Gaussian blur of [B,C,H,W] by `sigma` pixels, [B,1,1,1], its own for each picture; edges are repeated."
     B, C, H, W = x.shape
     r = int(3 * float(sigma.max()) + 1)
-    k = torch.exp(-.5 * (torch.arange(-r, r + 1) / sigma.clamp(min=.05))**2)
+    k = torch.exp(-0.5 * (torch.arange(-r, r + 1) / sigma.clamp(min=0.05)) ** 2)
     k = (k / k.sum(-1, keepdim=True)).expand(B, C, 1, -1).reshape(B * C, 1, 1, -1)
     once = lambda y, k, pad: F.conv2d(F.pad(y, pad, mode="replicate"), k, groups=B * C)
     return once(once(x.reshape(1, B * C, H, W), k, (r, r, 0, 0)), k.mT, (0, 0, r, r)).view(B, C, H, W)
@@ -198,47 +271,58 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 def bend(x: Tensor, draw: Draw) -> Tensor:
     "Shift (about 1 pixel), zoom (12%), turn (5 degrees), mirror and warp pictures [B,C,H,W] a little."
     n, size = len(x), x.shape[-1]
-    zoom, turn = draw(n, .88, 1.12).flatten(), draw(n, -.08, .08).flatten()
-    mirror, shift = torch.where(draw(n) < .5, -1., 1.).flatten(), draw.normal(n, 2) * .04
+    zoom, turn = draw(n, 0.88, 1.12).flatten(), draw(n, -0.08, 0.08).flatten()
+    mirror, shift = torch.where(draw(n) < 0.5, -1.0, 1.0).flatten(), draw.normal(n, 2) * 0.04
     c, s = torch.cos(turn) * zoom, torch.sin(turn) * zoom
     turned = torch.stack([c * mirror, -s, shift[:, 0], s * mirror, c, shift[:, 1]], 1).view(n, 2, 3)
     grid = F.affine_grid(turned, (n, 1, size, size), align_corners=False)
-    warp = draw.clouds(n, 2, 5, size) * draw(n, 0., .03)
+    warp = draw.clouds(n, 2, 5, size) * draw(n, 0.0, 0.03)
     return F.grid_sample(x, grid + warp.movedim(1, 3), padding_mode="border", align_corners=False)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-033
 def on_ground(rgba: Tensor, fill: Tensor, draw: Draw) -> Tensor:
     "Renders uint8 [B,4,H,W] on their background `fill` [B,3] -> images [B,3,H,W]; half get it tinted, some mottled."
     x, n, fill = rgba.float() / 255, len(rgba), fill[:, :, None, None]
-    tint, mottle = draw.often(.5, n, lambda: draw.normal(n, 3, 1, 1) * .06), draw.often(.4, n, lambda: draw(n, 0., .12))
+    tint, mottle = (
+        draw.often(0.5, n, lambda: draw.normal(n, 3, 1, 1) * 0.06),
+        draw.often(0.4, n, lambda: draw(n, 0.0, 0.12)),
+    )
     ground = fill + tint + mottle * draw.clouds(n, 3, 8, x.shape[-1])
     return x[:, :3] + (1 - x[:, 3:]) * (ground.clamp(0, 1) - fill)
+
 
 def soften(x: Tensor, draw: Draw, ae=None) -> Tensor:
     "Slight blur, noise, changes of colour and light, and for a third the way through the autoencoder `ae`; what a good result may show."
     n, shape = len(x), x.shape
-    x = blur(x, draw.often(.5, n, lambda: draw(n, .2, .9)))
+    x = blur(x, draw.often(0.5, n, lambda: draw(n, 0.2, 0.9)))
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * draw(n, .85, 1.25)
-    x = (x - .5) * draw(n, .88, 1.15) + .5 + draw(n, -.06, .06) + draw.normal(n, 3, 1, 1) * .015
-    x = x + draw.often(.4, n, lambda: draw(n, 0., .06)) * draw.normal(*shape)
-    if ae is None: return x
+    x = grey + (x - grey) * draw(n, 0.85, 1.25)
+    x = (x - 0.5) * draw(n, 0.88, 1.15) + 0.5 + draw(n, -0.06, 0.06) + draw.normal(n, 3, 1, 1) * 0.015
+    x = x + draw.often(0.4, n, lambda: draw(n, 0.0, 0.06)) * draw.normal(*shape)
+    if ae is None:
+        return x
     z = ae.encode(2 * x - 1).latent_dist.mode()
-    z = z + draw.often(.5, n, lambda: draw(n, 0., .15)) * draw.normal(*z.shape)
-    return torch.where(draw(n) < .3, ae.decode(z).sample / 2 + .5, x)
+    z = z + draw.often(0.5, n, lambda: draw(n, 0.0, 0.15)) * draw.normal(*z.shape)
+    return torch.where(draw(n) < 0.3, ae.decode(z).sample / 2 + 0.5, x)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-037
 def ellipses(n: int, size: int, draw: Draw, colours: Tensor, fill: Tensor) -> Tensor:
     "1 to 6 shaded ellipses, mostly of the palette's colours `colours` [n], on `fill` [n,3] -> [n,3,size,size]."
-    Y, X = torch.meshgrid(*[(torch.arange(size) + .5) / size * 2 - 1] * 2, indexing="ij")
+    Y, X = torch.meshgrid(*[(torch.arange(size) + 0.5) / size * 2 - 1] * 2, indexing="ij")
     out, palette = fill[:, :, None, None].expand(n, 3, size, size), torch.tensor(list(world.COLORS.values()))
     for k in range(6):
-        cx, cy, a, b, turn = draw.normal(n, 1, 1, 1) * .3, draw.normal(n, 1, 1, 1) * .3, draw(n, .1, .7), draw(n, .1, .7), draw(n, 0., math.pi)
+        cx, cy, a, b, turn = (
+            draw.normal(n, 1, 1, 1) * 0.3,
+            draw.normal(n, 1, 1, 1) * 0.3,
+            draw(n, 0.1, 0.7),
+            draw(n, 0.1, 0.7),
+            draw(n, 0.0, math.pi),
+        )
         u, v = (X - cx) * turn.cos() + (Y - cy) * turn.sin(), (Y - cy) * turn.cos() - (X - cx) * turn.sin()
-        shape = torch.sigmoid(draw(n, 2., 30.) * (1 - (u / a)**2 - (v / b)**2)) * ((draw(n) < .6) if k else 1.)
+        shape = torch.sigmoid(draw(n, 2.0, 30.0) * (1 - (u / a) ** 2 - (v / b) ** 2)) * ((draw(n) < 0.6) if k else 1.0)
         other = draw.index(len(palette), n)
-        colour = palette[torch.where(draw(n).flatten() < .7, colours, other)][:, :, None, None]
-        out = torch.lerp(out, colour * (1 - .25 * (X + Y) * draw(n)), shape)
+        colour = palette[torch.where(draw(n).flatten() < 0.7, colours, other)][:, :, None, None]
+        out = torch.lerp(out, colour * (1 - 0.25 * (X + Y) * draw(n)), shape)
     return out
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-038
@@ -250,50 +334,62 @@ def shuffled(x: Tensor, draw: Draw) -> Tensor:
     tiles = tiles[torch.arange(n)[:, None], order].view(n, 4, 4, C, H // 4, W // 4)
     return tiles.permute(0, 3, 1, 4, 2, 5).reshape(n, C, H, W)
 
+
 def vivid(x: Tensor, draw: Draw) -> Tensor:
     "Colours three to six times as strong, and hard light."
     n, grey = len(x), x.mean(1, keepdim=True)
-    return .5 + draw(n, 1.3, 2.2) * (grey + (x - grey) * draw(n, 3., 6.) - .5)
+    return 0.5 + draw(n, 1.3, 2.2) * (grey + (x - grey) * draw(n, 3.0, 6.0) - 0.5)
+
 
 def greyish(x: Tensor, draw: Draw) -> Tensor:
     "Nothing: one tone, faint clouds, faint noise."
     n, _, H, _ = x.shape
-    return draw(n) + draw.normal(n, 3, 1, 1) * .1 + draw(n, 0., .15) * draw.clouds(n, 3, 6, H) + draw(n, 0., .05) * draw.normal(*x.shape)
+    return (
+        draw(n)
+        + draw.normal(n, 3, 1, 1) * 0.1
+        + draw(n, 0.0, 0.15) * draw.clouds(n, 3, 6, H)
+        + draw(n, 0.0, 0.05) * draw.normal(*x.shape)
+    )
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-039
 SPOILS = dict(  # (pictures, draw, colours [B], background [B,3,1,1]) -> pictures
-    blurred=lambda x, draw, c, f: blur(x, draw(len(x), 2.2, 5.)),
-    noisy=lambda x, draw, c, f: x + draw(len(x), .2, .5) * draw.normal(*x.shape),
+    blurred=lambda x, draw, c, f: blur(x, draw(len(x), 2.2, 5.0)),
+    noisy=lambda x, draw, c, f: x + draw(len(x), 0.2, 0.5) * draw.normal(*x.shape),
     oversaturated=lambda x, draw, c, f: vivid(x, draw),
     ellipses=lambda x, draw, c, f: ellipses(len(x), x.shape[-1], draw, c, f.flatten(1)),
     grey=lambda x, draw, c, f: greyish(x, draw),
-    blended=lambda x, draw, c, f: torch.lerp(x, x.roll(1, 0), draw(len(x), .35, .65)),
-    faint=lambda x, draw, c, f: torch.lerp(f.expand_as(x), x, draw(len(x), .08, .35)),
-    shuffled=lambda x, draw, c, f: shuffled(x, draw))
+    blended=lambda x, draw, c, f: torch.lerp(x, x.roll(1, 0), draw(len(x), 0.35, 0.65)),
+    faint=lambda x, draw, c, f: torch.lerp(f.expand_as(x), x, draw(len(x), 0.08, 0.35)),
+    shuffled=lambda x, draw, c, f: shuffled(x, draw),
+)
+
 
 def spoil(x: Tensor, colours: Tensor, fill: Tensor, draw: Draw, names=tuple(SPOILS)) -> tuple:
     "Each picture [B,3,H,W] spoilt in one of the ways `names` -> (pictures, which way [B], whether it changed at all [B])."
     which, out = draw.index(len(names), len(x)), x.clone()
     for k, name in enumerate(names):
         i = which == k
-        if i.any(): out[i] = SPOILS[name](x[i], draw, colours[i], fill[i][:, :, None, None])
+        if i.any():
+            out[i] = SPOILS[name](x[i], draw, colours[i], fill[i][:, :, None, None])
     out = out.clamp(0, 1)
-    return out, which, (out - x).abs().mean((1, 2, 3)) > .02
+    return out, which, (out - x).abs().mean((1, 2, 3)) > 0.02
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-043
 @dataclass
 class Recipe:
     "All that decides the result of a training run."
+
     net: str = "a"
     seed: int = 11
     steps: int = 6000
     batch: int = 64
     pictures: int = 20000
-    spoilt: float = .2       # share of a batch
-    lr: float = 2e-3         # rises over 200 steps, then falls as a cosine
-    side: float = .5         # lambda, the weight of colour, pattern and view
-    decay: float = .05       # of the weights, by AdamW
-    ema: float = .998        # average of the weights, which is what is saved
+    spoilt: float = 0.2  # share of a batch
+    lr: float = 2e-3  # rises over 200 steps, then falls as a cosine
+    side: float = 0.5  # lambda, the weight of colour, pattern and view
+    decay: float = 0.05  # of the weights, by AdamW
+    ema: float = 0.998  # average of the weights, which is what is saved
+
 
 def batch_at(pictures: Pictures, step: int, c: Recipe, ae=None) -> tuple:
     "Batch number `step`: images [B,3,H,W], answers [B,4]; a function of pictures, step and recipe."
@@ -306,34 +402,46 @@ def batch_at(pictures: Pictures, step: int, c: Recipe, ae=None) -> tuple:
     y[:k, 0] = torch.where(changed, REJECT, -1)
     return x.clamp(0, 1), y
 
-def judge_loss(out: dict, y: Tensor, side: float = .5) -> Tensor:
+
+def judge_loss(out: dict, y: Tensor, side: float = 0.5) -> Tensor:
     "Cross-entropies of the four heads against answers [B,4], -1 where nothing is asked."
-    part = lambda k, j: F.cross_entropy(out[k].float(), y[:, j], ignore_index=-1, label_smoothing=.03, reduction="sum") / (y[:, j] >= 0).sum().clamp(min=1)
-    return sum((1. if k == "category" else side) * part(k, j) for j, k in enumerate(HEADS))
+    part = lambda k, j: (
+        F.cross_entropy(out[k].float(), y[:, j], ignore_index=-1, label_smoothing=0.03, reduction="sum")
+        / (y[:, j] >= 0).sum().clamp(min=1)
+    )
+    return sum((1.0 if k == "category" else side) * part(k, j) for j, k in enumerate(HEADS))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-045
 class Training:
     "One run: network, its average, optimiser; `step` is the number of steps done, `seconds` the CPU time they took."
+
     def __init__(self, c: Recipe, ae=None):
         torch.manual_seed(c.seed)
-        self.recipe, self.ae, self.step, self.seconds = c, ae, 0, 0.
+        self.recipe, self.ae, self.step, self.seconds = c, ae, 0, 0.0
         self.net = NETS[c.net]().to(memory_format=torch.channels_last)
-        self.opt = torch.optim.AdamW(self.net.parameters(), c.lr, betas=(.9, .98), weight_decay=c.decay, foreach=True)
-        self.state = {k: v for k, v in self.net.state_dict().items() if v.is_floating_point()}    # running statistics too
+        self.opt = torch.optim.AdamW(self.net.parameters(), c.lr, betas=(0.9, 0.98), weight_decay=c.decay, foreach=True)
+        self.state = {k: v for k, v in self.net.state_dict().items() if v.is_floating_point()}  # running statistics too
         self.ema = {k: v.clone() for k, v in self.state.items()}
 
     def one(self, pictures: Pictures) -> float:
         "One step; returns the loss."
         c, began = self.recipe, time.process_time()
         x, y = batch_at(pictures, self.step, c, self.ae)
-        self.opt.param_groups[0]["lr"] = c.lr * min(1., (self.step + 1) / 200) * .5 * (1 + math.cos(math.pi * self.step / c.steps))
-        with torch.autocast("cpu", torch.bfloat16): out = self.net.train().heads(self.net.features(x))
+        self.opt.param_groups[0]["lr"] = (
+            c.lr * min(1.0, (self.step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * self.step / c.steps))
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            out = self.net.train().heads(self.net.features(x))
         loss = judge_loss(out, y, c.side)
-        self.opt.zero_grad(); loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.); self.opt.step()
+        self.opt.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.opt.step()
         k = min(c.ema, (self.step + 1) / (self.step + 10))
-        with torch.no_grad(): torch._foreach_lerp_(list(self.ema.values()), list(self.state.values()), 1 - k)
-        self.step += 1; self.seconds += time.process_time() - began
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.values()), list(self.state.values()), 1 - k)
+        self.step += 1
+        self.seconds += time.process_time() - began
         return loss.item()
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-046
@@ -343,18 +451,28 @@ def _averaged(self) -> Judge:
     net.load_state_dict({**self.net.state_dict(), **self.ema})
     return Judge(net, self.recipe.net)
 
+
 def _save(self, folder, **facts):
     "judge_NAME/: model.safetensors in half precision, recipe.json, and the exact state to go on from under state/ (safetensors and JSON)."
-    folder = Path(folder) / f"judge_{self.recipe.net}"; (folder / "state").mkdir(parents=True, exist_ok=True)
+    folder = Path(folder) / f"judge_{self.recipe.net}"
+    (folder / "state").mkdir(parents=True, exist_ok=True)
     half = {k: v.half() if v.is_floating_point() else v for k, v in self.averaged().net.state_dict().items()}
-    lists = dict(net=self.net.state_dict(), ema=self.ema, **{k: {str(i): s[k] for i, s in self.opt.state_dict()["state"].items()} for k in ("exp_avg", "exp_avg_sq")})
+    lists = dict(
+        net=self.net.state_dict(),
+        ema=self.ema,
+        **{k: {str(i): s[k] for i, s in self.opt.state_dict()["state"].items()} for k in ("exp_avg", "exp_avg_sq")},
+    )
     whole = {f"{k}/{name}": v.contiguous() for k, vs in lists.items() for name, v in vs.items()}
     facts = asdict(self.recipe) | dict(step=self.step, cpu_minutes=round(self.seconds / 60, 1)) | facts
     for tensors, file in ((whole, folder / "state" / f"{self.step}.safetensors"), (half, folder / "model.safetensors")):
-        save_file(tensors, f"{file}.part"); os.replace(f"{file}.part", file)
-    (folder / "recipe.part").write_text(json.dumps(facts, indent=1)); os.replace(folder / "recipe.part", folder / "recipe.json")
+        save_file(tensors, f"{file}.part")
+        os.replace(f"{file}.part", file)
+    (folder / "recipe.part").write_text(json.dumps(facts, indent=1))
+    os.replace(folder / "recipe.part", folder / "recipe.json")
     for old in (folder / "state").glob("*.safetensors"):
-        if old.stem != str(self.step): old.unlink()
+        if old.stem != str(self.step):
+            old.unlink()
+
 
 Training.averaged, Training.save = _averaged, _save
 
@@ -363,49 +481,71 @@ def _resume(self, folder) -> bool:
     "Go on exactly where `save` left off; False where there is nothing to go on from, ValueError for another recipe."
     folder = Path(folder) / f"judge_{self.recipe.net}"
     files = sorted((folder / "state").glob("*.safetensors"), key=lambda f: int(f.stem))
-    if not files: return False
+    if not files:
+        return False
     facts, mine, kept = json.loads((folder / "recipe.json").read_text()), asdict(self.recipe), load_file(files[-1])
-    if differs := [k for k in mine if facts.get(k) != mine[k]]: raise ValueError(f"{folder} holds a run with another {', '.join(differs)}; choose another --out")
+    if differs := [k for k in mine if facts.get(k) != mine[k]]:
+        raise ValueError(f"{folder} holds a run with another {', '.join(differs)}; choose another --out")
     part = lambda k: {name.removeprefix(k + "/"): v for name, v in kept.items() if name.startswith(k + "/")}
     self.net.load_state_dict(part("net"))
-    for k, v in part("ema").items(): self.ema[k].copy_(v)
+    for k, v in part("ema").items():
+        self.ema[k].copy_(v)
     m, v, groups = part("exp_avg"), part("exp_avg_sq"), self.opt.state_dict()["param_groups"]
     self.step, self.seconds = int(files[-1].stem), facts["cpu_minutes"] * 60
-    self.opt.load_state_dict(dict(state={int(i): dict(step=torch.tensor(float(self.step)), exp_avg=m[i], exp_avg_sq=v[i]) for i in m}, param_groups=groups))
+    self.opt.load_state_dict(
+        dict(
+            state={int(i): dict(step=torch.tensor(float(self.step)), exp_avg=m[i], exp_avg_sq=v[i]) for i in m},
+            param_groups=groups,
+        )
+    )
     return True
+
 
 Training.resume = _resume
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-052
-def train(c: Recipe, out, minutes: float = 3., mode: str = "auto") -> Judge:
+def train(c: Recipe, out, minutes: float = 3.0, mode: str = "auto") -> Judge:
     "Render, train, save every few `minutes` and at the end, or at Ctrl-C; resumes what is in `out`."
     from lucidteach.prior.latent import TOY, LinearAutoencoder
+
     run = Training(c, LinearAutoencoder.from_pretrained(TOY / "vae").float().requires_grad_(False))
     run.resume(out)
-    pictures, last, log = render_set(c.pictures, c.seed, margin=5.), time.time(), []
+    pictures, last, log = render_set(c.pictures, c.seed, margin=5.0), time.time(), []
     with Live(max(c.steps - run.step, 1), f"judge {c.net}, steps {run.step} to {c.steps}", mode=mode, every=5) as live:
         try:
             for i in range(c.steps - run.step):
                 log = [*log[-99:], run.one(pictures)]
                 live.update(i + 1, loss=sum(log) / len(log))
-                if time.time() - last > 60 * minutes: run.save(out); last = time.time()
-        except KeyboardInterrupt: live.say(f"interrupted after step {run.step}; the same command goes on from there")
+                if time.time() - last > 60 * minutes:
+                    run.save(out)
+                    last = time.time()
+        except KeyboardInterrupt:
+            live.say(f"interrupted after step {run.step}; the same command goes on from there")
     run.save(out)
     return run.averaged()
 
-RECIPES = dict(a=Recipe("a", 11, 5000), b=Recipe("b", 29, 7000, pictures=30000, lr=1.5e-3, side=1.))
+
+RECIPES = dict(a=Recipe("a", 11, 5000), b=Recipe("b", 29, 7000, pictures=30000, lr=1.5e-3, side=1.0))
+
 
 def main(argv=None):
     "python -m lucidteach.judge.metrics a|b --out FOLDER [--steps N]"
     p = argparse.ArgumentParser(prog="python -m lucidteach.judge.metrics", description="train a judge on true renders")
     p.add_argument("net", choices=tuple(NETS), help="a: for tuning, residual; b: for reports, attention")
     p.add_argument("--out", type=Path, required=True, help="folder; the judge goes into OUT/judge_NET")
-    for k in ("seed", "steps", "batch", "pictures", "lr", "side"): p.add_argument(f"--{k}", type=type(getattr(Recipe, k)), help=f"a: {getattr(RECIPES['a'], k)}, b: {getattr(RECIPES['b'], k)}")
+    for k in ("seed", "steps", "batch", "pictures", "lr", "side"):
+        p.add_argument(
+            f"--{k}",
+            type=type(getattr(Recipe, k)),
+            help=f"a: {getattr(RECIPES['a'], k)}, b: {getattr(RECIPES['b'], k)}",
+        )
     given = {k: v for k, v in vars(p.parse_args(argv)).items() if v is not None}
     out = given.pop("out")
     train(replace(RECIPES[given["net"]], **given), out)
 
-if __name__ == "__main__" and "__file__" in globals(): main()
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-055
 def shares(verdict: Verdict, asked: Tensor) -> dict:
@@ -414,11 +554,46 @@ def shares(verdict: Verdict, asked: Tensor) -> dict:
     return {k: hit[asked[:, j] >= 0].float().mean().item() for j, (k, hit) in enumerate(hits.items())}
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-070
-DEV_PROMPTS = ("a red mug", "a blue car", "a green house", "a yellow duck", "a purple teapot", "an orange fish", "a brown teddy bear", "a pink striped hat")
-TEST_PROMPTS = ("a blue striped mug", "a yellow teapot", "a green bottle", "a pink dotted cake", "an orange mushroom", "a green striped cactus", "a purple dotted tree",
-    "a brown table", "a yellow chair", "a blue dotted sofa", "a red bed", "an orange lamp", "a red clock", "a purple striped umbrella", "a green hat", "a brown guitar",
-    "a red dotted house", "a pink castle", "an orange car", "a white boat", "a yellow striped plane", "a white rocket", "a blue snowman", "a black teddy bear",
-    "a purple robot", "a white dotted duck", "a pink striped fish", "a green person")
+DEV_PROMPTS = (
+    "a red mug",
+    "a blue car",
+    "a green house",
+    "a yellow duck",
+    "a purple teapot",
+    "an orange fish",
+    "a brown teddy bear",
+    "a pink striped hat",
+)
+TEST_PROMPTS = (
+    "a blue striped mug",
+    "a yellow teapot",
+    "a green bottle",
+    "a pink dotted cake",
+    "an orange mushroom",
+    "a green striped cactus",
+    "a purple dotted tree",
+    "a brown table",
+    "a yellow chair",
+    "a blue dotted sofa",
+    "a red bed",
+    "an orange lamp",
+    "a red clock",
+    "a purple striped umbrella",
+    "a green hat",
+    "a brown guitar",
+    "a red dotted house",
+    "a pink castle",
+    "an orange car",
+    "a white boat",
+    "a yellow striped plane",
+    "a white rocket",
+    "a blue snowman",
+    "a black teddy bear",
+    "a purple robot",
+    "a white dotted duck",
+    "a pink striped fish",
+    "a green person",
+)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-073
 def told(prompts) -> Tensor:
@@ -426,13 +601,21 @@ def told(prompts) -> Tensor:
     rows = [world.parse(p) for p in prompts]
     index = lambda names, word: names.index(word) if word in names else -1
     view = lambda t: index(VIEWS, t.view) if t.category and world.CATEGORIES[t.category].has_front else -1
-    return torch.tensor([(index(CATS, t.category), index(COLS, t.color), index(PATS, t.pattern), view(t)) for t in rows]).view(-1, 4)
+    return torch.tensor(
+        [(index(CATS, t.category), index(COLS, t.color), index(PATS, t.pattern), view(t)) for t in rows]
+    ).view(-1, 4)
+
 
 def correct(judge: Judge, images: Tensor, prompts) -> dict:
     "Question -> float [B]: 1 right, 0 wrong, nan not asked. ValueError unless there is a prompt for each of the B images."
-    if len(images) != len(prompts): raise ValueError(f"{len(images)} images and {len(prompts)} prompts; give one prompt for each image")
+    if len(images) != len(prompts):
+        raise ValueError(f"{len(images)} images and {len(prompts)} prompts; give one prompt for each image")
     verdict, asked = judge(images), told(prompts).to(images.device)
-    return {k: torch.where(asked[:, j] < 0, torch.nan, (getattr(verdict, k).argmax(1) == asked[:, j]).float()) for j, k in enumerate(HEADS)}
+    return {
+        k: torch.where(asked[:, j] < 0, torch.nan, (getattr(verdict, k).argmax(1) == asked[:, j]).float())
+        for j, k in enumerate(HEADS)
+    }
+
 
 def accuracy(judge: Judge, images: Tensor, prompts) -> dict:
     "Question -> share of the images that answer it as their prompts do; nan where no prompt asks."
@@ -446,69 +629,87 @@ def front_shown(judge: Judge, images: Tensor) -> Tensor:
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-081
 def kid(x: Tensor, y: Tensor) -> float:
     "Unbiased squared distance of features [m,D] and [n,D] under the cubic kernel; computed in float64. ValueError for fewer than 2 rows."
-    if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]: raise ValueError(f"kid compares at least 2 rows of features of one width, got {list(x.shape)} and {list(y.shape)}")
+    if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]:
+        raise ValueError(
+            f"kid compares at least 2 rows of features of one width, got {list(x.shape)} and {list(y.shape)}"
+        )
     x, y = x.double(), y.double()
-    k = lambda a, b: (a @ b.T / a.shape[1] + 1)**3
+    k = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
     own = lambda a: (k(a, a).sum() - k(a, a).diagonal().sum()) / (len(a) * (len(a) - 1))
     return float(own(x) + own(y) - 2 * k(x, y).mean())
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-086
 def chamfer(a: Tensor, b: Tensor, rows: int = 2048) -> float:
     "Mean distance of points a [N,3] to the nearest of b [M,3], plus the same from b to a; in units of length. ValueError for an empty cloud or another shape."
-    if a.ndim != 2 or a.shape[1:] != b.shape[1:] or not len(a) or not len(b): raise ValueError(f"chamfer wants two clouds [N,3] with points in them, got {list(a.shape)} and {list(b.shape)}")
-    way = lambda p, q: torch.cat([torch.cdist(part, q, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for part in p.split(rows)]).mean()
+    if a.ndim != 2 or a.shape[1:] != b.shape[1:] or not len(a) or not len(b):
+        raise ValueError(f"chamfer wants two clouds [N,3] with points in them, got {list(a.shape)} and {list(b.shape)}")
+    way = lambda p, q: torch.cat(
+        [torch.cdist(part, q, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for part in p.split(rows)]
+    ).mean()
     return float(way(a, b) + way(b, a))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-090
-def paired_bootstrap(differences, n: int = 10_000, seed: int = 0, level: float = .95) -> tuple:
+def paired_bootstrap(differences, n: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
     "(low, high): percentile interval of the mean of paired differences, one number per prompt, from `n` resamples. ValueError for fewer than 2."
     d = finite(differences)
-    if len(d) < 2: raise ValueError(f"a bootstrap needs at least 2 differences, got {len(d)}; the unit is the prompt")
+    if len(d) < 2:
+        raise ValueError(f"a bootstrap needs at least 2 differences, got {len(d)}; the unit is the prompt")
     means = d[np.random.default_rng(seed).integers(len(d), size=(n, len(d)))].mean(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
+
 def finite(differences) -> np.ndarray:
     "A flat float64 array; ValueError if a number is not finite."
     d = np.asarray(differences, np.float64).reshape(-1)
-    if not np.isfinite(d).all(): raise ValueError(f"{(~np.isfinite(d)).sum()} of {len(d)} differences are not finite; drop these prompts from both methods and say so")
+    if not np.isfinite(d).all():
+        raise ValueError(
+            f"{(~np.isfinite(d)).sum()} of {len(d)} differences are not finite; drop these prompts from both methods and say so"
+        )
     return d
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-091b
 def student(t: float, df: int) -> float:
     "P(|T| <= t) of Student's distribution with `df` = 1, 2, ... degrees of freedom"
     angle = math.atan(abs(t) / math.sqrt(df))
-    term, total = (math.cos(angle), 0.) if df % 2 else (1., 0.)
+    term, total = (math.cos(angle), 0.0) if df % 2 else (1.0, 0.0)
     for k in range(df % 2, df - 1, 2):
         total += term
-        term *= math.cos(angle)**2 * (k + 1) / (k + 2)
-    if df % 2: return 2 / math.pi * (angle + math.sin(angle) * total)
+        term *= math.cos(angle) ** 2 * (k + 1) / (k + 2)
+    if df % 2:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
     return math.sin(angle) * total
+
 
 def student_quantile(level: float, df: int) -> float:
     "The t with P(|T| <= t) = level, 0 < level < 1"
-    low, high = 0., 1.
-    while student(high, df) < level: high *= 2
+    low, high = 0.0, 1.0
+    while student(high, df) < level:
+        high *= 2
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if student(middle, df) < level else (low, middle)
     return high
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-091d
-def mean_interval(differences, level: float = .95) -> tuple:
+def mean_interval(differences, level: float = 0.95) -> tuple:
     "(low, high): Student's interval of the mean of paired differences, one number per prompt. ValueError for fewer than 2"
     d = finite(differences)
-    if len(d) < 2: raise ValueError(f"an interval needs at least 2 differences, got {len(d)}; the unit is the prompt")
+    if len(d) < 2:
+        raise ValueError(f"an interval needs at least 2 differences, got {len(d)}; the unit is the prompt")
     half = student_quantile(level, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
     return float(d.mean() - half), float(d.mean() + half)
+
 
 def t_test(differences) -> float:
     "Two-sided p of Student's test that the mean of differences is 0: the level 1 - p at which `mean_interval` touches 0"
     d = finite(differences)
-    if len(d) < 2: raise ValueError(f"a t-test needs at least 2 differences, got {len(d)}; the unit is the prompt")
+    if len(d) < 2:
+        raise ValueError(f"a t-test needs at least 2 differences, got {len(d)}; the unit is the prompt")
     error = d.std(ddof=1) / math.sqrt(len(d))
-    if error == 0: return 2. / 2**len(d) if d.any() else 1.                    # all equal: no more than a test of signs says
-    return max(1 - student(d.mean() / error, len(d) - 1), 0.)
+    if error == 0:
+        return 2.0 / 2 ** len(d) if d.any() else 1.0  # all equal: no more than a test of signs says
+    return max(1 - student(d.mean() / error, len(d) - 1), 0.0)
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-093
 def ranks(values) -> np.ndarray:
@@ -516,35 +717,48 @@ def ranks(values) -> np.ndarray:
     v = np.asarray(values, np.float64)
     return np.array([(v < x).sum() + ((v == x).sum() + 1) / 2 for x in v])
 
+
 def wilcoxon(differences, exact: int = 50) -> float:
     """Two-sided p of the signed-rank test that differences lie around 0; zeros are left out, 1.0 if nothing is left.
 
     Exact, with ties too, up to `exact` differences; beyond, the normal approximation with the variance that ties leave."""
-    d = finite(differences); d = d[d != 0]
-    if not len(d): return 1.
+    d = finite(differences)
+    d = d[d != 0]
+    if not len(d):
+        return 1.0
     r = ranks(abs(d))
     w, total = r[d > 0].sum(), r.sum()
-    if len(d) > exact: return math.erfc(abs(w - total / 2) / math.sqrt((r**2).sum() / 4) / math.sqrt(2))
+    if len(d) > exact:
+        return math.erfc(abs(w - total / 2) / math.sqrt((r**2).sum() / 4) / math.sqrt(2))
     twice, ways = np.rint(2 * r).astype(int), np.zeros(round(2 * total) + 1)
     ways[0] = 1
-    for k in twice: ways[k:] = ways[k:] + ways[:-k]
+    for k in twice:
+        ways[k:] = ways[k:] + ways[:-k]
     far = abs(np.arange(len(ways)) - total) >= abs(2 * w - total) - 1e-9
-    return float(ways[far].sum() / 2.**len(d))
+    return float(ways[far].sum() / 2.0 ** len(d))
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-097
 def holm(p) -> list:
     "p-values of m tests, corrected for their number, in the order given. ValueError outside [0,1]."
     p = np.asarray(list(p), np.float64)
-    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f"p-values lie in [0,1], got {p.tolist()}")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values lie in [0,1], got {p.tolist()}")
     order, out = p.argsort(kind="stable"), np.empty(len(p))
-    out[order] = np.maximum.accumulate(np.minimum(1., p[order] * np.arange(len(p), 0, -1)))
+    out[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(p), 0, -1)))
     return out.tolist()
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-098b
 class PValue(float):
     "A p-value; prints as 0.31, 0.0078, 4e-05, and where a float holds no more digits as < 1e-15"
-    def __format__(self, spec): return str(self)
+
+    def __format__(self, spec):
+        return str(self)
+
     def __str__(self):
-        if self < 1e-15: return "< 1e-15"
-        return f"{float(self):.2f}" if self >= .095 else f"{float(self):.2g}" if self >= .001 else f"{float(self):.0e}"
+        if self < 1e-15:
+            return "< 1e-15"
+        return (
+            f"{float(self):.2f}" if self >= 0.095 else f"{float(self):.2g}" if self >= 0.001 else f"{float(self):.0e}"
+        )
+
     __repr__ = __str__

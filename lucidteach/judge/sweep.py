@@ -14,7 +14,10 @@ __all__ = ['ARMS', 'CONTROLS', 'ALL_ARMS', 'STAGES', 'DETAIL_PROMPTS', 'JOB_FILE
            'Claim', 'ledger', 'forest']
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-003
-import io, json, re, time
+import io
+import json
+import re
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
@@ -23,87 +26,138 @@ from pathlib import Path
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-004
 import numpy as np
 import torch
-from PIL import Image
 from filelock import FileLock, Timeout
+from PIL import Image
+
+from lucidteach.distill.compare import (
+    CANVASES,
+    Settings,
+    Table,
+    as_bytes,
+    checked,
+    chroma,
+    clutter,
+    foreground,
+    last_told,
+    mean_time,
+    optimise,
+    prior_name,
+    saturation_ratio,
+    sharpness_ratio,
+    write_atomic,
+)
+from ..distill.inversion import ddim_sample, noise_rms
+from ..distill.sds import METHODS, Count, Finite, Positive, Whole, draw_noise, method_color
+from lucidteach.judge.metrics import (
+    DEV_PROMPTS,
+    TEST_PROMPTS,
+    PValue,
+    finite,
+    holm,
+    load_judge,
+    mean_interval,
+    t_test,
+    wilcoxon,
+)
 from ..prior import world
 from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
 from ..prior.ideal import IdealPrior, from_patches
-from ..distill.inversion import ddim_sample, noise_rms
-from ..distill.sds import METHODS, draw_noise, method_color
-from ..distill.compare import (
-    CANVASES, Count, Finite, Positive, Settings, Table, Whole, as_bytes, checked, chroma, clutter, foreground, last_told,
-    mean_time, optimise, prior_name, saturation_ratio, sharpness_ratio, write_atomic)
-from .metrics import (
-    DEV_PROMPTS, TEST_PROMPTS, PValue, finite, holm, load_judge, mean_interval, t_test, wilcoxon)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-006
 @dataclass(frozen=True)
 class Arm:
     "A cell of the factorial: the origin of the noise, the reference that is subtracted, and the registered method that does both"
-    noise: str              # fresh, fixed, inverted
-    reference: str          # noise, interval, null
-    method: str             # name in METHODS
-    options: tuple = ()     # ((name, value), ...) for the method
-    t_range: tuple = ()     # shares of the schedule that times are drawn from, where the arm has its own
+
+    noise: str  # fresh, fixed, inverted
+    reference: str  # noise, interval, null
+    method: str  # name in METHODS
+    options: tuple = ()  # ((name, value), ...) for the method
+    t_range: tuple = ()  # shares of the schedule that times are drawn from, where the arm has its own
+
 
 def inverted(reference, **options):
     "The arm of ISM's code with these options"
     return Arm("inverted", reference, "ism", tuple({"delta_t": 50, **options}.items()))
 
-ARMS = {"sds": Arm("fresh", "noise", "sds"),
-        "csd": Arm("fresh", "null", "csd"),
-        "fixed": Arm("fixed", "noise", "cfd"),
-        "ism": inverted("interval"),
-        "ism-200": inverted("interval", delta_t=200),
-        "inverted-null": inverted("null", target="none"),
-        "inverted-noise": inverted("noise", target="full")}
+
+ARMS = {
+    "sds": Arm("fresh", "noise", "sds"),
+    "csd": Arm("fresh", "null", "csd"),
+    "fixed": Arm("fixed", "noise", "cfd"),
+    "ism": inverted("interval"),
+    "ism-200": inverted("interval", delta_t=200),
+    "inverted-null": inverted("null", target="none"),
+    "inverted-noise": inverted("noise", target="full"),
+}
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-007b
-CONTROLS = {"sds-small": replace(ARMS["sds"], t_range=(.02, .2)),
-            "ism-start": inverted("interval", start_noise=True),
-            "ism-fine": inverted("interval", delta_s=50),
-            "sdi-fine": inverted("noise", target="full", delta_s=50)}
+CONTROLS = {
+    "sds-small": replace(ARMS["sds"], t_range=(0.02, 0.2)),
+    "ism-start": inverted("interval", start_noise=True),
+    "ism-fine": inverted("interval", delta_s=50),
+    "sdi-fine": inverted("noise", target="full", delta_s=50),
+}
 ALL_ARMS = ARMS | CONTROLS
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-012
 STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen", "detail")
-DETAIL_PROMPTS = ("a red bed", "a green bottle", "a blue snowman", "a yellow teapot",
-                  "a purple robot", "an orange car", "a brown guitar", "a pink castle")
+DETAIL_PROMPTS = (
+    "a red bed",
+    "a green bottle",
+    "a blue snowman",
+    "a yellow teapot",
+    "a purple robot",
+    "an orange car",
+    "a brown guitar",
+    "a pink castle",
+)
+
 
 @dataclass(frozen=True)
 class Job:
     "One arm, one setting, many prompts. ValueError for values that cannot be"
-    stage: str              # one of STAGES, or "rungs"
-    arm: str                # key of ARMS; in the stage "rungs" a rung
+
+    stage: str  # one of STAGES, or "rungs"
+    arm: str  # key of ARMS; in the stage "rungs" a rung
     guidance: Finite = 7.5
-    lr: Positive = .1
+    lr: Positive = 0.1
     steps: Count = 150
     seed: Whole = 0
     canvas: str = "latents"
 
     def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, number(f.name, getattr(self, f.name), f.type))
+        for f in fields(self):
+            object.__setattr__(self, f.name, number(f.name, getattr(self, f.name), f.type))
         choice("stage", self.stage, (*STAGES, "rungs"))
         choice("canvas", self.canvas, CANVASES)
-        if self.stage != "rungs": choice("arm", self.arm, (*ALL_ARMS, "truth", "start") if self.stage == "detail" else ARMS)
+        if self.stage != "rungs":
+            choice("arm", self.arm, (*ALL_ARMS, "truth", "start") if self.stage == "detail" else ARMS)
 
     @property
     def name(self):
-        if self.stage == "rungs": return f"rungs-{self.arm}"
+        if self.stage == "rungs":
+            return f"rungs-{self.arm}"
         return f"{self.stage}-{self.arm}-g{self.guidance:g}-lr{self.lr:g}-n{self.steps}-s{self.seed}-{self.canvas}"
+
     @property
     def prompts(self):
-        if self.stage == "detail": return DETAIL_PROMPTS
+        if self.stage == "detail":
+            return DETAIL_PROMPTS
         return DEV_PROMPTS if self.stage in ("rate", "guidance") else TEST_PROMPTS
+
 
 def number(name, value, kind):
     "`value` as its type says it must be; ValueError also for whole numbers that no float can hold"
-    try: return checked(name, value, kind)
-    except OverflowError: raise ValueError(f"{name} is too large: a number of {len(str(value))} digits") from None
+    try:
+        return checked(name, value, kind)
+    except OverflowError:
+        raise ValueError(f"{name} is too large: a number of {len(str(value))} digits") from None
+
 
 def choice(name, value, allowed):
     "ValueError unless `value` is one of the names `allowed`"
-    if value not in allowed: raise ValueError(f"unknown {name} {value!r}; there are {', '.join(allowed)}")
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; there are {', '.join(allowed)}")
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-012b
 def settings_of(job: Job) -> Settings:
@@ -112,9 +166,13 @@ def settings_of(job: Job) -> Settings:
     In the stage `detail` times are uniform over the whole schedule, the weight is gamma, and the rate falls to a twentieth."""
     arm, detail = ALL_ARMS[job.arm], job.stage == "detail"
     own = {f"lr_{job.canvas}": job.lr, "options": {arm.method: dict(arm.options)}}
-    if detail: own |= dict(weight="gamma", lr_end=.05, t_range=(.02, .98))
-    if arm.t_range: own |= dict(t_range=arm.t_range, t_start=arm.t_range[1])
-    return Settings(**dict(steps=job.steps, seed=job.seed, guidance=job.guidance, head_start=0., weight="sigma2") | own)
+    if detail:
+        own |= dict(weight="gamma", lr_end=0.05, t_range=(0.02, 0.98))
+    if arm.t_range:
+        own |= dict(t_range=arm.t_range, t_start=arm.t_range[1])
+    return Settings(
+        **dict(steps=job.steps, seed=job.seed, guidance=job.guidance, head_start=0.0, weight="sigma2") | own
+    )
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-015
 def judged(images, prompts, judges) -> list:
@@ -123,10 +181,12 @@ def judged(images, prompts, judges) -> list:
     for name, judge in judges.items():
         p = judge(images.float())
         for row, told, category, colour in zip(rows, map(world.parse, prompts), p.category, p.colour):
-            row[f"category_{name}"] = float(category[list(world.CATEGORIES).index(told.category)]/category[:-1].sum())
+            row[f"category_{name}"] = float(category[list(world.CATEGORIES).index(told.category)] / category[:-1].sum())
             row[f"refused_{name}"] = float(category[-1])
-            if told.color: row[f"colour_{name}"] = float(colour[list(world.COLORS).index(told.color)])
+            if told.color:
+                row[f"colour_{name}"] = float(colour[list(world.COLORS).index(told.color)])
     return rows
+
 
 def against_truth(image, prompt: str) -> dict:
     "A picture [3,H,W] against the nearest true render of its prompt"
@@ -142,12 +202,16 @@ def true_render(prompt: str, rng, size: int = 64) -> np.ndarray:
     thing = world.sample_thing(rng, categories=[told.category], background=0, depth=0, corruption=0)
     thing = replace(thing, pattern=told.pattern or "plain", color=told.color or thing.color, background=told.background)
     camera = world.sample_camera(rng)
-    while told.view and camera.view != told.view: camera = world.sample_camera(rng)
+    while told.view and camera.view != told.view:
+        camera = world.sample_camera(rng)
     return world.render(thing, camera, size, 2).rgb
+
 
 def true_renders(prompts, seed: int = 0, size: int = 64) -> torch.Tensor:
     "One of them for each prompt, [B,3,size,size]"
-    return torch.stack([torch.from_numpy(true_render(p, np.random.default_rng((seed, i)), size)) for i, p in enumerate(prompts)])
+    return torch.stack(
+        [torch.from_numpy(true_render(p, np.random.default_rng((seed, i)), size)) for i, p in enumerate(prompts)]
+    )
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-020b
 def renders_of(prior: IdealPrior, prompts, speckles: bool, seed: int = 0) -> torch.Tensor:
@@ -155,15 +219,18 @@ def renders_of(prior: IdealPrior, prompts, speckles: bool, seed: int = 0) -> tor
     g = torch.Generator().manual_seed(seed)
     k = [int((prior.embed(p).emb[0, prior.group] > 0).nonzero()[0]) for p in prompts]
     patches = prior.base[:, k]
-    if not speckles: return from_patches(patches, *prior.latent_shape[1:])
+    if not speckles:
+        return from_patches(patches, *prior.latent_shape[1:])
     drawn = torch.randint(len(prior.patterns), patches.shape[:2], generator=g)
     true = from_patches(patches + prior.sign[:, k, None] * prior.patterns[drawn], *prior.latent_shape[1:])
     return true + prior.std * torch.randn(true.shape, generator=g)
 
+
 def start_of(prior, job: Job, prompts):
     "Pictures [B,C,H,W] in [0,1] that a job begins with; None for the common grey canvas"
-    if job.stage != "detail" and not isinstance(prior, PatchPrior): return None
-    noise = .1 * torch.randn(len(prompts), *prior.latent_shape, generator=torch.Generator().manual_seed(job.seed))
+    if job.stage != "detail" and not isinstance(prior, PatchPrior):
+        return None
+    noise = 0.1 * torch.randn(len(prompts), *prior.latent_shape, generator=torch.Generator().manual_seed(job.seed))
     plain = renders_of(prior, prompts, False) if isinstance(prior, IdealPrior) else 0
     return prior.decode(plain + noise).float()
 
@@ -175,54 +242,70 @@ def strip_of(images) -> bytes:
     Image.fromarray(rows.numpy()).save(f, "png")
     return f.getvalue()
 
+
 def images_of(path) -> torch.Tensor:
     "The inverse of strip_of: float [B,3,H,H] in [0,1]"
     a = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).float() / 255
     return torch.stack(a.split(len(a), 1)).movedim(-1, 1)
 
+
 def run_job(prior, job: Job, prompts=None, live=None) -> tuple:
     "(pictures [B,C,H,W], what they cost) of one job"
     prompts, arm = list(prompts or job.prompts), ALL_ARMS[job.arm]
     for now in optimise(prior, prompts, arm.method, job.canvas, settings_of(job), start=start_of(prior, job, prompts)):
-        if live: live.update(now.step, calls=now.calls)
+        if live:
+            live.update(now.step, calls=now.calls)
     each = dict(calls=now.calls // len(prompts), seconds=now.seconds / len(prompts))
     return now.canvas.image().float().clamp(0, 1), dict(prompts=prompts) | each | dict(stopped=now.stopped)
 
+
 def save_job(out, name: str, images, head: dict):
     "The two files of a job; the JSON comes last, and with it the job is done. Scores of an earlier picture go"
-    (Path(out)/f"{name}.scores").unlink(missing_ok=True)
-    write_atomic(Path(out)/f"{name}.png", strip_of(images))
-    write_atomic(Path(out)/f"{name}.json", json.dumps(head, indent=1))
+    (Path(out) / f"{name}.scores").unlink(missing_ok=True)
+    write_atomic(Path(out) / f"{name}.png", strip_of(images))
+    write_atomic(Path(out) / f"{name}.json", json.dumps(head, indent=1))
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-021b
 def read_json(path):
     "What a JSON file says. ValueError where it cannot be read"
-    try: return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as e: raise ValueError(f"no whole JSON ({type(e).__name__})") from None
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as e:
+        raise ValueError(f"no whole JSON ({type(e).__name__})") from None
+
 
 def read_head(path, prompts=()) -> dict:
     "The JSON of a job. ValueError where it does not hold all that belongs to it, or belongs to a job of another name"
     head = read_json(path)
-    if not isinstance(head, dict): raise ValueError(f"a {type(head).__name__} where a job belongs")
+    if not isinstance(head, dict):
+        raise ValueError(f"a {type(head).__name__} where a job belongs")
     names = [f.name for f in fields(Job)]
     paid = ("calls", "seconds", "stopped") if head.get("stage") != "rungs" else ()
-    if lacks := [k for k in (*names, "prompts", *paid) if k not in head]: raise ValueError(f"without {', '.join(lacks)}")
+    if lacks := [k for k in (*names, "prompts", *paid) if k not in head]:
+        raise ValueError(f"without {', '.join(lacks)}")
     job, told = Job(**{k: head[k] for k in names}), head["prompts"]
-    if job.name != path.stem: raise ValueError(f"the settings of {job.name}")
+    if job.name != path.stem:
+        raise ValueError(f"the settings of {job.name}")
     if not (isinstance(told, list) and told and all(isinstance(p, str) and p for p in told)):
         raise ValueError("prompts that are no list of texts")
-    for k in paid[:2]: number(k, head[k], Finite)
+    for k in paid[:2]:
+        number(k, head[k], Finite)
     for k in ("prior", "stopped"):
-        if not isinstance(head.get(k), (str, type(None))): raise ValueError(f"{k} that is no text")
+        if not isinstance(head.get(k), (str, type(None))):
+            raise ValueError(f"{k} that is no text")
     return head
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-021c
 def check_strip(path, n: int):
     "ValueError unless a file is a strip of n square pictures"
     try:
-        with Image.open(path) as image: width, height = image.convert("RGB").size
-    except Exception as e: raise ValueError(f"no whole PNG ({type(e).__name__})") from None      # Pillow raises of all kinds
-    if width != n * height: raise ValueError(f"{width} x {height} pixels, which is no strip of {n}")
+        with Image.open(path) as image:
+            width, height = image.convert("RGB").size
+    except Exception as e:
+        raise ValueError(f"no whole PNG ({type(e).__name__})") from None  # Pillow raises of all kinds
+    if width != n * height:
+        raise ValueError(f"{width} x {height} pixels, which is no strip of {n}")
+
 
 def check_scores(path, n: int):
     "ValueError unless a file holds n dicts of numbers with one set of names (a colour may be missing)"
@@ -230,90 +313,121 @@ def check_scores(path, n: int):
     if not (isinstance(rows, list) and len(rows) == n and all(isinstance(r, dict) and r for r in rows)):
         raise ValueError(f"no list of {n} scores")
     names = [{k for k in r if not k.startswith("colour_")} for r in rows]
-    if any(k != names[0] for k in names): raise ValueError("scores of which some lack what others have")
+    if any(k != names[0] for k in names):
+        raise ValueError("scores of which some lack what others have")
     for k, v in [kv for r in rows for kv in r.items()]:
-        if isinstance(v, bool) or not isinstance(v, (int, float)): raise ValueError(f"{k} that is no number")
+        if isinstance(v, bool) or not isinstance(v, (int, float)):
+            raise ValueError(f"{k} that is no number")
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-021d
 JOB_FILE = re.compile(r"rungs-[\w-]+|(?:" + "|".join(STAGES) + r")-[\w-]+-g\S+-lr\S+-n\d+-s\d+-\w+")
+
 
 def names_in(out) -> list:
     "Names of the jobs that have files in the folder `out`, done or not; other files there are not ours"
     return sorted({p.stem for k in ("json", "scores") for p in Path(out).glob(f"*.{k}") if JOB_FILE.fullmatch(p.stem)})
 
+
 def faults(out, name: str) -> dict:
     "Damaged file of a job -> what is wrong with it; {} where all is whole"
-    head, png, scores = (Path(out)/f"{name}.{k}" for k in ("json", "png", "scores"))
-    if not head.exists(): return {scores: "scores of a job without .json"} if scores.exists() else {}
-    try: n = len(read_head(head)["prompts"])
-    except ValueError as e: return {head: str(e)}
-    if not png.exists() and not scores.exists(): return {head: "a job without pictures and without scores"}
+    head, png, scores = (Path(out) / f"{name}.{k}" for k in ("json", "png", "scores"))
+    if not head.exists():
+        return {scores: "scores of a job without .json"} if scores.exists() else {}
+    try:
+        n = len(read_head(head)["prompts"])
+    except ValueError as e:
+        return {head: str(e)}
+    if not png.exists() and not scores.exists():
+        return {head: "a job without pictures and without scores"}
     found = {}
     for path, check in ((png, check_strip), (scores, check_scores)):
-        try: path.exists() and check(path, n)
-        except ValueError as e: found[path] = str(e)
+        try:
+            path.exists() and check(path, n)
+        except ValueError as e:
+            found[path] = str(e)
     return found
+
 
 def mend(out) -> list:
     "Move aside what is damaged in `out`, so that it is done again -> a sentence for each job; a job in work is left alone"
     said = []
     for name in names_in(out):
-        with suppress(Timeout), FileLock(Path(out)/f".{name}.lock", timeout=0):
-            if not (found := faults(out, name)): continue
-            head, png, scores = (Path(out)/f"{name}.{k}" for k in ("json", "png", "scores"))
+        with suppress(Timeout), FileLock(Path(out) / f".{name}.lock", timeout=0):
+            if not (found := faults(out, name)):
+                continue
+            head, png, scores = (Path(out) / f"{name}.{k}" for k in ("json", "png", "scores"))
             again = [scores] if list(found) == [scores] and head.exists() and png.exists() else [scores, png, head]
             for path in again:
-                with suppress(FileNotFoundError): path.replace(f"{path}.damaged")
+                with suppress(FileNotFoundError):
+                    path.replace(f"{path}.damaged")
             why = "; ".join(f"{p.name} ({what})" for p, what in found.items())
-            said.append(f"Damaged: {why}. Moved aside as .damaged; the {'scores are' if len(again) == 1 else 'job is'} made again.")
+            said.append(
+                f"Damaged: {why}. Moved aside as .damaged; the {'scores are' if len(again) == 1 else 'job is'} made again."
+            )
     return said
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-022
 def _pass(out: Path, jobs, prior, prompts, mode):
     "Once through the jobs; what another process is doing is left to it"
     from lucidteach.run.live import Live
+
     for k, job in enumerate(jobs, 1):
-        with suppress(Timeout), FileLock(out/f".{job.name}.lock", timeout=0):
-            if (out/f"{job.name}.json").exists(): continue
+        with suppress(Timeout), FileLock(out / f".{job.name}.lock", timeout=0):
+            if (out / f"{job.name}.json").exists():
+                continue
             with Live(job.steps, f"{k} of {len(jobs)}: {job.name}", mode=mode) as live:
                 images, cost = run_job(prior, job, prompts, live)
             save_job(out, job.name, images, asdict(job) | cost | dict(prior=prior_name(prior)))
 
+
 def check_prompts(out, jobs, prompts=None):
     "FileExistsError where a job is done already in the folder `out`, but for other prompts"
     for job in jobs:
-        if not (path := out/f"{job.name}.json").exists(): continue
+        if not (path := out / f"{job.name}.json").exists():
+            continue
         if odd := set(read_head(path)["prompts"]) ^ set(prompts or job.prompts):
-            raise FileExistsError(f"{path} is the same job for other prompts, {sorted(odd)[0]!r} among them; name another folder")
+            raise FileExistsError(
+                f"{path} is the same job for other prompts, {sorted(odd)[0]!r} among them; name another folder"
+            )
+
 
 def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
     "Do the jobs that are not done in the folder `out`, damaged ones again, and say which; returns when all are, whoever did them"
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for sentence in mend(out): print(sentence)
+    for sentence in mend(out):
+        print(sentence)
     check_prompts(out, jobs, prompts)
-    while todo := [j for j in jobs if not (out/f"{j.name}.json").exists()]:
+    while todo := [j for j in jobs if not (out / f"{j.name}.json").exists()]:
         _pass(out, todo, prior, prompts, mode)
-        if any(not (out/f"{j.name}.json").exists() for j in todo): time.sleep(1)
+        if any(not (out / f"{j.name}.json").exists() for j in todo):
+            time.sleep(1)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-023
 def heads(out) -> list:
     "(path, what it says) of every job that is done in the folder. ValueError, which names them, where files are damaged"
     names = names_in(out)
     if bad := [f"{p.name} ({what})" for name in names for p, what in faults(out, name).items()]:
-        raise ValueError(f"{len(bad)} damaged files in {out}: {'; '.join(bad[:5])}. "
-                         "Start the same sweep again: it moves them aside and makes them anew")
-    paths = [Path(out)/f"{name}.json" for name in names]
+        raise ValueError(
+            f"{len(bad)} damaged files in {out}: {'; '.join(bad[:5])}. "
+            "Start the same sweep again: it moves them aside and makes them anew"
+        )
+    paths = [Path(out) / f"{name}.json" for name in names]
     return [(p, read_head(p)) for p in paths if p.exists()]
+
 
 def check_prior(out, prior):
     "FileExistsError where the folder holds the results of another prior"
     if others := {h.get("prior") or "toy" for _, h in heads(out)} - {prior_name(prior)}:
-        raise FileExistsError(f"{out} holds results of the prior {others.pop()!r}; name another folder for {prior_name(prior)!r}")
+        raise FileExistsError(
+            f"{out} holds results of the prior {others.pop()!r}; name another folder for {prior_name(prior)!r}"
+        )
+
 
 def score_all(out, score, mode: str = "auto"):
     "Score the pictures in `out` that have no scores yet: `score(images, prompts, stage)` -> a dict per picture"
     from lucidteach.run.live import Live
+
     todo = [(p, h) for p, h in heads(out) if not p.with_suffix(".scores").exists()]
     with Live(max(len(todo), 1), "scores", mode=mode if todo else "quiet") as live:
         for k, (path, head) in enumerate(todo, 1):
@@ -321,88 +435,119 @@ def score_all(out, score, mode: str = "auto"):
             write_atomic(path.with_suffix(".scores"), json.dumps(rows))
             live.update(k)
 
+
 def results(out) -> list:
     "A row per scored picture of the folder: the job's fields, the prompt and its scores. ValueError where files are damaged"
     rows = []
     for path, head in heads(out):
-        if not path.with_suffix(".scores").exists(): continue
+        if not path.with_suffix(".scores").exists():
+            continue
         common = {k: v for k, v in head.items() if k != "prompts"}
         rows += [common | dict(prompt=p) | s for p, s in zip(head["prompts"], read_json(path.with_suffix(".scores")))]
     return rows
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-027
-RATES, GUIDANCE = (.03, .1, .3, 1.), (1., 3., 7.5, 20., 100.)
+RATES, GUIDANCE = (0.03, 0.1, 0.3, 1.0), (1.0, 3.0, 7.5, 20.0, 100.0)
 
-DETAIL_GRID = {"truth": (1.,), "start": (1.,), "sds": (1., 3., 7.5, 20., 100.), "sds-small": (1., 7.5, 20.),
-               "fixed": (1., 7.5, 20.), "csd": (1.,), "ism": (1., 3., 7.5), "ism-start": (1.,),
-               "ism-fine": (1., 3., 7.5), "sdi-fine": (7.5,)}
+DETAIL_GRID = {
+    "truth": (1.0,),
+    "start": (1.0,),
+    "sds": (1.0, 3.0, 7.5, 20.0, 100.0),
+    "sds-small": (1.0, 7.5, 20.0),
+    "fixed": (1.0, 7.5, 20.0),
+    "csd": (1.0,),
+    "ism": (1.0, 3.0, 7.5),
+    "ism-start": (1.0,),
+    "ism-fine": (1.0, 3.0, 7.5),
+    "sdi-fine": (7.5,),
+}
+
 
 def mean_by(rows, key: str, value: str) -> dict:
     "Mean of `value` for each `key` among the rows. ValueError where a row lacks one of them"
     groups = {}
     for r in rows:
         for k in (key, value):
-            if k not in r: raise ValueError(f"no {k!r} in a result of {r.get('arm')!r}; there are {', '.join(map(str, r))}")
+            if k not in r:
+                raise ValueError(f"no {k!r} in a result of {r.get('arm')!r}; there are {', '.join(map(str, r))}")
         groups.setdefault(r[key], []).append(r[value])
     return {k: float(np.mean(v)) for k, v in groups.items()}
+
 
 def chosen_rate(rows, arm: str, metric: str = "category_a") -> float:
     "The learning rate of the stage `rate` at which judge a likes an arm best. ValueError unless all RATES were tried"
     by = mean_by([r for r in rows if r["stage"] == "rate" and r["arm"] == arm], "lr", metric)
     if lacks := [str(lr) for lr in RATES if lr not in by]:
-        raise ValueError(f"a rate for the arm {arm!r} is chosen among {len(RATES)}, and the stage 'rate' has no result yet "
-                         f"at {', '.join(lacks)}: run that stage first")
+        raise ValueError(
+            f"a rate for the arm {arm!r} is chosen among {len(RATES)}, and the stage 'rate' has no result yet "
+            f"at {', '.join(lacks)}: run that stage first"
+        )
     return max(by, key=by.get)
+
 
 def plan(stage: str, rows=(), arms=tuple(ARMS), steps: int = 150, seeds=(1,)) -> list:
     "The jobs of a stage; later stages look up earlier results in `rows`"
     choice("stage", stage, STAGES)
-    if stage == "rate": return [Job(stage, a, lr=lr, steps=steps) for a in arms for lr in RATES]
-    if stage == "detail": return [Job(stage, a, g, .03, steps) for a, gs in DETAIL_GRID.items() for g in gs]
+    if stage == "rate":
+        return [Job(stage, a, lr=lr, steps=steps) for a in arms for lr in RATES]
+    if stage == "detail":
+        return [Job(stage, a, g, 0.03, steps) for a, gs in DETAIL_GRID.items() for g in gs]
     rate = {a: chosen_rate(rows, a) for a in arms}
-    if stage == "guidance": return [Job(stage, a, g, rate[a], steps) for a in arms for g in GUIDANCE]
-    if stage == "test": return [Job(stage, a, lr=rate[a], steps=steps) for a in arms]
-    if stage == "seeds": return [Job(stage, a, lr=rate[a], steps=steps, seed=s) for s in seeds for a in arms]
+    if stage == "guidance":
+        return [Job(stage, a, g, rate[a], steps) for a in arms for g in GUIDANCE]
+    if stage == "test":
+        return [Job(stage, a, lr=rate[a], steps=steps) for a in arms]
+    if stage == "seeds":
+        return [Job(stage, a, lr=rate[a], steps=steps, seed=s) for s in seeds for a in arms]
     if stage == "unchosen":
         others = [Job(stage, a, lr=lr, steps=steps) for a in arms for lr in RATES if lr != rate[a]]
-        return others + [Job(stage, a, 3., rate[a], steps) for a in arms if ARMS[a].reference != "null"]
+        return others + [Job(stage, a, 3.0, rate[a], steps) for a in arms if ARMS[a].reference != "null"]
     calls = mean_by([r for r in rows if r["stage"] == "test"], "arm", "calls")
-    if "ism" not in calls: raise ValueError("the stage 'calls' spends what ISM spent: run the stage 'test' first")
-    fewer = [a for a in arms if calls[a] < .95 * calls["ism"]]
+    if "ism" not in calls:
+        raise ValueError("the stage 'calls' spends what ISM spent: run the stage 'test' first")
+    fewer = [a for a in arms if calls[a] < 0.95 * calls["ism"]]
     return [Job(stage, a, lr=rate[a], steps=round(steps * calls["ism"] / calls[a])) for a in fewer]
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-030
 def paired(rows, metric: str = "category_b", base: str = "sds") -> Table:
     "Every arm against `base`, prompt by prompt (seeds averaged): mean, difference, its 95 % interval, Holm-corrected p of Wilcoxon's test"
-    of = {a: mean_by([r for r in rows if r["arm"] == a], "prompt", metric) for a in dict.fromkeys(r["arm"] for r in rows)}
-    if base not in of: raise ValueError(f"no result of {base!r}, which the others are measured against; there are {', '.join(of)}")
+    of = {
+        a: mean_by([r for r in rows if r["arm"] == a], "prompt", metric) for a in dict.fromkeys(r["arm"] for r in rows)
+    }
+    if base not in of:
+        raise ValueError(f"no result of {base!r}, which the others are measured against; there are {', '.join(of)}")
     for arm in of:
         if odd := set(of[arm]) ^ set(of[base]):
             raise ValueError(f"{arm} and {base} have not the same prompts: {sorted(odd)[0]!r} is only in one of them")
     mean = {arm: float(np.mean(list(got.values()))) for arm, got in of.items()}
     others = {arm: [got[p] - of[base][p] for p in of[base]] for arm, got in of.items() if arm != base}
-    lines = [dict(arm=base, mean=mean[base], difference=0., low=0., high=0., p=None)]
+    lines = [dict(arm=base, mean=mean[base], difference=0.0, low=0.0, high=0.0, p=None)]
     for (arm, d), p in zip(others.items(), holm([wilcoxon(d) for d in others.values()])):
         low, high = mean_interval(d)
         lines.append(dict(arm=arm, mean=mean[arm], difference=float(np.mean(d)), low=low, high=high, p=PValue(p)))
     return Table(lines)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-033
-def ideal_prior(prompts, n: int = 24, std: float = .05) -> ImageSetPrior:
+def ideal_prior(prompts, n: int = 24, std: float = 0.05) -> ImageSetPrior:
     "The exact denoiser of n true renders of each prompt"
-    return ImageSetPrior(torch.cat([true_renders(prompts, seed=1000 + k) for k in range(n)]), list(prompts)*n, std=std)
+    return ImageSetPrior(
+        torch.cat([true_renders(prompts, seed=1000 + k) for k in range(n)]), list(prompts) * n, std=std
+    )
+
 
 def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dict:
     "name -> pictures [B,3,H,W] of the truth, of the prior's own samples at the job's guidance, and of arms on the ideal denoiser"
     z = torch.randn(len(prompts), *prior.latent_shape, generator=torch.Generator().manual_seed(job.seed))
-    own = prior.decode(ddim_sample(prior, z, list(prompts), 999, 999//steps, job.guidance).x)
+    own = prior.decode(ddim_sample(prior, z, list(prompts), 999, 999 // steps, job.guidance).x)
     ideal = ideal_prior(prompts)
     painted = {f"ideal-{a}": run_job(ideal, replace(job, arm=a), prompts)[0] for a in arms}
     return {"truth": true_renders(prompts), "samples": own} | painted
 
+
 def save_rungs(out, prior, prompts, job: Job):
     "The rungs as files like those of jobs, in the stage `rungs`"
-    if (Path(out)/"rungs-truth.json").exists(): return
+    if (Path(out) / "rungs-truth.json").exists():
+        return
     for name, images in rungs(prior, prompts, job).items():
         told = dict(stage="rungs", arm=name, prompts=list(prompts), prior=prior_name(prior))
         save_job(out, f"rungs-{name}", images, asdict(job) | told)
@@ -411,6 +556,7 @@ def save_rungs(out, prior, prompts, job: Job):
 def spread(images) -> float:
     "Mean over pairs of the rms difference between images [S,3,H,W] of one prompt"
     return float(np.mean([(a - b).square().mean().sqrt() for a, b in combinations(images, 2)]))
+
 
 def diversity(out, arm: str) -> float:
     "Mean `spread` over the prompts between an arm's pictures in the stages test and seeds"
@@ -421,7 +567,10 @@ def diversity(out, arm: str) -> float:
 TIMES = (100, 300, 500, 700, 900)
 TARGET_ARMS = ("sds", "ism", "ism-start", "ism-fine")
 
-def rms(x): return x.double().square().flatten(1).mean(1).sqrt()
+
+def rms(x):
+    return x.double().square().flatten(1).mean(1).sqrt()
+
 
 def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: float, same_noise: bool) -> tuple:
     "(targets [times,draws,B,C,h,w], rms [B] of the noise that the points x_t imply): what `arm` pulls x [B,C,h,w] to at TIMES"
@@ -437,7 +586,8 @@ def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: 
             implied.append(noise_rms(prior, x_i, step.x_t, t))
     return torch.stack(targets).unflatten(0, (len(TIMES), draws)), torch.stack(implied).mean(0)
 
-def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = .1) -> list:
+
+def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: float = 7.5, jitter: float = 0.1) -> list:
     """A dict for each prompt: variance of an arm's targets over noise, over time, over jitter, and their distance to the true latents (rms);
     the same in the lower half of the schedule (`low_`); the rms of the implied noise"""
     blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1, count_include_pad=False)
@@ -445,66 +595,89 @@ def target_scores(prior, truth, prompts, arm: str, draws: int = 2, guidance: flo
     cond = prior.embed(list(prompts))
     spread = lambda z, dim: z.var(dim).mean((0, -3, -2, -1))
     low = sum(t <= len(prior.schedule) / 2 for t in TIMES)
-    free, implied = many_targets(prior, x, cond, arm, draws, guidance, 0., False)
+    free, implied = many_targets(prior, x, cond, arm, draws, guidance, 0.0, False)
     shaken, _ = many_targets(prior, x, cond, arm, draws, guidance, jitter, True)
     far = [torch.stack([rms(z - true) for z in part.flatten(0, 1)]).mean(0) for part in (free, free[:low])]
     marks = dict(over_noise=spread(free, 1), over_time=spread(free, 0), over_jitter=spread(shaken, 1))
     marks |= dict(low_noise=spread(free[:low], 1), low_time=spread(free[:low], 0), low_jitter=spread(shaken[:low], 1))
     marks |= dict(to_truth=far[0], low_to_truth=far[1], implied=implied)
-    return [dict(arm=arm, prompt=p, guidance=guidance) | {k: float(v[b]) for k, v in marks.items()} for b, p in enumerate(prompts)]
+    return [
+        dict(arm=arm, prompt=p, guidance=guidance) | {k: float(v[b]) for k, v in marks.items()}
+        for b, p in enumerate(prompts)
+    ]
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-d02
-DETAIL_WORLD = dict(renders=6, wide=32)       # fewer true renders than `load_prior` takes, so that the study costs minutes
+DETAIL_WORLD = dict(renders=6, wide=32)  # fewer true renders than `load_prior` takes, so that the study costs minutes
+
 
 def detail_scores(prior):
     "`score` for score_all on a prior whose local detail is known. ValueError for other priors"
     if isinstance(prior, PatchPrior):
+
         def of(image, prompt):
-            x = prior.encode(image[None, :prior.latent_shape[0]].double())
-            return dict(detail=float(contrast(prior, x, prompt)[0]), off_texture=float(off_pattern(prior, x, prompt)[0]))
+            x = prior.encode(image[None, : prior.latent_shape[0]].double())
+            return dict(
+                detail=float(contrast(prior, x, prompt)[0]), off_texture=float(off_pattern(prior, x, prompt)[0])
+            )
     elif isinstance(prior, IdealPrior) and prior.detail:
+
         def of(image, prompt):
             x = prior.encode(image[None].double())
             got = {k: float(v[0]) for k, v in prior.measure(x, prompt).items()}
-            plain = prior.decode(from_patches(prior.base[:, prior.nearest_render(x, prompt)], *prior.latent_shape[1:]))[0]
+            plain = prior.decode(from_patches(prior.base[:, prior.nearest_render(x, prompt)], *prior.latent_shape[1:]))[
+                0
+            ]
             mask = foreground(plain.float())
-            return dict(detail=got["detail"], off_texture=got["off_texture"], clutter=got["litter"] / 2,
-                        saturation=float(chroma(image)[mask].mean() / chroma(plain)[mask].mean()))
+            return dict(
+                detail=got["detail"],
+                off_texture=got["off_texture"],
+                clutter=got["litter"] / 2,
+                saturation=float(chroma(image)[mask].mean() / chroma(plain)[mask].mean()),
+            )
     else:
-        raise ValueError("the stage 'detail' needs a prior whose local detail is known, 'ideal-detail' or a PatchPrior; "
-                         f"got {prior_name(prior)!r}")
+        raise ValueError(
+            "the stage 'detail' needs a prior whose local detail is known, 'ideal-detail' or a PatchPrior; "
+            f"got {prior_name(prior)!r}"
+        )
     return lambda images, prompts, stage: [of(i, p) for i, p in zip(images, prompts)]
+
 
 def save_ends(out, prior, job: Job, prompts=None):
     "The two ends of the scale as jobs: the truth, and the start that all arms share"
     prompts = list(prompts or job.prompts)
-    if isinstance(prior, IdealPrior): true = renders_of(prior, prompts, True)
-    else: true = prior.sample(prior.embed(prompts), torch.Generator().manual_seed(0))
+    if isinstance(prior, IdealPrior):
+        true = renders_of(prior, prompts, True)
+    else:
+        true = prior.sample(prior.embed(prompts), torch.Generator().manual_seed(0))
     for arm, images in dict(truth=prior.decode(true), start=start_of(prior, job, prompts)).items():
-        j = replace(job, arm=arm, guidance=1.)
-        if not (Path(out)/f"{j.name}.json").exists():
-            told = dict(prompts=prompts, calls=0, seconds=0., stopped=None, prior=prior_name(prior))
+        j = replace(job, arm=arm, guidance=1.0)
+        if not (Path(out) / f"{j.name}.json").exists():
+            told = dict(prompts=prompts, calls=0, seconds=0.0, stopped=None, prior=prior_name(prior))
             save_job(out, j.name, images.float().clamp(0, 1), asdict(j) | told)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-d06
 def bind(out, name: str, pictures: bool = True) -> list:
     "The results of the folder `out` as `name`.jsonl in it and, where asked, its pictures as `name`.png, a row for each job; what the rows are"
     out = Path(out)
-    write_atomic(out/f"{name}.jsonl", "".join(json.dumps(r) + "\n" for r in results(out)))
+    write_atomic(out / f"{name}.jsonl", "".join(json.dumps(r) + "\n" for r in results(out)))
     done = sorted(heads(out), key=lambda ph: (list((*DETAIL_GRID, *ALL_ARMS)).index(ph[1]["arm"]), ph[1]["guidance"]))
     if pictures:
         rows = torch.cat([torch.cat([*images_of(p.with_suffix(".png"))], 2) for p, _ in done], 1)
-        write_atomic(out/f"{name}.png", strip_of(rows[None]))
+        write_atomic(out / f"{name}.png", strip_of(rows[None]))
     return [h for _, h in done]
+
 
 def read_lines(path) -> list:
     "Rows of a .jsonl file. ValueError that names the line which cannot be read"
     rows = []
     for k, line in enumerate(Path(path).read_text().splitlines(), 1):
-        try: rows.append(json.loads(line))
+        try:
+            rows.append(json.loads(line))
         except (ValueError, RecursionError):
             raise ValueError(f"{path}, line {k}: no whole JSON; make the file again with lucidteach sweep") from None
     return rows
+
+
 def images_of_sheet(path, rows: int) -> torch.Tensor:
     "The rows of a sheet that `bind` made, float [rows,3,H,W] in [0,1]"
     a = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).float() / 255
@@ -513,12 +686,13 @@ def images_of_sheet(path, rows: int) -> torch.Tensor:
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-039
 def cost_of(prior, jobs, score=None) -> dict:
     "What these jobs will cost, from two steps of each arm and `score` for one picture: network calls and seconds"
-    T, per_step, look = len(prior.schedule.alphas_cumprod), {}, 0.
+    T, per_step, look = len(prior.schedule.alphas_cumprod), {}, 0.0
     for job in jobs:
-        if job.arm in per_step: continue
+        if job.arm in per_step:
+            continue
         s = settings_of(job)
         m = mean_time(s, T) / T
-        s, start = replace(s, steps=2, t_range=(m, m + 2/T), t_start=m + 2/T), start_of(prior, job, job.prompts)
+        s, start = replace(s, steps=2, t_range=(m, m + 2 / T), t_start=m + 2 / T), start_of(prior, job, job.prompts)
         first, last = optimise(prior, job.prompts, ALL_ARMS[job.arm].method, job.canvas, s, start=start)
         per_step[job.arm] = last.calls / 2 / len(job.prompts), (last.seconds - first.seconds) / len(job.prompts)
     if score and jobs:
@@ -531,17 +705,22 @@ def cost_of(prior, jobs, score=None) -> dict:
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-041
 def scores(judges):
     "`score` for score_all: the judges and, except where they only choose a rate, the nearest truth"
+
     def score(images, prompts, stage):
         rows = judged(images, prompts, judges)
         return rows if stage == "rate" else [r | against_truth(i, p) for r, i, p in zip(rows, images, prompts)]
+
     return score
+
 
 def save_targets(out, prior, mode: str = "auto"):
     "The stage `targets`: a line for each arm and prompt in `out`/targets.jsonl, unless all are there"
     from lucidteach.run.live import Live
-    path, prompts = Path(out)/"targets.jsonl", DETAIL_PROMPTS
+
+    path, prompts = Path(out) / "targets.jsonl", DETAIL_PROMPTS
     wanted = [(a, p) for a in TARGET_ARMS for p in prompts]
-    if path.exists() and [(r.get("arm"), r.get("prompt")) for r in read_lines(path)] == wanted: return
+    if path.exists() and [(r.get("arm"), r.get("prompt")) for r in read_lines(path)] == wanted:
+        return
     truth = prior.decode(renders_of(prior, prompts, True)) if isinstance(prior, IdealPrior) else true_renders(prompts)
     rows = []
     with Live(len(TARGET_ARMS), "targets", mode=mode) as live:
@@ -550,44 +729,59 @@ def save_targets(out, prior, mode: str = "auto"):
             live.update(k, arm=arm)
     write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
 
+
 EXTRA = ("rungs", "targets")
+
 
 def check_stages(text: str, prior) -> list:
     "The stages that a text names, with commas between. ValueError where there is none, for an unknown one, or for one that this prior cannot do"
     stages = [s.strip() for s in text.split(",") if s.strip()]
-    if not stages: raise ValueError(f"no stage: name some of {', '.join((*STAGES, *EXTRA))}")
-    for s in stages: choice("stage", s, (*STAGES, *EXTRA))
+    if not stages:
+        raise ValueError(f"no stage: name some of {', '.join((*STAGES, *EXTRA))}")
+    for s in stages:
+        choice("stage", s, (*STAGES, *EXTRA))
     exact = [s for s in stages if s not in ("detail", "targets")]
     if str(prior).startswith("ideal") and exact:
-        raise ValueError(f"the stages of the prior {str(prior)!r} are detail and targets; "
-                         f"{', '.join(exact)} are for priors that paint whole objects")
+        raise ValueError(
+            f"the stages of the prior {str(prior)!r} are detail and targets; "
+            f"{', '.join(exact)} are for priors that paint whole objects"
+        )
     if "detail" in stages and str(prior) != "ideal-detail":
-        raise ValueError(f"the stage 'detail' needs --prior ideal-detail, whose local detail is known; got {str(prior)!r}")
+        raise ValueError(
+            f"the stage 'detail' needs --prior ideal-detail, whose local detail is known; got {str(prior)!r}"
+        )
     return stages
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-041b
 def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
     "One stage of the study in the folder `out`, whatever of it is missing; says its cost first"
     from lucidteach.run.live import clock_text
-    if stage == "rungs": return save_rungs(out, prior, TEST_PROMPTS, Job("test", "sds", steps=steps))
-    if stage == "targets": return save_targets(out, prior)
+
+    if stage == "rungs":
+        return save_rungs(out, prior, TEST_PROMPTS, Job("test", "sds", steps=steps))
+    if stage == "targets":
+        return save_targets(out, prior)
     # a rate is chosen on its own canvas, for its own length
     rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (canvas, steps)]
     jobs = [replace(j, canvas=canvas) for j in plan(stage, rows, steps=steps)]
-    if stage == "detail": save_ends(out, prior, jobs[0])
-    if todo := [j for j in jobs if not (Path(out)/f"{j.name}.json").exists()]:
+    if stage == "detail":
+        save_ends(out, prior, jobs[0])
+    if todo := [j for j in jobs if not (Path(out) / f"{j.name}.json").exists()]:
         cost = cost_of(prior, todo, score)
         print(f"{stage}: {cost['jobs']} jobs, {cost['calls']:,} network calls, about {clock_text(cost['seconds'])}")
     sweep(out, jobs, prior)
     print(f"{stage}: {len(jobs)} of {len(jobs)} jobs are done")
 
+
 def run_sweep(args) -> int:
     "`lucidteach sweep`: args has out, stages, steps, canvas, prior, device. Ends with the paired table"
     from lucidteach.prior.latent import load_prior
+
     out, stages = Path(args.out), check_stages(args.stages, args.prior)
-    if {"prompt", "prompts"} & {*last_told(out/"config.json", whole=True)}:
+    if {"prompt", "prompts"} & {*last_told(out / "config.json", whole=True)}:
         raise FileExistsError(f"{out} holds a run of compare or create; name another folder")
-    for sentence in mend(out): print(sentence)
+    for sentence in mend(out):
+        print(sentence)
     exact = str(args.prior).startswith("ideal")
     prior = load_prior(args.prior, device=args.device, **(DETAIL_WORLD if exact else {}))
     score = detail_scores(prior) if "detail" in stages else scores({k: load_judge(k) for k in "ab"})
@@ -595,12 +789,16 @@ def run_sweep(args) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         do_stage(stage, out, prior, score, args.steps, args.canvas)
-        if stage != "targets": score_all(out, score)
-        if stage == "detail": bind(out, "detail")
+        if stage != "targets":
+            score_all(out, score)
+        if stage == "detail":
+            bind(out, "detail")
     for path, head in heads(out):
-        if head.get("stopped"): print(f"{path.stem}: {head['stopped']}")
+        if head.get("stopped"):
+            print(f"{path.stem}: {head['stopped']}")
     rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (args.canvas, args.steps)]
-    if test := [r for r in rows if r["stage"] in ("test", "seeds")]: print(paired(test))
+    if test := [r for r in rows if r["stage"] in ("test", "seeds")]:
+        print(paired(test))
     return 0
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-060
@@ -611,13 +809,16 @@ def verdict(differences) -> dict:
     says = "holds" if low > 0 else "opposite" if high < 0 else "not shown"
     return dict(measured=f"{d.mean():+.2f} [{low:+.2f}, {high:+.2f}]", verdict=says)
 
+
 @dataclass(frozen=True)
 class Claim:
     "A claim and one number for each prompt, positive where the claim says so"
+
     world: str
     text: str
     unit: str
     differences: tuple
+
 
 def ledger(claims) -> Table:
     "A row for each Claim; p is corrected for the number of all claims given (Holm), and the verdict goes by it at .05"
@@ -625,44 +826,71 @@ def ledger(claims) -> Table:
     for c, p in zip(claims, holm([t_test(c.differences) for c in claims])):
         d = finite(c.differences)
         low, high = mean_interval(d)
-        says = "not shown" if p >= .05 else "holds" if d.mean() > 0 else "opposite"
-        rows.append(dict(world=c.world, claim=c.text, n=len(d), mean=float(d.mean()), low=low, high=high, unit=c.unit, p=PValue(p),
-                         ranks=PValue(wilcoxon(d)), verdict=says, scatter=float(d.std(ddof=1))))
+        says = "not shown" if p >= 0.05 else "holds" if d.mean() > 0 else "opposite"
+        rows.append(
+            dict(
+                world=c.world,
+                claim=c.text,
+                n=len(d),
+                mean=float(d.mean()),
+                low=low,
+                high=high,
+                unit=c.unit,
+                p=PValue(p),
+                ranks=PValue(wilcoxon(d)),
+                verdict=says,
+                scatter=float(d.std(ddof=1)),
+            )
+        )
     return Table(rows)
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-061b
-MARKS = {"holds": dict(marker="o", mfc="black"), "opposite": dict(marker="X", mfc="black"), "not shown": dict(marker="o", mfc="white")}
-COLUMNS = {"n": -.1, "mean [95 %]": 1.03, "p, Holm": 1.95, "p, ranks": 2.24, "verdict": 2.54}      # places, in widths of the plot
+MARKS = {
+    "holds": dict(marker="o", mfc="black"),
+    "opposite": dict(marker="X", mfc="black"),
+    "not shown": dict(marker="o", mfc="white"),
+}
+COLUMNS = {
+    "n": -0.1,
+    "mean [95 %]": 1.03,
+    "p, Holm": 1.95,
+    "p, ranks": 2.24,
+    "verdict": 2.54,
+}  # places, in widths of the plot
+
 
 def forest(rows, width: float = 11.5):
     """Forest plot of a `ledger`, a Figure: a line for each claim, its mean and 95 % interval in units of the scatter over prompts (std of the
     differences; linear up to 1, logarithmic beyond), with the numbers beside it"""
     from matplotlib.figure import Figure
+
     worlds = list(dict.fromkeys(r["world"] for r in rows))
     lines = [entry for w in worlds for entry in (w, *(r for r in rows if r["world"] == w))]
-    height = .225 * len(lines) + .75
+    height = 0.225 * len(lines) + 0.75
     fig = Figure((width, height), dpi=110, facecolor="white")
-    ax = fig.add_axes((.35, .5 / height, .23, 1 - .8 / height))
+    ax = fig.add_axes((0.35, 0.5 / height, 0.23, 1 - 0.8 / height))
 
     def text(x, y, s, **kw):
         ax.text(x, y, s, transform=ax.get_yaxis_transform(), va="center", fontsize=8, parse_math=False, **kw)
 
-    for name, x in COLUMNS.items(): text(x, -.9, name, weight="bold")
+    for name, x in COLUMNS.items():
+        text(x, -0.9, name, weight="bold")
     for y, r in enumerate(lines):
         if isinstance(r, str):
             text(-1.52, y, r, weight="bold")
             continue
-        scale = r["scatter"] or 1.
+        scale = r["scatter"] or 1.0
         ax.plot([r["low"] / scale, r["high"] / scale], [y, y], color="black", lw=1)
         ax.plot(r["mean"] / scale, y, color="black", ms=5, **MARKS[r["verdict"]])
         text(-1.5, y, r["claim"], color="black" if r["verdict"] != "not shown" else "0.35")
         numbers = f"{r['mean']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] {r['unit']}"
-        for x, s in zip(COLUMNS.values(), (r["n"], numbers, r["p"], r["ranks"], r["verdict"])): text(x, y, f"{s}")
+        for x, s in zip(COLUMNS.values(), (r["n"], numbers, r["p"], r["ranks"], r["verdict"])):
+            text(x, y, f"{s}")
 
-    ax.axvline(0, color="0.5", lw=.8)
+    ax.axvline(0, color="0.5", lw=0.8)
     ax.set_xscale("symlog", linthresh=1)
     ticks = (-100, -10, -1, 0, 1, 10, 100)
-    ax.set(ylim=(len(lines) - .4, -.4), xlim=(-200, 200), yticks=[])
+    ax.set(ylim=(len(lines) - 0.4, -0.4), xlim=(-200, 200), yticks=[])
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks], fontsize=8)
     ax.minorticks_off()
     ax.set_xlabel("mean difference / scatter over prompts; right of 0: as claimed", fontsize=8)

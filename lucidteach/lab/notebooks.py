@@ -8,8 +8,17 @@ __all__ = ['SWITCH', 'NOTEBOOKS', 'LIST', 'names', 'root', 'touched', 'is_check'
            'joined', 'fingerprint', 'files', 'write', 'beside', 'place', 'present', 'deliver', 'summary']
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-003
-import ast, builtins, functools, hashlib, json, os, re, symtable, tempfile
+import ast
+import builtins
+import functools
+import hashlib
+import json
+import os
+import re
+import symtable
+import tempfile
 from pathlib import Path
+
 import lucidteach
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-006
@@ -21,7 +30,8 @@ def names(node: ast.stmt) -> tuple[set, set, set]:
 
     def visit(scope, into):
         for s in scope.get_symbols():
-            if s.is_referenced() and (scope is table or s.is_global()): into.add(s.get_name())
+            if s.is_referenced() and (scope is table or s.is_global()):
+                into.add(s.get_name())
         for child in scope.get_children():
             at_once = child.get_name() in ("listcomp", "setcomp", "dictcomp", "genexpr") or child.get_type() == "class"
             visit(child, into if at_once else late)
@@ -32,67 +42,96 @@ def names(node: ast.stmt) -> tuple[set, set, set]:
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-010
 def root(node) -> set:
     "The name at the beginning of `x.y[0].z`, as a set; empty where there is none."
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)): node = node.func if isinstance(node, ast.Call) else node.value
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
+        node = node.func if isinstance(node, ast.Call) else node.value
     return {node.id} if isinstance(node, ast.Name) else set()
+
 
 def touched(node: ast.stmt) -> set:
     "Names of things that a statement may change without binding them."
     found = set()
     for n in ast.walk(node):
-        if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(n.ctx, ast.Load): found |= root(n)
-        if isinstance(n, ast.AugAssign): found |= root(n.target)
-        if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)): continue
-        if isinstance(n.value.func, ast.Attribute): found |= root(n.value)
-        else: found |= set().union(*map(root, n.value.args))
+        if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(n.ctx, ast.Load):
+            found |= root(n)
+        if isinstance(n, ast.AugAssign):
+            found |= root(n.target)
+        if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)):
+            continue
+        if isinstance(n.value.func, ast.Attribute):
+            found |= root(n.value)
+        else:
+            found |= set().union(*map(root, n.value.args))
     return found
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-014
 def is_check(node: ast.stmt) -> bool:
     "Whether a statement only tests: assert, test_...(), with expect_fail(), or a block of these."
     called = lambda v: v.func.id if isinstance(v, ast.Call) and isinstance(v.func, ast.Name) else ""
-    if isinstance(node, ast.Assert): return True
-    if isinstance(node, ast.Expr): return called(node.value).startswith("test_")
-    if isinstance(node, ast.With) and all(called(i.context_expr) == "expect_fail" for i in node.items): return True
-    return isinstance(node, (ast.For, ast.If, ast.While, ast.With)) and all(map(is_check, node.body + getattr(node, "orelse", [])))
+    if isinstance(node, ast.Assert):
+        return True
+    if isinstance(node, ast.Expr):
+        return called(node.value).startswith("test_")
+    if isinstance(node, ast.With) and all(called(i.context_expr) == "expect_fail" for i in node.items):
+        return True
+    return isinstance(node, (ast.For, ast.If, ast.While, ast.With)) and all(
+        map(is_check, node.body + getattr(node, "orelse", []))
+    )
+
 
 def flags(text: str) -> set:
     "The directives of a cell, such as {'export'} for `#| export`."
     return {m.split()[0].rstrip(":") for m in re.findall(r"^#\s*\|\s*(.+)", text, re.M)}
 
+
 def bare(text: str) -> str:
     "A cell's text without its directives."
     return re.sub(r"^#\s*\|.*\n?", "", text, flags=re.M).strip("\n")
 
+
 @functools.cache
 def statements(text: str) -> tuple:
     "Of a cell without directives; none where it is not Python alone (`%`, `!`)."
-    try: return (*ast.parse(text).body,)
-    except SyntaxError: return ()
+    try:
+        return (*ast.parse(text).body,)
+    except SyntaxError:
+        return ()
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-017
 def modules(nodes) -> set:
     "Top names of all modules that some statements import, wherever in them."
     found = [n for node in nodes for n in ast.walk(node) if isinstance(n, (ast.Import, ast.ImportFrom))]
-    return {name.split(".")[0] for n in found for name in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])}
+    return {
+        name.split(".")[0]
+        for n in found
+        for name in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
+    }
+
 
 def segment(text: str, node: ast.stmt) -> str:
     "The source of one statement, decorators included."
     first = min([node.lineno] + [d.lineno for d in getattr(node, "decorator_list", [])])
-    if first < node.lineno: return "\n".join(text.splitlines()[first - 1:node.end_lineno])
+    if first < node.lineno:
+        return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
     return ast.get_source_segment(text, node)
+
 
 def reduced(text: str, live: set, shows: bool) -> str:
     "What stays of a cell, given the names that the cells behind it use; \"\" where nothing does."
     body, whole = statements(bare(text)), "hide" not in flags(text)
     checks, using = any(map(is_check, body)), set(live)
-    if "nbdev" in modules(body): return ""
-    if whole and (shows or not checks or flags(text) & {"export", "exporti", "exports"}): return bare(text)
+    if "nbdev" in modules(body):
+        return ""
+    if whole and (shows or not checks or flags(text) & {"export", "exporti", "exports"}):
+        return bare(text)
     stay = []
     for node in reversed(body):
         bound, read, _ = names(node)
-        if is_check(node) or not (bound | touched(node)) & using and "*" not in ast.unparse(node).split(): continue
-        using |= read; stay.insert(0, node)
-    if whole: return bare(text) * bool(stay)
+        if is_check(node) or not (bound | touched(node)) & using and "*" not in ast.unparse(node).split():
+            continue
+        using |= read
+        stay.insert(0, node)
+    if whole:
+        return bare(text) * bool(stay)
     return "\n".join(segment(bare(text), node) for node in stay)
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-019
@@ -102,26 +141,31 @@ def unbound(texts) -> set:
     own = {*dir(builtins), "__name__", "__file__", "get_ipython", "display"}
     return set().union(*(read for _, read, _ in nodes)) - set().union(*(bound for bound, _, _ in nodes)) - own
 
+
 def lesson(cells: list) -> list:
     "Texts of code cells [(text, shows)] as a reader gets them, in order; \"\" is left out."
     live, out = set(), []
     for text, shows in cells:
-        if "hide" not in flags(text): live |= set().union(*(names(node)[2] for node in statements(bare(text))))
+        if "hide" not in flags(text):
+            live |= set().union(*(names(node)[2] for node in statements(bare(text))))
     always = set(live)
     for text, shows in reversed(cells):
         stays = reduced(text, live, shows)
         for node in reversed(statements(stays)):
             bound, read, _ = names(node)
-            if isinstance(node, (ast.Assign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.With)): live -= bound
+            if isinstance(node, (ast.Assign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.With)):
+                live -= bound
             live |= read | always
         out.insert(0, stays)
-    if any(name.startswith(("test_", "expect_fail")) for name in unbound(out)): return out
+    if any(name.startswith(("test_", "expect_fail")) for name in unbound(out)):
+        return out
     return ["\n".join(line for line in text.splitlines() if line != "from fastcore.test import *") for text in out]
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-023
 def moved(text: str, depth: int) -> str:
     "Paths of pictures as seen from a notebook that lies `depth` folders below the index, with `images` beside the index."
     return re.sub(r"(?<![./\w])" + r"\.\./" * (depth + 1) + r"images\b", "../" * depth + "images", text)
+
 
 def copied(nb: dict, name: str, depth: int) -> dict:
     "A reader's copy of a notebook, given as nbformat's dict; `name` without ending."
@@ -130,56 +174,86 @@ def copied(nb: dict, name: str, depth: int) -> dict:
     texts = dict(zip((c["id"] for c in code), lesson([(c["source"], bool(c["outputs"])) for c in code])))
     late = [c["id"] for c in code if flags(c["source"]) & {"slow", "cuda"} and texts[c["id"]]]
     for c in cells:
-        if c["cell_type"] != "code": out.append(c | {"source": moved(c["source"], depth)}); continue
-        if late and c is code[0]: out.append(SWITCH)
-        if not texts[c["id"]]: continue
+        if c["cell_type"] != "code":
+            out.append(c | {"source": moved(c["source"], depth)})
+            continue
+        if late and c is code[0]:
+            out.append(SWITCH)
+        if not texts[c["id"]]:
+            continue
         first = f"%%slow {name} {c['id']}\n" * (c["id"] in late)
         fold = {"jupyter": {"source_hidden": True}} if "echo" in flags(c["source"]) else {}
         out.append(c | {"source": first + moved(texts[c["id"]], depth), "metadata": fold, "execution_count": None})
     return nb | {"cells": out}
 
-SWITCH = dict(cell_type="code", id="slow-cells", metadata={}, execution_count=None, outputs=[],
-              source="%load_ext lucidteach.lab.notebooks\n# Cells that begin with %%slow show the results they came with. To compute them: %slow on")
+
+SWITCH = dict(
+    cell_type="code",
+    id="slow-cells",
+    metadata={},
+    execution_count=None,
+    outputs=[],
+    source="%load_ext lucidteach.lab.notebooks\n# Cells that begin with %%slow show the results they came with. To compute them: %slow on",
+)
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-026
-NOTEBOOKS = Path(lucidteach.__file__).resolve().parent.parent / "nbs"      # of a clone; a wheel holds none
+NOTEBOOKS = Path(lucidteach.__file__).resolve().parent.parent / "nbs"  # of a clone; a wheel holds none
+
 
 def slow(line: str, cell: str = None):
     "`%slow on` and `%slow off`; `%%slow notebook id`: the saved outputs of a cell, or, when on, the cell itself."
     from IPython import get_ipython
     from IPython.core.error import UsageError
+
     if cell is None:
-        if line.strip() not in ("on", "off"): raise UsageError(f"%slow takes on or off, got {line!r}")
+        if line.strip() not in ("on", "off"):
+            raise UsageError(f"%slow takes on or off, got {line!r}")
         slow.on = line.strip() == "on"
-    elif not slow.on: replay(*line.split())
-    elif not get_ipython().run_cell(cell).success: raise UsageError("The cell stopped with the error above.")
+    elif not slow.on:
+        replay(*line.split())
+    elif not get_ipython().run_cell(cell).success:
+        raise UsageError("The cell stopped with the error above.")
+
 
 slow.on = False
+
 
 def replay(name: str, id: str, source=None):
     "Show the outputs that the cell `id` of a notebook was delivered with."
     from IPython.display import display
-    print("Saved result of a cell that takes long. To compute it, delete the cell's first line; to compute all such cells: %slow on")
+
+    print(
+        "Saved result of a cell that takes long. To compute it, delete the cell's first line; to compute all such cells: %slow on"
+    )
     files = list(Path(source or NOTEBOOKS).rglob(f"{name}.ipynb"))
     cells = json.loads(files[0].read_text(encoding="utf-8"))["cells"] if files else []
     for o in (o for c in cells if c["id"] == id for o in c["outputs"]):
-        if o["output_type"] == "stream": print("".join(o["text"]), end="")
-        elif "data" in o: display({k: "".join(v) if isinstance(v, list) else v for k, v in o["data"].items()}, raw=True)
+        if o["output_type"] == "stream":
+            print("".join(o["text"]), end="")
+        elif "data" in o:
+            display({k: "".join(v) if isinstance(v, list) else v for k, v in o["data"].items()}, raw=True)
 
-def load_ipython_extension(shell): shell.register_magic_function(slow, "line_cell", "slow")
+
+def load_ipython_extension(shell):
+    shell.register_magic_function(slow, "line_cell", "slow")
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-029
 def joined(v):
     "JSON with lists of strings joined, as Jupyter reads them."
-    if isinstance(v, dict): return {k: joined(x) for k, x in v.items() if k not in ("execution_count", "metadata", "id")}
-    if isinstance(v, list): return "".join(v) if v and all(isinstance(x, str) for x in v) else [joined(x) for x in v]
+    if isinstance(v, dict):
+        return {k: joined(x) for k, x in v.items() if k not in ("execution_count", "metadata", "id")}
+    if isinstance(v, list):
+        return "".join(v) if v and all(isinstance(x, str) for x in v) else [joined(x) for x in v]
     return v
+
 
 def fingerprint(data: bytes, notebook: bool) -> str:
     "Of a file's bytes, or of what a notebook says and shows."
     try:
-        if notebook: data = json.dumps(joined(json.loads(data)["cells"]), sort_keys=True).encode()
-    except (ValueError, KeyError, TypeError, RecursionError): pass         # no notebook any more: its bytes count
+        if notebook:
+            data = json.dumps(joined(json.loads(data)["cells"]), sort_keys=True).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # no notebook any more: its bytes count
     return hashlib.sha256(data).hexdigest()
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-032
@@ -187,20 +261,34 @@ def files(source: Path):
     "(path in the copy, bytes) of everything that a reader gets from the folder of the notebooks and the pictures beside it."
     for path in sorted(source.rglob("*")):
         part = path.relative_to(source)
-        if not path.is_file() or any(p.startswith((".", "_")) for p in part.parts): continue
+        if not path.is_file() or any(p.startswith((".", "_")) for p in part.parts):
+            continue
         data = path.read_bytes()
-        if path.suffix == ".ipynb": data = json.dumps(copied(json.loads(data), path.stem, len(part.parts) - 1), ensure_ascii=False, indent=1).encode() + b"\n"
+        if path.suffix == ".ipynb":
+            data = (
+                json.dumps(
+                    copied(json.loads(data), path.stem, len(part.parts) - 1), ensure_ascii=False, indent=1
+                ).encode()
+                + b"\n"
+            )
         yield part.as_posix(), data
-    for path in sorted((source.parent / "images").glob("*")): yield f"images/{path.name}", path.read_bytes()
+    for path in sorted((source.parent / "images").glob("*")):
+        yield f"images/{path.name}", path.read_bytes()
+
 
 def write(path: Path, data: bytes):
     "Whole or not at all."
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
-        with open(handle, "wb") as f: f.write(data)
-        os.chmod(name, 0o644); os.replace(name, path)
-    except BaseException: Path(name).unlink(missing_ok=True); raise
+        with open(handle, "wb") as f:
+            f.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
 
 def beside(name: str):
     "a.ipynb, a.new.ipynb, a.new2.ipynb, ..."
@@ -215,41 +303,70 @@ def place(folder: Path, name: str, data: bytes, known: dict):
     new = fingerprint(data, notebook := name.endswith(".ipynb"))
     for k in beside(name):
         path = folder / k
-        if not path.exists(): return k, "beside" if k != name else "new"
-        if known.get(k) == new: return None                              # delivered before; what was written into it since is the reader's
+        if not path.exists():
+            return k, "beside" if k != name else "new"
+        if known.get(k) == new:
+            return None  # delivered before; what was written into it since is the reader's
         here = fingerprint(path.read_bytes(), notebook)
-        if here == new: known[k] = new; return None
-        if here == known.get(k): return k, "beside" if k != name else "renewed"
+        if here == new:
+            known[k] = new
+            return None
+        if here == known.get(k):
+            return k, "beside" if k != name else "renewed"
     return None
+
 
 def present(source=NOTEBOOKS) -> Path:
     "The folder of the notebooks; `FileNotFoundError` where an installation has none."
-    if (Path(source) / "index.ipynb").is_file(): return Path(source)
-    raise FileNotFoundError("the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab")
+    if (Path(source) / "index.ipynb").is_file():
+        return Path(source)
+    raise FileNotFoundError(
+        "the notebooks are not in this installation: git clone https://github.com/lucidteach/lucidteach && make -C lucidteach lab"
+    )
+
 
 def deliver(folder, source=NOTEBOOKS) -> dict:
     """Copies of all notebooks in a folder of the reader's; what was written there stays. Returns {'new': [...], 'renewed': [...], 'beside': [...]}.
 
     folder: made where it is missing. `FileNotFoundError` without notebooks to copy, `ValueError` for a folder among the notebooks."""
     folder, source = Path(folder).expanduser().resolve(), present(source)
-    if folder == source or source in folder.parents: raise ValueError(f"{folder} lies among the notebooks themselves: choose another folder, or --originals to open them")
-    if folder.exists() and not folder.is_dir(): raise ValueError(f"{folder} is a file: choose another folder for the notebooks")
-    try: known = json.loads((folder / LIST).read_text())
-    except (OSError, ValueError): known = {}
-    if not isinstance(known, dict): known = {}
+    if folder == source or source in folder.parents:
+        raise ValueError(
+            f"{folder} lies among the notebooks themselves: choose another folder, or --originals to open them"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: choose another folder for the notebooks")
+    try:
+        known = json.loads((folder / LIST).read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
     said = dict(new=[], renewed=[], beside=[])
     for name, data in files(source):
-        if not (found := place(folder, name, data, known)): continue
+        if not (found := place(folder, name, data, known)):
+            continue
         write(folder / found[0], data)
-        known[found[0]] = fingerprint(data, name.endswith(".ipynb")); said[found[1]].append(found[0])
+        known[found[0]] = fingerprint(data, name.endswith(".ipynb"))
+        said[found[1]].append(found[0])
     write(folder / LIST, json.dumps(known, indent=1).encode())
     return said
 
+
 LIST = ".lucidteach.json"
+
 
 def summary(folder, said: dict) -> str:
     "What a delivery did, in words."
     lessons = {k: [n for n in names if n.endswith(".ipynb")] for k, names in said.items()}
-    parts = [f"{len(lessons[k])} notebook{'s'[:len(lessons[k]) != 1]} {k}" for k in ("new", "renewed") if lessons[k]]
+    parts = [f"{len(lessons[k])} notebook{'s'[: len(lessons[k]) != 1]} {k}" for k in ("new", "renewed") if lessons[k]]
     text = f"Your copy of the notebooks: {folder} ({', '.join(parts) or 'as you left it'})"
-    return "\n".join([text, *(f"You have changed this one and it is new here, so the new one lies beside it: {name}" for name in said["beside"])])
+    return "\n".join(
+        [
+            text,
+            *(
+                f"You have changed this one and it is new here, so the new one lies beside it: {name}"
+                for name in said["beside"]
+            ),
+        ]
+    )

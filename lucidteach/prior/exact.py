@@ -23,6 +23,7 @@ class Cond:
 
     `emb`: [B, ...]; `texts`: B strings; `extra`: further tensors [B, ...] that a model needs (SDXL's pooled parts).
     Indexing keeps the batch axis. Raises ValueError if the lengths differ."""
+
     emb: Tensor
     texts: tuple = ()
     extra: dict = field(default_factory=dict)
@@ -31,37 +32,65 @@ class Cond:
     def __post_init__(self):
         object.__setattr__(self, "texts", tuple(self.texts) or ("",) * len(self.emb))
         for name, v in {"texts": self.texts, **self.extra}.items():
-            if len(v) != len(self.emb): raise ValueError(f"Cond: emb has {len(self.emb)} rows and {name} has {len(v)}; they must agree")
+            if len(v) != len(self.emb):
+                raise ValueError(f"Cond: emb has {len(self.emb)} rows and {name} has {len(v)}; they must agree")
 
-    def __len__(self): return len(self.emb)
-    def to(self, *args, **kwargs): return self._map(lambda v: v.to(*args, **kwargs), self.texts)
-    def repeat(self, n: int): return self._map(lambda v: v.repeat_interleave(n, 0), [s for s in self.texts for _ in range(n)])
+    def __len__(self):
+        return len(self.emb)
+
+    def to(self, *args, **kwargs):
+        return self._map(lambda v: v.to(*args, **kwargs), self.texts)
+
+    def repeat(self, n: int):
+        return self._map(lambda v: v.repeat_interleave(n, 0), [s for s in self.texts for _ in range(n)])
+
     def __getitem__(self, i):
         rows = torch.arange(len(self))[i.cpu() if torch.is_tensor(i) else i].reshape(-1)
         return self._map(lambda v: v[beside(rows, v, torch.long)], [self.texts[j] for j in rows])
-    def _join(self, cs): return Cond(torch.cat([c.emb for c in cs]), [s for c in cs for s in c.texts], {k: torch.cat([c.extra[k] for c in cs]) for k in self.extra})
-    def _map(self, f, texts): return Cond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()})
+
+    def _join(self, cs):
+        return Cond(
+            torch.cat([c.emb for c in cs]),
+            [s for c in cs for s in c.texts],
+            {k: torch.cat([c.extra[k] for c in cs]) for k in self.extra},
+        )
+
+    def _map(self, f, texts):
+        return Cond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()})
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact09
 def _cat(*conds) -> Cond:
     "The rows of several conditions, one after the other; takes them one by one or as a list"
     cs = conds[0] if isinstance(conds[0], (list, tuple)) else conds
-    if len({frozenset(c.extra) for c in cs}) > 1: raise ValueError("Cond.cat: the conditions carry different `extra` parts; embed all of them with one prior")
-    if len({type(c) for c in cs}) > 1: raise ValueError("Cond.cat: some of the conditions carry view negatives and some do not; make all of them with view_cond(..., negatives=True), or none")
+    if len({frozenset(c.extra) for c in cs}) > 1:
+        raise ValueError("Cond.cat: the conditions carry different `extra` parts; embed all of them with one prior")
+    if len({type(c) for c in cs}) > 1:
+        raise ValueError(
+            "Cond.cat: some of the conditions carry view negatives and some do not; make all of them with view_cond(..., negatives=True), or none"
+        )
     return cs[0]._join(cs)
+
 
 def _lerp(a: Cond, b: Cond, w) -> Cond:
     "Row by row (1-w) a + w b; w a number or [B]"
-    if len(a) != len(b): raise ValueError(f"Cond.lerp needs equally many rows, got {len(a)} and {len(b)}")
-    if not type(a) is type(b) is Cond: raise ValueError("Cond.lerp would drop view negatives: interpolate the prompts first")
+    if len(a) != len(b):
+        raise ValueError(f"Cond.lerp needs equally many rows, got {len(a)} and {len(b)}")
+    if not type(a) is type(b) is Cond:
+        raise ValueError("Cond.lerp would drop view negatives: interpolate the prompts first")
     mix = lambda u, v: torch.lerp(u, v, expand(w, u))
-    return Cond(mix(a.emb, b.emb), [s if s == r else f"{s} ~ {r}" for s, r in zip(a.texts, b.texts)], {k: mix(a.extra[k], b.extra[k]) for k in a.extra})
+    return Cond(
+        mix(a.emb, b.emb),
+        [s if s == r else f"{s} ~ {r}" for s, r in zip(a.texts, b.texts)],
+        {k: mix(a.extra[k], b.extra[k]) for k in a.extra},
+    )
+
 
 Cond.cat, Cond.lerp = staticmethod(_cat), staticmethod(_lerp)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact13
 class ExactPrior:
     "Interface of the exact priors; a subclass brings `log_prob` and `score`, both in float64. `names`: K names, or K tuples of names"
+
     def __init__(self, names, latent_shape, schedule=None):
         self.names = [(n,) if isinstance(n, str) else tuple(n) for n in names]
         self.schedule = schedule or Schedule.stable_diffusion()
@@ -73,15 +102,21 @@ class ExactPrior:
         rows = torch.tensor([[s == "" or s in n for n in self.names] for s in texts], dtype=torch.float64)
         known = sorted({n for ns in self.names for n in ns} - {""})
         for s, row in zip(texts, rows):
-            if not row.any(): raise ValueError(f"unknown prompt {s!r}; this prior knows {', '.join(map(repr, known[:20]))}{' ...' * (len(known) > 20)} and '' for no prompt")
+            if not row.any():
+                raise ValueError(
+                    f"unknown prompt {s!r}; this prior knows {', '.join(map(repr, known[:20]))}{' ...' * (len(known) > 20)} and '' for no prompt"
+                )
         return Cond(rows, texts)
 
     def __repr__(self):
         told = sorted({n for ns in self.names for n in ns} - {""})
         return f"{type(self).__name__}({len(self.names)} parts, latents {self.latent_shape}{', knows ' * bool(told) + ', '.join(told[:6])}{', ...' * (len(told) > 6)})"
 
-    def encode(self, images, sample=False, generator=None): return 2 * images - 1     # [0,1] -> [-1,1]
-    def decode(self, latents): return (latents + 1) / 2                               # and back, not clamped
+    def encode(self, images, sample=False, generator=None):
+        return 2 * images - 1  # [0,1] -> [-1,1]
+
+    def decode(self, latents):
+        return (latents + 1) / 2  # and back, not clamped
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact14
 def _eps(self, x_t: Tensor, t, cond: Cond) -> Tensor:
@@ -91,33 +126,50 @@ def _eps(self, x_t: Tensor, t, cond: Cond) -> Tensor:
     with torch.set_grad_enabled(x_t.requires_grad and torch.is_grad_enabled()):
         return -expand(sigma, x_t) * self.score(x_t, t, cond).to(x_t.dtype)
 
+
 def _check(prior, x_t, cond):
-    if not isinstance(cond, Cond): raise TypeError(f"cond must be a Cond, got {type(cond).__name__}: make one with prior.embed(...)")
-    if x_t.ndim != 4 or len(cond) not in (1, len(x_t)): raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,C,h,w] with B (or 1) conditions, got {len(cond)}")
-    if cond.emb.shape[1:] != (len(prior.names),): raise ValueError(f"cond is for another prior: {tuple(cond.emb.shape[1:])} weights for {len(prior.names)} components")
-    if (cond.emb < 0).any(): raise ValueError("cond has negative weights: interpolate prompts with w in [0,1]")
+    if not isinstance(cond, Cond):
+        raise TypeError(f"cond must be a Cond, got {type(cond).__name__}: make one with prior.embed(...)")
+    if x_t.ndim != 4 or len(cond) not in (1, len(x_t)):
+        raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,C,h,w] with B (or 1) conditions, got {len(cond)}")
+    if cond.emb.shape[1:] != (len(prior.names),):
+        raise ValueError(
+            f"cond is for another prior: {tuple(cond.emb.shape[1:])} weights for {len(prior.names)} components"
+        )
+    if (cond.emb < 0).any():
+        raise ValueError("cond has negative weights: interpolate prompts with w in [0,1]")
+
 
 ExactPrior.eps = _eps
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact16
-def _f64(v) -> Tensor: return torch.as_tensor(v, dtype=torch.float64)
+def _f64(v) -> Tensor:
+    return torch.as_tensor(v, dtype=torch.float64)
+
 
 class GaussianPrior(ExactPrior):
     """N(mean, std^2), every number on its own; any prompt is accepted and changes nothing.
 
     `mean`, `std` >= 0: numbers (then any latents [B,C,h,w] will do and `shape` is nominal), or tensors that broadcast to [C,h,w].
     Where std is 0, clean data has no score: t=None then means the noise level of t=0."""
-    def __init__(self, mean=0., std=1., shape=(1, 1, 1), schedule=None):
+
+    def __init__(self, mean=0.0, std=1.0, shape=(1, 1, 1), schedule=None):
         self.mean, self.std = _f64(mean), _f64(std)
-        if not (self.std >= 0).all(): raise ValueError(f"std must be >= 0, got {std}")
+        if not (self.std >= 0).all():
+            raise ValueError(f"std must be >= 0, got {std}")
         super().__init__([""], torch.broadcast_shapes(self.mean.shape, self.std.shape, tuple(shape)), schedule)
 
-    def embed(self, texts): return Cond(torch.ones(1 if isinstance(texts, str) else len(texts), 1, dtype=torch.float64), [texts] if isinstance(texts, str) else texts)
+    def embed(self, texts):
+        return Cond(
+            torch.ones(1 if isinstance(texts, str) else len(texts), 1, dtype=torch.float64),
+            [texts] if isinstance(texts, str) else texts,
+        )
 
     def _moments(self, x_t, t):
-        if t is None and (self.std == 0).any(): raise ValueError("a Gaussian with std 0 has no density at t=None: ask at t >= 0, or give it a std > 0")
+        if t is None and (self.std == 0).any():
+            raise ValueError("a Gaussian with std 0 has no density at t=None: ask at t >= 0, or give it a std > 0")
         abar = expand(self.schedule.abar(t), x_t.double())
-        return x_t.double() - abar.sqrt() * self.mean.to(x_t.device), abar * self.std.to(x_t.device)**2 + 1 - abar
+        return x_t.double() - abar.sqrt() * self.mean.to(x_t.device), abar * self.std.to(x_t.device) ** 2 + 1 - abar
 
     def score(self, x_t, t, cond=None):
         d, v = self._moments(x_t, t)
@@ -130,8 +182,10 @@ class GaussianPrior(ExactPrior):
 # %% ../../nbs/1_prior/12_exact.ipynb #exact18a
 def _first_eps(self, x_t, t, cond):
     "As ExactPrior.eps; with a std of 0 clean data (t=None) is taken as seen at the noise level of t=0, as a network would"
-    if t is None and (_f64(self.std) == 0).any(): x_t, t = x_t * expand(self.schedule.abar(0).sqrt(), x_t), 0
+    if t is None and (_f64(self.std) == 0).any():
+        x_t, t = x_t * expand(self.schedule.abar(0).sqrt(), x_t), 0
     return _eps(self, x_t, t, cond)
+
 
 GaussianPrior.eps = _first_eps
 
@@ -141,15 +195,21 @@ class MixturePrior(ExactPrior):
 
     `means`: [K,C,h,w] (points in the plane: [K,2,1,1]); `stds` > 0: a number, [K], or anything that broadcasts to means;
     `weights` > 0: [K], default equal; `labels`: K names, or K tuples of names. Raises ValueError for what does not fit."""
+
     def __init__(self, means, stds, weights=None, labels=None, schedule=None):
         self.means, self.stds, K = _f64(means), _f64(stds), len(means)
-        if self.means.ndim != 4: raise ValueError(f"means must be [K,C,h,w] (points in the plane: [K,2,1,1]), got {tuple(self.means.shape)}")
-        if self.stds.ndim == 1: self.stds = self.stds.reshape(-1, 1, 1, 1)
+        if self.means.ndim != 4:
+            raise ValueError(f"means must be [K,C,h,w] (points in the plane: [K,2,1,1]), got {tuple(self.means.shape)}")
+        if self.stds.ndim == 1:
+            self.stds = self.stds.reshape(-1, 1, 1, 1)
         self.weights = torch.ones(K).double() if weights is None else _f64(weights)
         labels = [""] * K if labels is None else list(labels)
-        if not (self.stds > 0).all() or self.stds.ndim == 4 and len(self.stds) not in (1, K): raise ValueError(f"stds must be positive, one number or {K}, got {stds}")
-        if self.weights.shape != (K,) or not (self.weights > 0).all(): raise ValueError(f"weights must be {K} positive numbers, got {weights}")
-        if len(labels) != K: raise ValueError(f"{K} components need {K} labels, got {len(labels)}")
+        if not (self.stds > 0).all() or self.stds.ndim == 4 and len(self.stds) not in (1, K):
+            raise ValueError(f"stds must be positive, one number or {K}, got {stds}")
+        if self.weights.shape != (K,) or not (self.weights > 0).all():
+            raise ValueError(f"weights must be {K} positive numbers, got {weights}")
+        if len(labels) != K:
+            raise ValueError(f"{K} components need {K} labels, got {len(labels)}")
         super().__init__(labels, self.means.shape[1:], schedule)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact23
@@ -163,64 +223,83 @@ def _components(self, x_t, t, cond):
     log_n = -0.5 * (d**2 / v + (2 * torch.pi * v).log()).flatten(2).sum(2)
     return d, v, log_n + (w / w.sum(1, keepdim=True)).log()
 
-def _log_prob(self, x_t, t, cond): return _components(self, x_t, t, cond)[2].logsumexp(1)
+
+def _log_prob(self, x_t, t, cond):
+    return _components(self, x_t, t, cond)[2].logsumexp(1)
+
 
 def _score(self, x_t, t, cond):
     d, v, log_wn = _components(self, x_t, t, cond)
     return -(log_wn.softmax(1)[..., None, None, None] * d / v).sum(1)
+
 
 MixturePrior.log_prob, MixturePrior.score = _log_prob, _score
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact25
 def toy_mixture() -> MixturePrior:
     "The example in the plane: two cats, two dogs and a rare bird"
-    means = [(-1.6, .9), (-1.1, -1.2), (1.2, 1.1), (1.7, -.5), (0., 2.2)]
-    return MixturePrior(torch.tensor(means).reshape(5, 2, 1, 1), [.25, .35, .3, .25, .2], [1., 1., 1., 1., .3], ["cat", "cat", "dog", "dog", "bird"])
+    means = [(-1.6, 0.9), (-1.1, -1.2), (1.2, 1.1), (1.7, -0.5), (0.0, 2.2)]
+    return MixturePrior(
+        torch.tensor(means).reshape(5, 2, 1, 1),
+        [0.25, 0.35, 0.3, 0.25, 0.2],
+        [1.0, 1.0, 1.0, 1.0, 0.3],
+        ["cat", "cat", "dog", "dog", "bird"],
+    )
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact34
 def _sample(self, cond: Cond, generator=None) -> Tensor:
     "One clean latent for each row of `cond`, [B,C,h,w] float64"
     k = torch.multinomial(self.weights * cond.emb.cpu(), 1, generator=generator)[:, 0]
-    return self.means[k] + self.stds.expand_as(self.means)[k] * torch.randn(len(k), *self.latent_shape, generator=generator).double()
+    return (
+        self.means[k]
+        + self.stds.expand_as(self.means)[k] * torch.randn(len(k), *self.latent_shape, generator=generator).double()
+    )
+
 
 MixturePrior.sample = _sample
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact37
-def grid2d(extent: float = 3., n: int = 80) -> Tensor:
+def grid2d(extent: float = 3.0, n: int = 80) -> Tensor:
     "The points of a square grid over [-extent, extent]^2, rows from below, [n*n,2,1,1] float64"
     v = torch.linspace(-extent, extent, n, dtype=torch.float64)
     return torch.stack(torch.meshgrid(v, v, indexing="xy"), -1).reshape(-1, 2, 1, 1)
 
-def plot_density(ax, prior, t=None, cond="", extent=3., n=80, **kwargs):
+
+def plot_density(ax, prior, t=None, cond="", extent=3.0, n=80, **kwargs):
     "Density of x_t in the plane as shades; returns the image"
     p = prior.log_prob(grid2d(extent, n), t, prior.embed(cond)).exp().reshape(n, n)
     ax.set(xticks=[], yticks=[], aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent), autoscale_on=False)
     return ax.imshow(p, origin="lower", extent=(-extent, extent, -extent, extent), **{"cmap": "Blues", **kwargs})
 
-def plot_field(ax, field, extent=3., n=15, **kwargs):
+
+def plot_field(ax, field, extent=3.0, n=15, **kwargs):
     "A vector field as arrows: field(points [N,2,1,1]) -> [N,2,1,1], drawn on n x n points"
     x = grid2d(extent, n)
-    return ax.quiver(*x.flatten(1).T, *field(x).detach().double().flatten(1).T, **{"width": .004, **kwargs})
+    return ax.quiver(*x.flatten(1).T, *field(x).detach().double().flatten(1).T, **{"width": 0.004, **kwargs})
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact40
 def trajectory(prior, x_t: Tensor, ts, cond: Cond) -> Tensor:
     "The points that DDIM visits from x_t [B,C,h,w] at ts[0] through all times of `ts`, [len(ts),B,C,h,w]; None as last time is clean data"
     xs = [x_t]
-    for t, s in pairwise(ts): xs.append(prior.schedule.step(xs[-1], prior.eps(xs[-1], t, cond), t, s))
+    for t, s in pairwise(ts):
+        xs.append(prior.schedule.step(xs[-1], prior.eps(xs[-1], t, cond), t, s))
     return torch.stack(xs)
+
 
 def plot_paths(ax, xs: Tensor, **kwargs):
     "Paths in the plane [n,B,2,1,1] as lines, with a dot where they end"
-    ax.plot(*xs.flatten(2).permute(2, 0, 1), **{"color": "0.4", "lw": .7, **kwargs})
+    ax.plot(*xs.flatten(2).permute(2, 0, 1), **{"color": "0.4", "lw": 0.7, **kwargs})
     ax.plot(*xs[-1].flatten(1).T, ".", color=kwargs.get("color", "k"), ms=4)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact45
-def plot_flow(ax, prior, x_t: Tensor, ts, cond="", extent=3., n=160):
+def plot_flow(ax, prior, x_t: Tensor, ts, cond="", extent=3.0, n=160):
     "A prior over one number: density of x_t for all t as shades (each row scaled to its peak), DDIM paths from x_t [B,1,1,1] across it"
     c, xs = prior.embed(cond), torch.linspace(-extent, extent, n, dtype=torch.float64).reshape(n, 1, 1, 1)
     p = torch.stack([prior.log_prob(xs, t, c).exp() for t in range(0, len(prior.schedule), 5)])
-    ax.imshow(p / p.amax(1, keepdim=True), extent=(-extent, extent, len(prior.schedule), 0), aspect="auto", cmap="Blues")
-    ax.plot(trajectory(prior, x_t, ts, c).flatten(1), [0 if t is None else t for t in ts], color="0.3", lw=.7)
+    ax.imshow(
+        p / p.amax(1, keepdim=True), extent=(-extent, extent, len(prior.schedule), 0), aspect="auto", cmap="Blues"
+    )
+    ax.plot(trajectory(prior, x_t, ts, c).flatten(1), [0 if t is None else t for t in ts], color="0.3", lw=0.7)
     ax.set(xlabel="$x_t$", ylabel="t")
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact48
@@ -229,21 +308,26 @@ class ImageSetPrior(ExactPrior):
 
     `images`: [N,3,H,W] in [0,1]; `captions`: N names, or N tuples of names; `std` >= 0 blurs each image into a small Gaussian;
     `chunk`: images held in float64 at a time. With std 0 clean data has no score: t=None then means the noise level of t=0."""
-    def __init__(self, images, captions=None, std=0., schedule=None, chunk=256):
+
+    def __init__(self, images, captions=None, std=0.0, schedule=None, chunk=256):
         self.images, self.std, self.chunk = torch.as_tensor(images), float(std), chunk
         N = len(self.images)
         captions = [""] * N if captions is None else list(captions)
-        if self.images.ndim != 4 or self.images.min() < 0 or self.images.max() > 1: raise ValueError(
-            f"images must be [N,3,H,W] in [0,1], got {tuple(self.images.shape)} from {self.images.min():.3g} to {self.images.max():.3g}")
-        if len(captions) != N: raise ValueError(f"{N} images need {N} captions, got {len(captions)}")
+        if self.images.ndim != 4 or self.images.min() < 0 or self.images.max() > 1:
+            raise ValueError(
+                f"images must be [N,3,H,W] in [0,1], got {tuple(self.images.shape)} from {self.images.min():.3g} to {self.images.max():.3g}"
+            )
+        if len(captions) != N:
+            raise ValueError(f"{N} images need {N} captions, got {len(captions)}")
         super().__init__(captions, self.images.shape[1:], schedule)
 
-    def decode(self, latents): return ((latents + 1) / 2).clamp(0, 1)
+    def decode(self, latents):
+        return ((latents + 1) / 2).clamp(0, 1)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact49
 def _attend(self, x, abar, v, cond):
     "Weighted mean of the images, [B,D], and log of the sum of exp of the exponents, [B]; x [B,D], abar and v [B,1]"
-    top, total, mean = torch.full_like(x[:, :1], -1e300), 0., 0.
+    top, total, mean = torch.full_like(x[:, :1], -1e300), 0.0, 0.0
     for rows in torch.arange(len(self.images)).split(self.chunk):
         m = self.encode(self.images[rows].to(x.device, torch.float64)).flatten(1)
         e = (abar.sqrt() * x @ m.T - abar * m.square().sum(1) / 2) / v + cond.emb[:, rows].to(x.device).log()
@@ -255,20 +339,27 @@ def _attend(self, x, abar, v, cond):
 # %% ../../nbs/1_prior/12_exact.ipynb #exact50
 def _scaled(self, x_t, t):
     "x [B,D] in float64, abar and v_t of equation (4); ValueError where v_t is 0, or for another size than the images'"
-    if x_t.shape[1:] != self.images.shape[1:]: raise ValueError(f"x_t {tuple(x_t.shape)} is of another size than the images of this prior, {tuple(self.images.shape[1:])}")
+    if x_t.shape[1:] != self.images.shape[1:]:
+        raise ValueError(
+            f"x_t {tuple(x_t.shape)} is of another size than the images of this prior, {tuple(self.images.shape[1:])}"
+        )
     x = x_t.double().flatten(1)
     abar = expand(self.schedule.abar(t), x)
-    if t is None and self.std == 0: raise ValueError("a finite set has no density at t=None: ask at t >= 0, or give the images a std > 0")
+    if t is None and self.std == 0:
+        raise ValueError("a finite set has no density at t=None: ask at t >= 0, or give the images a std > 0")
     return x, abar, abar * self.std**2 + 1 - abar
+
 
 def _set_score(self, x_t, t, cond):
     x, abar, v = _scaled(self, x_t, t)
     return ((abar.sqrt() * _attend(self, x, abar, v, cond)[0] - x) / v).reshape(x_t.shape)
 
+
 def _set_log_prob(self, x_t, t, cond):
     x, abar, v = _scaled(self, x_t, t)
     log_sum = _attend(self, x, abar, v, cond)[1] - cond.emb.sum(1).log().to(x.device)
     return log_sum - (x.square() / v + (2 * torch.pi * v).log()).sum(1) / 2
+
 
 ImageSetPrior.score, ImageSetPrior.log_prob = _set_score, _set_log_prob
 
@@ -280,10 +371,16 @@ def toy_images(size: int = 16):
     "36 small pictures, [36,3,size,size] in [0,1], and their names: (colour and shape, colour, shape)"
     v = torch.linspace(-1, 1, size, dtype=torch.float64)
     y, x = torch.meshgrid(v, v, indexing="ij")
-    shapes = {"disc": lambda x, y: x**2 + y**2 < .3, "square": lambda x, y: (x.abs() < .45) & (y.abs() < .45), "cross": lambda x, y: (x.abs() < .18) & (y.abs() < .6) | (y.abs() < .18) & (x.abs() < .6)}
-    colors = {"red": (.9, .1, .1), "green": (.1, .7, .2), "blue": (.1, .2, .9)}
-    places = [(-.25, -.25), (-.25, .25), (.25, -.25), (.25, .25)]
-    draw = lambda c, s, dx, dy: torch.where(shapes[s](x - dx, y - dy), torch.tensor(colors[c]).double()[:, None, None], 1.)
+    shapes = {
+        "disc": lambda x, y: x**2 + y**2 < 0.3,
+        "square": lambda x, y: (x.abs() < 0.45) & (y.abs() < 0.45),
+        "cross": lambda x, y: (x.abs() < 0.18) & (y.abs() < 0.6) | (y.abs() < 0.18) & (x.abs() < 0.6),
+    }
+    colors = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.7, 0.2), "blue": (0.1, 0.2, 0.9)}
+    places = [(-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)]
+    draw = lambda c, s, dx, dy: torch.where(
+        shapes[s](x - dx, y - dy), torch.tensor(colors[c]).double()[:, None, None], 1.0
+    )
     parts = [(c, s, d) for c in colors for s in shapes for d in places]
     return torch.stack([draw(c, s, *d) for c, s, d in parts]), [(f"{c} {s}", c, s) for c, s, _ in parts]
 
@@ -299,10 +396,15 @@ class PatchPrior(ExactPrior):
 
     `mixture`: a MixturePrior over blocks [C,b,b]; `size`: side of the latents [C,size,size], a multiple of b.
     Names, prompts and schedule are the mixture's. Raises ValueError for a size that the blocks do not fill."""
+
     def __init__(self, mixture, size):
         C, b, across = mixture.latent_shape
-        if b != across: raise ValueError(f"the blocks must be square, got {b} x {across}")
-        if size < b or size % b: raise ValueError(f"size must be a multiple of the blocks' side {b}, got {size}: {max(size // b, 1) * b} would do")
+        if b != across:
+            raise ValueError(f"the blocks must be square, got {b} x {across}")
+        if size < b or size % b:
+            raise ValueError(
+                f"size must be a multiple of the blocks' side {b}, got {size}: {max(size // b, 1) * b} would do"
+            )
         super().__init__(mixture.names, (C, size, size), mixture.schedule)
         self.mixture, self.block = mixture, b
 
@@ -310,6 +412,7 @@ class PatchPrior(ExactPrior):
 def cut_blocks(x: Tensor, b: int) -> Tensor:
     "The b x b blocks of x [B,C,h,w], row by row: [B,P,C,b,b]"
     return x.unfold(2, b, b).unfold(3, b, b).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+
 
 def join_blocks(blocks: Tensor, h: int, w: int) -> Tensor:
     "Blocks [B,P,C,b,b] laid side by side, row by row: [B,C,h,w]"
@@ -319,19 +422,25 @@ def join_blocks(blocks: Tensor, h: int, w: int) -> Tensor:
 # %% ../../nbs/1_prior/12_exact.ipynb #exact74
 def _each_block(self, x_t, t, cond):
     "Blocks [B P,C,b,b], and the time and the condition of each"
-    if x_t.shape[1:] != self.latent_shape: raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior")
+    if x_t.shape[1:] != self.latent_shape:
+        raise ValueError(
+            f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior"
+        )
     blocks = cut_blocks(x_t, self.block)
     B, P = blocks.shape[:2]
     conds = (cond if len(cond) == B else cond[[0] * B]).repeat(P)
     times = t.repeat_interleave(P) if torch.is_tensor(t) and t.ndim else t
     return blocks.flatten(0, 1), times, conds
 
+
 def _patch_score(self, x_t, t, cond):
     scores = self.mixture.score(*_each_block(self, x_t, t, cond))
     return join_blocks(scores.unflatten(0, (len(x_t), -1)), *x_t.shape[2:])
 
+
 def _patch_log_prob(self, x_t, t, cond):
     return self.mixture.log_prob(*_each_block(self, x_t, t, cond)).reshape(len(x_t), -1).sum(1)
+
 
 PatchPrior.score, PatchPrior.log_prob = _patch_score, _patch_log_prob
 
@@ -339,27 +448,30 @@ PatchPrior.score, PatchPrior.log_prob = _patch_score, _patch_log_prob
 def _patch_sample(self, cond: Cond, generator=None) -> Tensor:
     "One clean picture for each row of `cond`, [B,C,size,size] float64; every block is its own draw"
     n = self.latent_shape[-1]
-    blocks = self.mixture.sample(cond.repeat((n // self.block)**2), generator)
+    blocks = self.mixture.sample(cond.repeat((n // self.block) ** 2), generator)
     return join_blocks(blocks.unflatten(0, (len(cond), -1)), n, n)
+
 
 PatchPrior.sample = _patch_sample
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact80
-def dot_patterns(strength: float = .7) -> Tensor:
+def dot_patterns(strength: float = 0.7) -> Tensor:
     "Four blocks of 4 x 4 with a light dot of 2 x 2 pixels in one corner on a darker ground, [4,1,4,4] float64; `strength`: about the step from ground to dot"
     v = torch.arange(4, dtype=torch.float64)
-    dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y)**2 + (v - x)**2) / .8) - .5
-    return strength * torch.stack([dot(y, x) for y in (.5, 2.5) for x in (.5, 2.5)])[:, None]
+    dot = lambda y, x: 2 * torch.exp(-((v[:, None] - y) ** 2 + (v - x) ** 2) / 0.8) - 0.5
+    return strength * torch.stack([dot(y, x) for y in (0.5, 2.5) for x in (0.5, 2.5)])[:, None]
 
-def dot_world(size=40, strength=.7, std=.1, haze=.6, haze_weight=6., schedule=None) -> PatchPrior:
+
+def dot_world(size=40, strength=0.7, std=0.1, haze=0.6, haze_weight=6.0, schedule=None) -> PatchPrior:
     """Blocks of 4 x 4 with one dot each, named "dots"; without a prompt there is also a "haze" around grey.
 
     `size`: pixels, a multiple of 4; `strength`: of the dots, > 0; `std`: of each pattern; `haze`: std of the haze; `haze_weight`: its weight, one pattern
     weighs 1; 0 leaves it out, and the null prompt is then as narrow as "dots"."""
     dots = dot_patterns(strength)
-    if not haze_weight: return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4, schedule=schedule), size)
+    if not haze_weight:
+        return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4, schedule=schedule), size)
     means = torch.cat([dots, torch.zeros_like(dots[:1])])
-    stds, weights = torch.tensor([std] * 4 + [haze]), torch.tensor([1.] * 4 + [haze_weight])
+    stds, weights = torch.tensor([std] * 4 + [haze]), torch.tensor([1.0] * 4 + [haze_weight])
     return PatchPrior(MixturePrior(means, stds, weights, ["dots"] * 4 + ["haze"], schedule), size)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact84
@@ -369,17 +481,20 @@ def _told(prior, prompt):
     on = mix.embed(prompt).emb[0] > 0
     return mix.means[on], mix.stds.expand_as(mix.means)[on].mean((1, 2, 3))
 
+
 def contrast(prior: PatchPrior, x: Tensor, prompt: str) -> Tensor:
     "Standard deviation inside the blocks of x [B,C,n,n] over that of the prompt's true patterns, [B]: 0 is grey, 1 the truth"
     means, _ = _told(prior, prompt)
     inside = lambda blocks: blocks.flatten(-3).std(-1).mean(-1)
     return inside(cut_blocks(x.double(), prior.block)) / inside(means)
 
+
 def off_pattern(prior: PatchPrior, x: Tensor, prompt: str, shade: bool = True) -> Tensor:
     """Distance of each block of x [B,C,n,n] from the nearest pattern of the prompt, rms over the block in units of the pattern's std, mean [B]:
     a true sample has 1. `shade=False`: the mean of each block does not count, its texture alone."""
     means, stds = _told(prior, prompt)
     blocks = cut_blocks(x.double(), prior.block)
-    if not shade: blocks, means = (v - v.mean((-3, -2, -1), keepdim=True) for v in (blocks, means))
+    if not shade:
+        blocks, means = (v - v.mean((-3, -2, -1), keepdim=True) for v in (blocks, means))
     rms = (blocks[:, :, None] - means).square().flatten(3).mean(3).sqrt()
     return (rms / stds).amin(2).mean(1)

@@ -19,7 +19,9 @@ from .schedule import expand
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid07
 def _check(base):
-    if base not in ("uncond", "cond"): raise ValueError(f"unknown guidance base {base!r}: it is 'uncond' or 'cond'")
+    if base not in ("uncond", "cond"):
+        raise ValueError(f"unknown guidance base {base!r}: it is 'uncond' or 'cond'")
+
 
 def cfg(eps_c: Tensor, eps_null: Tensor, scale, base: str = "uncond") -> Tensor:
     """Guided prediction of equation (1) from two predictions [B,C,h,w]; `scale` a number or [B].
@@ -32,9 +34,12 @@ def cfg(eps_c: Tensor, eps_null: Tensor, scale, base: str = "uncond") -> Tensor:
 def as_cond(prior, cond, B: int) -> Cond:
     "A str, a list of 1 or B str, or a Cond of length 1 or B, as Cond of length B; TypeError or ValueError for anything else"
     given = [cond] if isinstance(cond, str) else cond
-    if not isinstance(given, Cond) and not (isinstance(given, (list, tuple)) and all(isinstance(s, str) for s in given)):
+    if not isinstance(given, Cond) and not (
+        isinstance(given, (list, tuple)) and all(isinstance(s, str) for s in given)
+    ):
         raise TypeError(f"a prompt is a str, a list of str or a Cond, got {type(cond).__name__} {cond!r:.60}")
-    if len(given) not in (1, B): raise ValueError(f"{len(given)} prompts for a batch of {B}: give one for all, or one each")
+    if len(given) not in (1, B):
+        raise ValueError(f"{len(given)} prompts for a batch of {B}: give one for all, or one each")
     c = given if isinstance(given, Cond) else prior.embed(list(given))
     return c if len(c) == B else c.repeat(B)
 
@@ -43,26 +48,31 @@ def batched_eps(prior, x_t: Tensor, t, *conds) -> list[Tensor]:
     "The predictions at x_t [B,C,h,w] for K prompts in one network call of K B samples: K tensors [B,C,h,w]"
     B, K = len(x_t), len(conds)
     t = t.reshape(-1).expand(B).repeat(K) if torch.is_tensor(t) else t
-    told = [Cond(c.emb, c.texts, c.extra) for c in (as_cond(prior, c, B) for c in conds)]      # without view negatives
+    told = [Cond(c.emb, c.texts, c.extra) for c in (as_cond(prior, c, B) for c in conds)]  # without view negatives
     return list(prior.eps(x_t.repeat(K, *[1] * (x_t.ndim - 1)), t, Cond.cat(told)).chunk(K))
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid20
 @dataclass
 class Guided:
     "A guided prediction and its parts, [B,C,h,w], None where not computed; `eps_null` is the negative prompt's where there is one"
+
     eps: Tensor
     eps_c: Tensor | None
     eps_null: Tensor | None
-    calls: int       # network evaluations spent, in samples
+    calls: int  # network evaluations spent, in samples
 
-def guided_eps(prior, x_t: Tensor, t, cond, scale: float, negative=None, base: str = "uncond", both: bool = False) -> Guided:
+
+def guided_eps(
+    prior, x_t: Tensor, t, cond, scale: float, negative=None, base: str = "uncond", both: bool = False
+) -> Guided:
     """Guided prediction at x_t [B,C,h,w] in one network call: B or 2 B samples, 4 B where `cond` brings view negatives along (Perp-Neg, below).
 
     `cond`, `negative`: str, B strings or Cond; t: int, LongTensor [B] or None. Raises as `cfg` and `as_cond` do."""
     _check(base)
     cond, null = as_cond(prior, cond, len(x_t)), "" if negative is None else negative
     g = scale + (base == "cond")
-    if hasattr(cond, "negatives"): return _guided_view(prior, x_t, t, cond, g, null)
+    if hasattr(cond, "negatives"):
+        return _guided_view(prior, x_t, t, cond, g, null)
     need_c, need_null = both or g != 0, both or g != 1
     preds = batched_eps(prior, x_t, t, *[null] * need_null, *[cond] * need_c)
     eps_null, eps_c = preds[0] if need_null else None, preds[-1] if need_c else None
@@ -73,6 +83,7 @@ def guided_eps(prior, x_t: Tensor, t, cond, scale: float, negative=None, base: s
 def _fold(azimuth) -> Tensor:
     a = torch.as_tensor(azimuth, dtype=torch.float64).reshape(-1)
     return ((a + 180) % 360 - 180).abs()
+
 
 def view_weights(azimuth) -> Tensor:
     "Share of the front, side and back prompt at `azimuth` (degrees, a number or [B]; 0 front, +-180 back), [B,3], equation (3)"
@@ -86,32 +97,51 @@ def perp(u: Tensor, v: Tensor) -> Tensor:
     dot = lambda a, b: (a * b).flatten(1).sum(1)
     return u - expand(dot(u, v) / dot(v, v).clamp(min=torch.finfo(v.dtype).tiny), u) * v
 
+
 def perp_neg(eps_base: Tensor, eps_pos: Tensor, negatives, scale) -> Tensor:
     "Perp-Neg of equation (4); `negatives`: pairs of a prediction [B,C,h,w] and its weight, a number or [B], <= 0"
     d = eps_pos - eps_base
     return eps_base + expand(scale, d) * (d + sum(expand(w, d) * perp(eps - eps_base, d) for eps, w in negatives))
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid42
-def perp_neg_weights(azimuth, strength: float = -2., front_decay: float = 2., side_decay: float = 10.) -> tuple[Tensor, Tensor]:
+def perp_neg_weights(
+    azimuth, strength: float = -2.0, front_decay: float = 2.0, side_decay: float = 10.0
+) -> tuple[Tensor, Tensor]:
     "Weights of the front and the side prompt as negatives at `azimuth` (degrees, a number or [B]), two [B]; LucidDreamer's numbers"
     a = _fold(azimuth) / 90
     front_half, r = a < 1, torch.where(a < 1, 1 - a, 2 - a)
-    front = torch.where(front_half, torch.where(r > .8, 0., (-front_decay * r).exp()), 1.)
-    side = torch.where(front_half, torch.where(r < .2, 0., (-side_decay * (1 - r)).exp()), torch.where(r > .8, 0., (-side_decay * r).exp() / 2))
+    front = torch.where(front_half, torch.where(r > 0.8, 0.0, (-front_decay * r).exp()), 1.0)
+    side = torch.where(
+        front_half,
+        torch.where(r < 0.2, 0.0, (-side_decay * (1 - r)).exp()),
+        torch.where(r > 0.8, 0.0, (-side_decay * r).exp() / 2),
+    )
     return strength * front, strength * side
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid46
 @dataclass(frozen=True)
 class ViewCond(Cond):
     "A Cond with view negatives: pairs of a Cond of the same length and its weights [B]"
+
     negatives: tuple = ()
 
     def _join(self, cs):
         both, columns = super()._join(cs), zip(*(c.negatives for c in cs), strict=True)
-        return ViewCond(both.emb, both.texts, both.extra, tuple((Cond.cat([n for n, _ in col]), torch.cat([w for _, w in col])) for col in columns))
+        return ViewCond(
+            both.emb,
+            both.texts,
+            both.extra,
+            tuple((Cond.cat([n for n, _ in col]), torch.cat([w for _, w in col])) for col in columns),
+        )
 
     def _map(self, f, texts):
-        return ViewCond(f(self.emb), texts, {k: f(v) for k, v in self.extra.items()}, tuple((c._map(f, [""] * len(texts)), f(w)) for c, w in self.negatives))
+        return ViewCond(
+            f(self.emb),
+            texts,
+            {k: f(v) for k, v in self.extra.items()},
+            tuple((c._map(f, [""] * len(texts)), f(w)) for c, w in self.negatives),
+        )
+
 
 def _guided_view(prior, x_t, t, cond, g, null):
     eps_null, eps_c, *others = batched_eps(prior, x_t, t, null, cond, *[c for c, _ in cond.negatives])
@@ -121,26 +151,43 @@ def _guided_view(prior, x_t, t, cond, g, null):
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid46c
 def with_view(prior, prompt: str, view: str) -> str:
     "`prompt, view` as far as the prior's text encoder reads: what is too long loses the prompt's last words, which a warning names, and keeps the view"
-    text, read = f"{prompt}, {view}", getattr(prior, "words_read", None)            # a prior without a text encoder reads everything
-    if read is None or read(text) == len(text.split()): return text
+    text, read = (
+        f"{prompt}, {view}",
+        getattr(prior, "words_read", None),
+    )  # a prior without a text encoder reads everything
+    if read is None or read(text) == len(text.split()):
+        return text
     words, joined = prompt.split(), lambda n: ", ".join([" ".join(words[:n])] * (n > 0) + [view])
     n = bisect_left(range(len(words)), True, key=lambda n: read(joined(n + 1)) < len(joined(n + 1).split()))
-    warnings.warn(f"the prompt is longer than the text encoder reads: to leave room for the view it loses the words {' '.join(words[n:])[:200]!r}", stacklevel=3)
+    warnings.warn(
+        f"the prompt is longer than the text encoder reads: to leave room for the view it loses the words {' '.join(words[n:])[:200]!r}",
+        stacklevel=3,
+    )
     return joined(n)
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid47
-def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = False, weights=(-2., 2., 10.)) -> Cond:
+def view_cond(prior, prompt: str, azimuth, elevation=None, negatives: bool = False, weights=(-2.0, 2.0, 10.0)) -> Cond:
     """`prompt` seen from `azimuth`, [B] degrees or a number: its front, side and back view, interpolated as in (3); Cond of length B.
 
     From `elevation` 60 degrees up, where given, it is the overhead view (DreamFusion; LucidDreamer has none).
     negatives=True adds those of Perp-Neg to each view but the overhead one; `weights`: strength and decays of `perp_neg_weights`."""
-    if not isinstance(prompt, str): raise TypeError(f"view_cond takes one prompt, a str, got {type(prompt).__name__}")
+    if not isinstance(prompt, str):
+        raise TypeError(f"view_cond takes one prompt, a str, got {type(prompt).__name__}")
     w, B = view_weights(azimuth), len(_fold(azimuth))
     above = torch.zeros(B) if elevation is None else (torch.as_tensor(elevation).reshape(-1).expand(B) >= 60).double()
     names = ["front", "side", "back"] + ["overhead"] * bool(above.any())
     front, side, back, *top = [c.repeat(B) for c in prior.embed([with_view(prior, prompt, f"{v} view") for v in names])]
     c = Cond.lerp(Cond.lerp(side, front, w[:, 0]), back, w[:, 2])
-    if top: c = Cond.lerp(c, top[0], above)
-    texts = [f"{prompt}, {'overhead' if up else names[i]} view" for i, up in zip(w.argmax(1), above)]          # the nearest view, in words
-    if not negatives: return Cond(c.emb, texts, c.extra)
-    return ViewCond(c.emb, texts, c.extra, tuple((n, v * (1 - above)) for n, v in zip((front, side), perp_neg_weights(azimuth, *weights))))
+    if top:
+        c = Cond.lerp(c, top[0], above)
+    texts = [
+        f"{prompt}, {'overhead' if up else names[i]} view" for i, up in zip(w.argmax(1), above)
+    ]  # the nearest view, in words
+    if not negatives:
+        return Cond(c.emb, texts, c.extra)
+    return ViewCond(
+        c.emb,
+        texts,
+        c.extra,
+        tuple((n, v * (1 - above)) for n, v in zip((front, side), perp_neg_weights(azimuth, *weights))),
+    )

@@ -21,16 +21,25 @@ from .exact import Cond, ExactPrior, cut_blocks, dot_patterns, join_blocks
 from .schedule import Schedule, expand
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal06
-PATCH = 4        # side of a patch in pixels
+PATCH = 4  # side of a patch in pixels
+
 
 def _matching(told: world.Attributes, rng) -> tuple:
     "A thing and a camera that fit what a prompt told"
     thing = world.sample_thing(rng, categories=told.category and [told.category], background=0, depth=0, corruption=0)
-    thing = replace(thing, color=told.color or thing.color, pattern=told.pattern, background=told.background,
-                    kind=told.kind, corruption=told.corruption)
+    thing = replace(
+        thing,
+        color=told.color or thing.color,
+        pattern=told.pattern,
+        background=told.background,
+        kind=told.kind,
+        corruption=told.corruption,
+    )
     camera = world.sample_camera(rng)
-    while told.view and camera.view != told.view: camera = world.sample_camera(rng)
+    while told.view and camera.view != told.view:
+        camera = world.sample_camera(rng)
     return thing, camera
+
 
 def true_renders(told: world.Attributes, n: int, size: int = 64, seed: int = 0) -> list:
     "`n` random true pictures (`world.Render`) of all that the attributes of a prompt allow; the same for the same prompt and seed"
@@ -40,13 +49,16 @@ def true_renders(told: world.Attributes, n: int, size: int = 64, seed: int = 0) 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal09
 def speckle_patterns(strength: float) -> Tensor:
     "Four speckles with mean 0 at every pixel, as they are added to the three channels of a patch in [-1,1]: [4,48] float64; [1,48] zeros for strength 0"
-    if not strength: return torch.zeros(1, 3 * PATCH**2, dtype=torch.float64)
+    if not strength:
+        return torch.zeros(1, 3 * PATCH**2, dtype=torch.float64)
     p = dot_patterns(strength)
     return (p - p.mean(0)).expand(-1, 3, -1, -1).flatten(1)
+
 
 def to_patches(x: Tensor) -> Tensor:
     "Pictures [B,C,h,w] as patches [P,B,16 C]"
     return cut_blocks(x, PATCH).flatten(2).transpose(0, 1)
+
 
 def from_patches(u: Tensor, h: int, w: int) -> Tensor:
     "Patches [P,B,16 C] as pictures [B,C,h,w]"
@@ -60,33 +72,68 @@ class IdealPrior(ExactPrior):
     `detail` >= 0: strength of the speckles in [-1,1], 0 for none; `renders`: true pictures of each prompt; `wide`: pictures of anything that the
     null prompt knows besides; `std` > 0: of each pixel around a picture; `haze` > 0, `haze_weight` >= 0: std and weight of the null prompt's haze;
     `size`: pixels, a multiple of 4; `seed`: of the renders; `capacity`: how many different prompts one prior can be asked. ValueError for other values."""
-    def __init__(self, detail=0., renders=24, wide=192, std=.07, haze=.35, haze_weight=6., size=64, seed=0, capacity=256, schedule=None):
-        _check_numbers(detail=detail, renders=renders, wide=wide, std=std, haze=haze, haze_weight=haze_weight, size=size, capacity=capacity)
+
+    def __init__(
+        self,
+        detail=0.0,
+        renders=24,
+        wide=192,
+        std=0.07,
+        haze=0.35,
+        haze_weight=6.0,
+        size=64,
+        seed=0,
+        capacity=256,
+        schedule=None,
+    ):
+        _check_numbers(
+            detail=detail,
+            renders=renders,
+            wide=wide,
+            std=std,
+            haze=haze,
+            haze_weight=haze_weight,
+            size=size,
+            capacity=capacity,
+        )
         super().__init__([""] * (capacity + 1), (3, size, size), schedule)
         self.name = "ideal-detail" if detail else "ideal"
         self.detail, self.renders, self.wide, self.seed, self.capacity = detail, renders, wide, seed, capacity
         self.std, self.haze, self.haze_weight = std, haze, haze_weight
         self.patterns = speckle_patterns(detail)
-        self.asked = {}                                                          # attributes of a prompt -> number of its group, from 1
-        P, D = (size // PATCH)**2, self.patterns.shape[1]
-        self.base, self.sign, self.group = torch.zeros(P, 0, D).double(), torch.zeros(P, 0).double(), torch.zeros(0).long()
-        if wide: self.add(_anything(wide, size, seed), 0)
+        self.asked = {}  # attributes of a prompt -> number of its group, from 1
+        P, D = (size // PATCH) ** 2, self.patterns.shape[1]
+        self.base, self.sign, self.group = (
+            torch.zeros(P, 0, D).double(),
+            torch.zeros(P, 0).double(),
+            torch.zeros(0).long(),
+        )
+        if wide:
+            self.add(_anything(wide, size, seed), 0)
 
     def __repr__(self):
         return f"IdealPrior(detail={self.detail:g}, {self.base.shape[1]} renders, {len(self.asked)} prompts, {self.image_size} px)"
 
-    def decode(self, latents): return ((latents + 1) / 2).clamp(0, 1)
+    def decode(self, latents):
+        return ((latents + 1) / 2).clamp(0, 1)
+
 
 def _check_numbers(size, **numbers):
     for name, v in numbers.items():
         least = 1 if name in ("renders", "capacity") else 0
-        if not v >= least or (name in ("std", "haze") and v == 0): raise ValueError(f"{name} must be {'above 0' if name in ('std', 'haze') else f'{least} or more'}, got {v}")
-    if size < PATCH or size % PATCH: raise ValueError(f"size must be a multiple of {PATCH} pixels, got {size}")
+        if not v >= least or (name in ("std", "haze") and v == 0):
+            raise ValueError(f"{name} must be {'above 0' if name in ('std', 'haze') else f'{least} or more'}, got {v}")
+    if size < PATCH or size % PATCH:
+        raise ValueError(f"size must be a multiple of {PATCH} pixels, got {size}")
+
 
 def _anything(n, size, seed):
     "Pictures of anything in the world: categories, colours, patterns, views, a quarter of them on another ground than white"
     rng = np.random.default_rng((seed, 0))
-    return [world.render(world.sample_thing(rng, depth=0, corruption=0), world.sample_camera(rng), size, 2) for _ in range(n)]
+    return [
+        world.render(world.sample_thing(rng, depth=0, corruption=0), world.sample_camera(rng), size, 2)
+        for _ in range(n)
+    ]
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal14
 def _add(self, pictures: list, group: int):
@@ -94,11 +141,12 @@ def _add(self, pictures: list, group: int):
     images = torch.from_numpy(np.stack([r.rgb for r in pictures])).double()
     hit = torch.from_numpy(np.stack([r.alpha for r in pictures])).double()[:, None]
     base, room = to_patches(self.encode(images)), 1 - self.patterns.abs().max()
-    surface = (to_patches(hit).amin(2) > .99) & bool(self.detail)
-    sign = torch.where(base.mean(2) < 0, 1., -1.).double() * surface
+    surface = (to_patches(hit).amin(2) > 0.99) & bool(self.detail)
+    sign = torch.where(base.mean(2) < 0, 1.0, -1.0).double() * surface
     base = torch.where(surface[..., None], base.clamp(-room, room), base)
     self.base, self.sign = torch.cat([self.base, base], 1), torch.cat([self.sign, sign], 1)
     self.group = torch.cat([self.group, torch.full((len(pictures),), group)])
+
 
 IdealPrior.add = _add
 
@@ -106,28 +154,41 @@ IdealPrior.add = _add
 def _embed(self, texts) -> Cond:
     "A str or a list of B str as Cond, emb [B, capacity + 1]: which groups of renders each allows. ValueError for a prompt that the world does not know"
     texts = [texts] if isinstance(texts, str) else list(texts)
-    told = [_told(text) for text in texts]                                             # all are read before any is rendered
+    told = [_told(text) for text in texts]  # all are read before any is rendered
     new = [a for a in dict.fromkeys(sum(told, ())) if a not in self.asked]
     if len(self.asked) + len(new) > self.capacity:
-        raise ValueError(f"this prior has been asked {len(self.asked)} different prompts and has room for {self.capacity}: make one with IdealPrior(capacity=...)")
+        raise ValueError(
+            f"this prior has been asked {len(self.asked)} different prompts and has room for {self.capacity}: make one with IdealPrior(capacity=...)"
+        )
     for a in new:
         self.asked[a] = len(self.asked) + 1
         self.add(true_renders(a, self.renders, self.image_size, self.seed), self.asked[a])
     emb = torch.zeros(len(texts), self.capacity + 1, dtype=torch.float64)
-    for text, row, some in zip(texts, emb, told): row[slice(None) if text == "" else [self.asked[a] for a in some]] = 1
+    for text, row, some in zip(texts, emb, told):
+        row[slice(None) if text == "" else [self.asked[a] for a in some]] = 1
     return Cond(emb, texts)
+
 
 def _told(text: str) -> tuple:
     "The attributes that a prompt names; where it lists several faults, as negative prompts do, those of each fault"
-    if text == "": return ()
-    try: return (world.parse(text),)
+    if text == "":
+        return ()
+    try:
+        return (world.parse(text),)
     except ValueError:
-        parts = [p for p in re.split("[,.;]", text) if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - world._FILLER]
-        if len(parts) < 2: raise
+        parts = [
+            p
+            for p in re.split("[,.;]", text)
+            if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - world._FILLER
+        ]
+        if len(parts) < 2:
+            raise
         some = [world.parse(p) for p in parts]
         objects, faults = [a for a in some if a.category], dict.fromkeys(a.corruption for a in some if a.corruption)
-        if len(objects) > 1 or not faults: raise
+        if len(objects) > 1 or not faults:
+            raise
         return tuple(replace(objects[0] if objects else some[0], corruption=fault) for fault in faults)
+
 
 IdealPrior.embed = _embed
 
@@ -141,13 +202,19 @@ def _explain(self, u, abar, row):
     base, sign, D, J = self.base[:, on], self.sign[:, on], u.shape[2], len(self.patterns)
     a, v = abar.sqrt(), abar * self.std**2 + 1 - abar
 
-    square = u.square().sum(2, keepdim=True) - 2 * a[:, None] * (u @ base.mT) + a[:, None]**2 * base.square().sum(2)[:, None]
+    square = (
+        u.square().sum(2, keepdim=True)
+        - 2 * a[:, None] * (u @ base.mT)
+        + a[:, None] ** 2 * base.square().sum(2)[:, None]
+    )
     plain = -square / (2 * v[:, None]) - D / 2 * (2 * math.pi * v[:, None]).log()
 
     P, k = pairs = sign.nonzero(as_tuple=True)
-    f, away = sign[pairs][:, None], square[P, :, k]                                           # [S,1], [S,B]
+    f, away = sign[pairs][:, None], square[P, :, k]  # [S,1], [S,B]
     along = (u @ self.patterns.T)[P] - a[:, None] * (base @ self.patterns.T)[pairs][:, None]  # (u - a m) . p_j, [S,B,J]
-    better = (a[:, None] * f[..., None] * along - (a[:, None]**2 / 2) * self.patterns.square().sum(1)) / v[:, None] - math.log(J)
+    better = (a[:, None] * f[..., None] * along - (a[:, None] ** 2 / 2) * self.patterns.square().sum(1)) / v[
+        :, None
+    ] - math.log(J)
     choices = better.movedim(2, 0)
     if row[0] > 0 and self.haze_weight:
         share, v_haze = self.haze_weight / (1 + self.haze_weight), abar * self.haze**2 + 1 - abar
@@ -158,7 +225,10 @@ def _explain(self, u, abar, row):
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal18
 def _rows(self, x_t, t, cond):
     "The samples that share a condition together: (which samples, their patches [P,B,D], abar [B], the row of cond.emb)"
-    if x_t.shape[1:] != self.latent_shape: raise ValueError(f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior")
+    if x_t.shape[1:] != self.latent_shape:
+        raise ValueError(
+            f"x_t {tuple(x_t.shape)} must be [B,{','.join(map(str, self.latent_shape))}], the latents of this prior"
+        )
     B, x = len(x_t), x_t.double().cpu()
     abar = torch.as_tensor(self.schedule.abar(t)).reshape(-1).expand(B)
     kinds, of = cond.emb.cpu().expand(B, -1).unique(dim=0, return_inverse=True)
@@ -166,10 +236,12 @@ def _rows(self, x_t, t, cond):
         mine = (of == i).nonzero()[:, 0]
         yield mine, to_patches(x[mine]), abar[mine], row
 
+
 def _whole(self, plain, pairs, choices, row):
     "log(weight times density) of each render as a whole, [B,K]: the plain patches, and what their surface adds"
     extra = torch.zeros_like(plain[0]).index_add(1, pairs[1], choices.logsumexp(0).T)
     return plain.sum(0) + extra + row[self.group[row[self.group] > 0]].log()
+
 
 def _log_prob(self, x_t, t, cond) -> Tensor:
     "log p(x_t) of equation (1) at time t, [B] float64"
@@ -187,17 +259,19 @@ def _score(self, x_t, t, cond) -> Tensor:
     for mine, u, abar, row in _rows(self, x_t, t, cond):
         base, sign, plain, pairs, choices = _explain(self, u, abar, row)
         a, v, J = abar.sqrt()[:, None], (abar * self.std**2 + 1 - abar)[:, None], len(self.patterns)
-        q = _whole(self, plain, pairs, choices, row).softmax(1)                               # of each render, [B,K]
-        r = choices.softmax(0) * q.T[pairs[1]]                                                # of each choice on the surface, [J or J+1,S,B]
+        q = _whole(self, plain, pairs, choices, row).softmax(1)  # of each render, [B,K]
+        r = choices.softmax(0) * q.T[pairs[1]]  # of each choice on the surface, [J or J+1,S,B]
 
-        pull = (q / v).repeat(len(u), 1, 1)                                                   # [P,B,K]
-        if len(r) > J: pull[pairs[0], :, pairs[1]] += r[J] * (1 / (abar * self.haze**2 + 1 - abar) - 1 / v[:, 0])
-        speckled = (r[:J] * sign[pairs][:, None]).permute(1, 2, 0) / v                        # [S,B,J]
+        pull = (q / v).repeat(len(u), 1, 1)  # [P,B,K]
+        if len(r) > J:
+            pull[pairs[0], :, pairs[1]] += r[J] * (1 / (abar * self.haze**2 + 1 - abar) - 1 / v[:, 0])
+        speckled = (r[:J] * sign[pairs][:, None]).permute(1, 2, 0) / v  # [S,B,J]
         amount = torch.zeros(*u.shape[:2], J, dtype=torch.float64).index_add(0, pairs[0], speckled)
 
         s = a * (pull @ base + amount @ self.patterns) - pull.sum(2, keepdim=True) * u
         out = out.index_copy(0, mine, from_patches(s, *x_t.shape[2:]))
     return out.to(x_t.device)
+
 
 IdealPrior.log_prob, IdealPrior.score = _log_prob, _score
 
@@ -208,13 +282,19 @@ def _sample(self, cond: Cond, generator=None) -> Tensor:
     j = torch.randint(len(self.patterns), (len(self.base), len(k)), generator=generator)
     return from_patches(self.base[:, k] + self.sign[:, k, None] * self.patterns[j], *self.latent_shape[1:])
 
+
 IdealPrior.sample = _sample
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal31
 def _nearest_render(self, x, prompt):
     "Index of the prompt's render that is nearest to each picture x [B,3,h,w], [B]"
     on = (self.embed(prompt).emb[0, self.group] > 0).nonzero()[:, 0]
-    return on[torch.cdist(to_patches(x.double()).transpose(0, 1).flatten(1), self.base[:, on].transpose(0, 1).flatten(1)).argmin(1)]
+    return on[
+        torch.cdist(
+            to_patches(x.double()).transpose(0, 1).flatten(1), self.base[:, on].transpose(0, 1).flatten(1)
+        ).argmin(1)
+    ]
+
 
 def _measure(self, x: Tensor, prompt: str) -> dict:
     "Latents x [B,3,h,w] against the nearest truth of one prompt: {'detail', 'off_texture', 'litter'}, each [B]; detail is nan without speckles"
@@ -222,11 +302,12 @@ def _measure(self, x: Tensor, prompt: str) -> dict:
     rows = []
     for b, i in enumerate(k):
         on, left = self.sign[:, i] != 0, u[:, b] - self.base[:, i]
-        true = self.sign[on, i, None, None] * self.patterns                                # [surface patches, J, D]
+        true = self.sign[on, i, None, None] * self.patterns  # [surface patches, J, D]
         fit = (left[on][:, None] * true).sum(2) / self.patterns.square().sum(1)
         off = (left[on][:, None] - true).square().mean(2).sqrt().amin(1) / self.std
         rows.append((fit.amax(1).mean(), off.mean(), left[~on].square().mean().sqrt()))
     return dict(zip(("detail", "off_texture", "litter"), map(torch.stack, zip(*rows))))
+
 
 IdealPrior.nearest_render, IdealPrior.measure = _nearest_render, _measure
 
@@ -235,12 +316,18 @@ def _truth(self, image: Tensor, prompt: str):
     "The true picture nearest to `image` [3,H,W] in [0,1]: `image` [3,H,W], `psnr` in dB around the object, and the numbers of `measure`"
     x = self.encode(image.detach()[None].double().cpu())
     i, u = self.nearest_render(x, prompt)[0], to_patches(x)[:, 0]
-    choices = self.base[:, i, None] + self.sign[:, i, None, None] * self.patterns         # [P,J,D]
+    choices = self.base[:, i, None] + self.sign[:, i, None, None] * self.patterns  # [P,J,D]
     j = (u[:, None] - choices).square().sum(2).argmin(1)
     true = self.decode(from_patches(choices[torch.arange(len(j)), j][:, None], *self.latent_shape[1:]))[0]
     ground = np.array(world.BACKGROUNDS[world.parse(prompt).background])
     box = (slice(None), *world.foreground_box(true.numpy(), ground))
     numbers = {k: v.item() for k, v in self.measure(x, prompt).items()}
-    return SimpleNamespace(image=true.float(), psnr=world.psnr(image.detach().cpu().numpy()[box], true.numpy()[box]), baselines={}, **numbers)
+    return SimpleNamespace(
+        image=true.float(),
+        psnr=world.psnr(image.detach().cpu().numpy()[box], true.numpy()[box]),
+        baselines={},
+        **numbers,
+    )
+
 
 IdealPrior.truth = _truth

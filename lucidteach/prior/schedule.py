@@ -17,11 +17,15 @@ from torch import Tensor
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched02b
 def brief_value(v) -> str:
     "A value in a few characters: tensors and arrays as dtype and shape, long lists as their length"
-    if isinstance(v, (Tensor, np.ndarray)): return f"{str(v.dtype).removeprefix('torch.')} {list(v.shape)}" if v.ndim else f"{v.item():.4g}"
-    if isinstance(v, dict): return f"{{{', '.join(f'{k}: {brief_value(x)}' for k, x in list(v.items())[:8])}{', ...' * (len(v) > 8)}}}"
-    if isinstance(v, (list, tuple)) and (len(v) > 4 or any(isinstance(x, (Tensor, np.ndarray)) for x in v)): return f"{type(v).__name__} of {len(v)}"
+    if isinstance(v, (Tensor, np.ndarray)):
+        return f"{str(v.dtype).removeprefix('torch.')} {list(v.shape)}" if v.ndim else f"{v.item():.4g}"
+    if isinstance(v, dict):
+        return f"{{{', '.join(f'{k}: {brief_value(x)}' for k, x in list(v.items())[:8])}{', ...' * (len(v) > 8)}}}"
+    if isinstance(v, (list, tuple)) and (len(v) > 4 or any(isinstance(x, (Tensor, np.ndarray)) for x in v)):
+        return f"{type(v).__name__} of {len(v)}"
     text = repr(v)
     return text if len(text) <= 120 else text[:117] + "..."
+
 
 def brief(self) -> str:
     "The `__repr__` of objects that hold many numbers: the name of each part, and its shape"
@@ -37,14 +41,23 @@ def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched10
 def _checked(alphas_cumprod) -> Tensor:
     a = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
-    if a.ndim == 1 and len(a) and ((a > 0) & (a < 1)).all() and (a.diff() < 0).all(): return a
-    raise ValueError(f"alphas_cumprod must be one list within (0,1), strictly falling; got shape {tuple(a.shape)}, values {a.flatten()[:3].tolist()} ... {a.flatten()[-1:].tolist()}")
+    if a.ndim == 1 and len(a) and ((a > 0) & (a < 1)).all() and (a.diff() < 0).all():
+        return a
+    raise ValueError(
+        f"alphas_cumprod must be one list within (0,1), strictly falling; got shape {tuple(a.shape)}, values {a.flatten()[:3].tolist()} ... {a.flatten()[-1:].tolist()}"
+    )
+
 
 def _index(t, T: int):
-    if torch.is_tensor(t) and t.dtype == torch.int64 and t.ndim < 2: i = t.cpu(); first, last = (int(i.min()), int(i.max())) if i.numel() else (0, 0)
-    elif not torch.is_tensor(t) and hasattr(t, "__index__"): i = first = last = operator.index(t)
-    else: raise ValueError(f"t must be an int, a LongTensor [B] or None (clean data), got {t!r}")
-    if first < 0 or last >= T: raise ValueError(f"t must lie in 0..{T-1} (None is clean data), got {t!r}")
+    if torch.is_tensor(t) and t.dtype == torch.int64 and t.ndim < 2:
+        i = t.cpu()
+        first, last = (int(i.min()), int(i.max())) if i.numel() else (0, 0)
+    elif not torch.is_tensor(t) and hasattr(t, "__index__"):
+        i = first = last = operator.index(t)
+    else:
+        raise ValueError(f"t must be an int, a LongTensor [B] or None (clean data), got {t!r}")
+    if first < 0 or last >= T:
+        raise ValueError(f"t must lie in 0..{T - 1} (None is clean data), got {t!r}")
     return i
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched11
@@ -53,11 +66,15 @@ class Schedule:
 
     `alphas_cumprod`: [T] numbers within (0,1). Every `t` below is an int, a LongTensor [B] or None (clean data: abar 1, gamma 0);
     results are float64, [] or [B]. Raises ValueError for another list or another t."""
-    def __init__(self, alphas_cumprod): self.alphas_cumprod = _checked(alphas_cumprod)
 
-    def __len__(self): return len(self.alphas_cumprod)
+    def __init__(self, alphas_cumprod):
+        self.alphas_cumprod = _checked(alphas_cumprod)
 
-    def __repr__(self): return f"Schedule({len(self)} times, abar {self.alphas_cumprod[0]:.5f} to {self.alphas_cumprod[-1]:.5f})"
+    def __len__(self):
+        return len(self.alphas_cumprod)
+
+    def __repr__(self):
+        return f"Schedule({len(self)} times, abar {self.alphas_cumprod[0]:.5f} to {self.alphas_cumprod[-1]:.5f})"
 
     def abar(self, t) -> Tensor:
         "The share of signal in the variance of x_t, equation (2)"
@@ -76,13 +93,19 @@ def _stable_diffusion(cls):
     "Stable Diffusion's schedule, T = 1000"
     return cls(scaled_linear())
 
+
 def _from_diffusers(cls, scheduler):
     "The schedule of a diffusers scheduler; zero terminal SNR, a last abar of 0 (or of 2^-24, diffusers' own stand-in), ends on 2^-24 or half the abar before, the smaller. ValueError if it has no `alphas_cumprod` (flow matching)"
     abar = getattr(scheduler, "alphas_cumprod", None)
-    if abar is None: raise ValueError(f"{type(scheduler).__name__} has no alphas_cumprod, so no abar_t: use a DDPM- or DDIM-like scheduler")
+    if abar is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no alphas_cumprod, so no abar_t: use a DDPM- or DDIM-like scheduler"
+        )
     abar = torch.as_tensor(abar)
-    if abar[-1:].tolist() in ([0], [2**-24]): abar = torch.cat([abar[:-1], (abar[-2:-1] / 2).clamp(max=2**-24)])
+    if abar[-1:].tolist() in ([0], [2**-24]):
+        abar = torch.cat([abar[:-1], (abar[-2:-1] / 2).clamp(max=2**-24)])
     return cls(abar)
+
 
 Schedule.stable_diffusion, Schedule.from_diffusers = classmethod(_stable_diffusion), classmethod(_from_diffusers)
 
@@ -91,6 +114,7 @@ def beside(v: Tensor, x: Tensor, dtype=None) -> Tensor:
     "`v` on x's device, in `dtype` (None: x's). To a CUDA device it goes through pinned memory: Python does not wait until the device has got there"
     v = v.to(dtype or x.dtype)
     return v.pin_memory().to(x.device, non_blocking=True) if v.is_cpu and x.is_cuda else v.to(x.device)
+
 
 def expand(v, x: Tensor) -> Tensor:
     "Numbers `v`, [] or [B], shaped to multiply `x` [B,C,h,w]: [1,1,1,1] or [B,1,1,1], in x's dtype and on its device"
@@ -102,10 +126,12 @@ def _add_noise(self, x: Tensor, eps: Tensor, t) -> Tensor:
     abar = self.abar(t)
     return expand(abar.sqrt(), x) * x + expand((1 - abar).sqrt(), x) * eps
 
+
 def _x0_hat(self, x_t: Tensor, eps: Tensor, t) -> Tensor:
     "The clean picture that a prediction eps implies, equation (4)"
     abar = self.abar(t)
     return (x_t - expand((1 - abar).sqrt(), x_t) * eps) / expand(abar.sqrt(), x_t)
+
 
 Schedule.add_noise, Schedule.x0_hat = _add_noise, _x0_hat
 
@@ -115,61 +141,74 @@ def _step(self, x: Tensor, eps: Tensor, t, s) -> Tensor:
     dgamma = self.gamma(s) - self.gamma(t)
     return expand(self.abar(s).sqrt(), x) * (x / expand(self.abar(t).sqrt(), x) + expand(dgamma, x) * eps)
 
+
 Schedule.step = _step
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched34
-WEIGHTS = {"gamma":      lambda abar: ((1 - abar) / abar).sqrt(),
-           "sigma2":     lambda abar: 1 - abar,
-           "uniform":    lambda abar: torch.ones_like(abar),
-           "fantasia3d": lambda abar: abar.sqrt() * (1 - abar),
-           "min_snr":    lambda abar: (5 * (1 - abar) / abar).clamp(max=1)}
+WEIGHTS = {
+    "gamma": lambda abar: ((1 - abar) / abar).sqrt(),
+    "sigma2": lambda abar: 1 - abar,
+    "uniform": lambda abar: torch.ones_like(abar),
+    "fantasia3d": lambda abar: abar.sqrt() * (1 - abar),
+    "min_snr": lambda abar: (5 * (1 - abar) / abar).clamp(max=1),
+}
+
 
 def weight(name: str, schedule: Schedule, t) -> Tensor:
     "The weight w(t) called `name` in WEIGHTS, float64, [] or [B]; ValueError for another name"
-    if name not in WEIGHTS: raise ValueError(f"unknown weight {name!r}; known: {', '.join(WEIGHTS)}")
+    if name not in WEIGHTS:
+        raise ValueError(f"unknown weight {name!r}; known: {', '.join(WEIGHTS)}")
     return WEIGHTS[name](schedule.abar(t))
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched42
 @dataclass(frozen=True)
 class UniformT:
     "t ~ U{lo T, ..., hi T - 1}; one t for the whole batch, or one per sample with shared=False"
+
     lo: float = 0.02
     hi: float = 0.98
     shared: bool = True
 
-    def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
+    def bounds(self, T: int, progress: float = 0.0) -> tuple[int, int]:
         "The first and the last t that can be drawn"
         return _floor(self.lo * T), _floor(self.hi * T) - 1
 
-    def __call__(self, T: int, B: int = 1, progress: float = 0., generator=None) -> Tensor:
+    def __call__(self, T: int, B: int = 1, progress: float = 0.0, generator=None) -> Tensor:
         "B times, LongTensor [B], for a schedule of length T; ValueError for an empty range"
         first, last = self.bounds(T, progress)
-        if not 0 <= first <= last < T: raise ValueError(f"{self} leaves t from {first} to {last}; it must stay within 0..{T-1}")
-        return torch.randint(first, last + 1, (1 if self.shared else B,), generator=generator).repeat(B if self.shared else 1)
+        if not 0 <= first <= last < T:
+            raise ValueError(f"{self} leaves t from {first} to {last}; it must stay within 0..{T - 1}")
+        return torch.randint(first, last + 1, (1 if self.shared else B,), generator=generator).repeat(
+            B if self.shared else 1
+        )
 
-def _floor(v: float) -> int: return int(v + 1e-9)     # 0.29 * 100 is 28.999999999999996
+
+def _floor(v: float) -> int:
+    return int(v + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched46
 @dataclass(frozen=True)
 class AnnealedT(UniformT):
     "LucidDreamer (2311.11284): the upper end falls from `start` to `hi` during the first `warmup` of the run"
+
     hi: float = 0.5
     start: float = 0.98
     warmup: float = 0.3
 
-    def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
-        u = 1 - min(progress / self.warmup, 1) if self.warmup else 0.
+    def bounds(self, T: int, progress: float = 0.0) -> tuple[int, int]:
+        u = 1 - min(progress / self.warmup, 1) if self.warmup else 0.0
         return _floor(self.lo * T), _floor(self.hi * T) + _floor((self.start - self.hi) * T * u) - 1
 
 # %% ../../nbs/1_prior/11_schedule.ipynb #sched50
 @dataclass(frozen=True)
 class DescendT(UniformT):
     "One t per step, falling from `start` to `stop`; power 1 is linear (SDI), 1/2 the square root of HiFA"
+
     start: float = 0.98
     stop: float = 0.02
-    power: float = 1.
+    power: float = 1.0
 
-    def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
+    def bounds(self, T: int, progress: float = 0.0) -> tuple[int, int]:
         t = min(_floor((self.start - (self.start - self.stop) * progress**self.power) * T), T - 1)
         return t, t
 
@@ -177,16 +216,20 @@ class DescendT(UniformT):
 @dataclass(frozen=True)
 class DreamTimeT(UniformT):
     "DreamTime (2306.12422): falling t, slow where its weight is large; m and s in units of t for T = 1000"
+
     m1: float = 800
     m2: float = 500
     s1: float = 300
     s2: float = 100
 
-    def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
+    def bounds(self, T: int, progress: float = 0.0) -> tuple[int, int]:
         first, last = super().bounds(T)
-        if first > last: return first, last                # empty: the caller says so
+        if first > last:
+            return first, last  # empty: the caller says so
         ts = torch.arange(first, last + 1, dtype=torch.float64)
-        far = ((ts * 1000 / T - self.m1).clamp(min=0) / self.s1) ** 2 + ((self.m2 - ts * 1000 / T).clamp(min=0) / self.s2) ** 2
+        far = ((ts * 1000 / T - self.m1).clamp(min=0) / self.s1) ** 2 + (
+            (self.m2 - ts * 1000 / T).clamp(min=0) / self.s2
+        ) ** 2
         W = (-far / 2).exp()
         above = W.flip(0).cumsum(0).flip(0) / W.sum()
         return (int(ts[(above - progress).abs().argmin()]),) * 2

@@ -13,9 +13,18 @@ __all__ = ['FREE', 'PROMPTS', 'Config', 'apply_merges', 'word_merges', 'split_wo
            'main']
 
 # %% ../../nbs/1_prior/16_train.ipynb #train02
-import argparse, csv, json, math, os, re, shutil, signal, threading, time
-from contextlib import nullcontext, suppress
+import argparse
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -24,12 +33,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import world
@@ -41,26 +50,29 @@ from ..run.live import Live
 @dataclass
 class Config:
     "All that decides the result of a run"
+
     steps: int = 12000
     batch: int = 32
     seed: int = 0
-    size: int = 64           # pixels; latents have a quarter of that
+    size: int = 64  # pixels; latents have a quarter of that
     lr: float = 6e-4
-    warmup: int = 150        # steps
-    decay: float = 0.35      # share of the steps, at the end, over which the rate falls to 0
+    warmup: int = 150  # steps
+    decay: float = 0.35  # share of the steps, at the end, over which the rate falls to 0
     ema: float = 0.999
-    floor: float = 1.0       # f in the weight
+    floor: float = 1.0  # f in the weight
     p_null: float = 0.11
     p_view: float = 0.15
     channels: tuple = (64, 128, 256)
-    width: int = 128         # of the text model
-    pca_images: int = 1500   # to fit the autoencoder
-    background: float = 0.15 # share of pictures on another background than white
-    bank: int = 0            # so many pictures are rendered once and seen again and again; 0: fresh ones, each seen once
-    pool: int = 0            # so many pictures of a bank with the same words share in the target; 0: the drawn picture alone
-    noisy: float = 0.        # share of the times that is drawn from the noisiest tenth of the schedule on top of the density 1/2 + t/T
-    compile: bool = False    # torch.compile the network: a few minutes at the start, then faster steps
-    precision: str = "no"    # mixed precision on a CPU: "no" or "bf16"; a GPU always takes bf16
+    width: int = 128  # of the text model
+    pca_images: int = 1500  # to fit the autoencoder
+    background: float = 0.15  # share of pictures on another background than white
+    bank: int = 0  # so many pictures are rendered once and seen again and again; 0: fresh ones, each seen once
+    pool: int = 0  # so many pictures of a bank with the same words share in the target; 0: the drawn picture alone
+    noisy: float = (
+        0.0  # share of the times that is drawn from the noisiest tenth of the schedule on top of the density 1/2 + t/T
+    )
+    compile: bool = False  # torch.compile the network: a few minutes at the start, then faster steps
+    precision: str = "no"  # mixed precision on a CPU: "no" or "bf16"; a GPU always takes bf16
 
 # %% ../../nbs/1_prior/16_train.ipynb #train08
 def apply_merges(word: str, ranks: dict) -> list[str]:
@@ -68,8 +80,9 @@ def apply_merges(word: str, ranks: dict) -> list[str]:
     parts = [*word[:-1], word[-1] + "</w>"]
     while pairs := [(ranks[p], i) for i, p in enumerate(zip(parts, parts[1:])) if p in ranks]:
         i = min(pairs)[1]
-        parts[i:i+2] = [parts[i] + parts[i+1]]
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return parts
+
 
 def word_merges(words) -> list[tuple[str, str]]:
     "Merges that make one token of each word, in order of rank"
@@ -86,9 +99,17 @@ def split_words(text: str) -> list[str]:
     "Words, digits and signs, as CLIP's tokenizer cuts a text before it looks for pairs"
     return re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", text.lower())
 
+
 def world_words() -> list[str]:
     "All words and signs of the world's captions, sorted"
-    tables = (world.NOUNS, world.COLOR_WORDS, world.PATTERN_WORDS, world.PATTERN_TAILS, world.VIEW_WORDS, world.CORRUPTION_WORDS)
+    tables = (
+        world.NOUNS,
+        world.COLOR_WORDS,
+        world.PATTERN_WORDS,
+        world.PATTERN_TAILS,
+        world.VIEW_WORDS,
+        world.CORRUPTION_WORDS,
+    )
     phrases = [p for table in tables for ps in table.values() for p in ps]
     phrases += [*world.PREFIXES, *world.DEPTH_WORDS, *world.BACKGROUNDS, "a an of on background and with , ."]
     return sorted({w for p in phrases for w in split_words(p)})
@@ -99,12 +120,14 @@ def byte_alphabet() -> list[str]:
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
 
+
 def make_tokenizer(words, max_length: int = 24) -> CLIPTokenizer:
     "A CLIP tokenizer in which each of `words` is one token and anything else falls into pieces, at worst bytes"
     merges, chars = word_merges(words), byte_alphabet()
     tokens = [*chars, *(c + "</w>" for c in chars), *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
     vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_length)
+
 
 def encode_texts(tokenizer, texts) -> Tensor:
     "Token ids [B,L], padded as StableDiffusionPipeline pads them"
@@ -114,20 +137,45 @@ def encode_texts(tokenizer, texts) -> Tensor:
 # %% ../../nbs/1_prior/16_train.ipynb #train18
 def make_text_encoder(tokenizer, width: int = 128, layers: int = 2, heads: int = 4) -> CLIPTextModel:
     "A small CLIP text model with random weights"
-    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, projection_dim=width,
-        num_hidden_layers=layers, num_attention_heads=heads, max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
 
 def make_unet(channels=(64, 128, 256), latent=16, size=16, width=128, heads=4) -> UNet2DConditionModel:
     "A UNet with cross-attention at its lowest level and pooled words in its time embedding"
     down = ["DownBlock2D"] * (len(channels) - 1) + ["CrossAttnDownBlock2D"]
-    return UNet2DConditionModel(sample_size=size, in_channels=latent, out_channels=latent, block_out_channels=channels, layers_per_block=1,
-        down_block_types=tuple(down), up_block_types=tuple(d.replace("Down", "Up") for d in reversed(down)), cross_attention_dim=width,
-        attention_head_dim=heads, norm_num_groups=16, addition_embed_type="text", addition_embed_type_num_heads=heads,
-        resnet_time_scale_shift="scale_shift")
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=latent,
+        out_channels=latent,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=tuple(down),
+        up_block_types=tuple(d.replace("Down", "Up") for d in reversed(down)),
+        cross_attention_dim=width,
+        attention_head_dim=heads,
+        norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=heads,
+        resnet_time_scale_shift="scale_shift",
+    )
+
 
 class Toy(nn.Module):
     "The two trained parts, so that one optimiser, one average and one file hold both"
+
     def __init__(self, unet, text_encoder):
         super().__init__()
         self.unet, self.text_encoder = unet.to(memory_format=torch.channels_last), text_encoder
@@ -141,59 +189,83 @@ def rng_for(*key: int):
     seq = np.random.SeedSequence(key)
     return np.random.default_rng(seq), torch.Generator().manual_seed(int(seq.generate_state(1, np.uint64)[0] >> 1))
 
+
 def text_kinds(n: int, rng, p_null: float, p_view: float) -> np.ndarray:
     "What n pictures are given to read: 2, nothing, with probability p_null, else 1, a caption without the view, with probability p_view, else 0, the caption"
     u, v = rng.random((2, n))
     return np.where(u < p_null, 2, np.where(v < p_view, 1, 0))
+
 
 def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
     "The captions: with probability p_null none at all, else with probability p_view bare(i), which does not tell the view"
     kinds = text_kinds(len(captions), rng, p_null, p_view)
     return [("" if k == 2 else bare(i) if k else c) for i, (c, k) in enumerate(zip(captions, kinds))]
 
+
 def bare_caption(b, rng):
     "Function i -> a caption of picture i of a world.Batch that does not tell the view"
     return lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26
-def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.) -> Tensor:
+def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.0) -> Tensor:
     "n times in random order, one in each n-th part of their distribution: density 1/2 + t/T, or for a share `noisy` even over the last tenth of [0,T). LongTensor [n]"
     r = (torch.randperm(n, generator=gen) + torch.rand(n, generator=gen)) / n
-    low, high = (r / (1 - noisy)).clamp(max=1), .9 + .1 * (1 - r) / max(noisy, 1e-9)
+    low, high = (r / (1 - noisy)).clamp(max=1), 0.9 + 0.1 * (1 - r) / max(noisy, 1e-9)
     return (torch.where(r < 1 - noisy, ((1 + 8 * low).sqrt() - 1) / 2, high) * T).long().clamp(max=T - 1)
+
 
 def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
     b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
-    return SimpleNamespace(images=torch.from_numpy(b.images), captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
-                           t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen)
+    return SimpleNamespace(
+        images=torch.from_numpy(b.images),
+        captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
+        t=draw_times(config.batch, gen, noisy=config.noisy),
+        gen=gen,
+    )
 
 # %% ../../nbs/1_prior/16_train.ipynb #train77
 def bank_chunk(k: int, n: int, config, ae) -> tuple:
     "n pictures, number k of the chunks of a bank: latents [n,C,h,w] in half precision, captions [n] and bare [n], which do not tell the view"
-    b, (rng, _) = world.sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background), rng_for(config.seed, k, 1 << 20)
-    with torch.no_grad(): latents = ae.encode(torch.from_numpy(b.images) * 2 - 1).latent_dist.mode().half()
+    b, (rng, _) = (
+        world.sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background),
+        rng_for(config.seed, k, 1 << 20),
+    )
+    with torch.no_grad():
+        latents = ae.encode(torch.from_numpy(b.images) * 2 - 1).latent_dist.mode().half()
     return latents.numpy(), b.captions, [*map(bare_caption(b, rng), range(n))]
+
 
 def make_bank(config, ae, chunk: int = 500, workers: int = 1) -> dict:
     "config.bank pictures of the training distribution, rendered by `workers` processes: latents [N,C,h,w], captions [N] and bare [N]"
     sizes = [min(chunk, config.bank - start) for start in range(0, config.bank, chunk)]
     todo = range(len(sizes)), sizes, [config] * len(sizes), [deepcopy(ae).cpu()] * len(sizes)
-    if workers == 1: parts = list(map(bank_chunk, *todo))
+    if workers == 1:
+        parts = list(map(bank_chunk, *todo))
     else:
-        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool: parts = list(pool.map(bank_chunk, *todo))
+        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            parts = list(pool.map(bank_chunk, *todo))
     latents, captions, bare = zip(*parts)
     return dict(latents=torch.from_numpy(np.concatenate(latents)), captions=sum(captions, []), bare=sum(bare, []))
+
 
 def open_bank(path: Path, config, ae, workers: int = 1) -> dict:
     "The bank in `path`, which is made first if there is none. ValueError if it has another size"
     if not path.is_file():
         bank = make_bank(config, ae, workers=workers)
-        save_file(dict(latents=bank["latents"]), new := path.with_suffix(".new"), metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")})
-        os.replace(new, path)                                  # so that a file of this name is always whole
-    with safe_open(path, "pt") as f: bank = dict(latents=f.get_tensor("latents")) | {k: json.loads(v) for k, v in f.metadata().items()}
-    if len(bank["captions"]) != config.bank: raise ValueError(f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder")
+        save_file(
+            dict(latents=bank["latents"]),
+            new := path.with_suffix(".new"),
+            metadata={k: json.dumps(bank[k]) for k in ("captions", "bare")},
+        )
+        os.replace(new, path)  # so that a file of this name is always whole
+    with safe_open(path, "pt") as f:
+        bank = dict(latents=f.get_tensor("latents")) | {k: json.loads(v) for k, v in f.metadata().items()}
+    if len(bank["captions"]) != config.bank:
+        raise ValueError(
+            f"{path} holds {len(bank['captions'])} pictures, bank={config.bank}: take that number or another folder"
+        )
     return bank
 
 # %% ../../nbs/1_prior/16_train.ipynb #train82
@@ -204,6 +276,7 @@ def same_words(bank: dict) -> dict:
     size = np.bincount(group)
     members = np.concatenate([group.argsort(kind="stable") % N, np.arange(N)])
     return dict(members=members, first=np.append((size.cumsum() - size)[group], 2 * N), count=np.append(size[group], N))
+
 
 def pool_at(words: dict, i, text, rng, size: int) -> np.ndarray:
     "Pictures i [B] of a bank, each with size-1 that are drawn from those with the words of text number text [B]: numbers [B,size]"
@@ -216,7 +289,7 @@ def posterior_mean(x0: Tensor, eps: Tensor, abar: Tensor, pool: Tensor) -> tuple
     a, s = expand(abar.sqrt(), x0), expand((1 - abar).sqrt(), x0)
     x_t = a * x0 + s * eps
     distance = (x_t[:, None] - a[:, None] * pool).flatten(2).square().sum(2)
-    w = (-distance / (2 * s.flatten(1)**2)).softmax(1)
+    w = (-distance / (2 * s.flatten(1) ** 2)).softmax(1)
     mean = torch.einsum("bp,bpchw->bchw", w, pool)
     return mean, (x_t - a * mean) / s
 
@@ -228,16 +301,24 @@ def bank_at(bank: dict, step: int, config, rank: int = 0) -> SimpleNamespace:
     kind = text_kinds(config.batch, rng, config.p_null, config.p_view)
     text = np.where(kind == 2, 2 * N, kind * N + i)
     pool = torch.from_numpy(pool_at(bank["words"], i, text, rng, config.pool)) if config.pool else None
-    return SimpleNamespace(i=torch.from_numpy(i), text=torch.from_numpy(text), t=draw_times(config.batch, gen, noisy=config.noisy), gen=gen, pool=pool)
+    return SimpleNamespace(
+        i=torch.from_numpy(i),
+        text=torch.from_numpy(text),
+        t=draw_times(config.batch, gen, noisy=config.noisy),
+        gen=gen,
+        pool=pool,
+    )
 
 # %% ../../nbs/1_prior/16_train.ipynb #train30
 def v_target(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
     "v = sqrt(abar) eps - sqrt(1-abar) x0 (arXiv 2202.00512), [B,C,h,w]"
     return expand(abar.sqrt(), x0) * eps - expand((1 - abar).sqrt(), x0) * x0
 
+
 def min_snr_weight(snr: Tensor, cap: float = 5.0, floor: float = 1.0) -> Tensor:
     "min(SNR + floor, cap) / (SNR + 1), the weight of the error in v; floor 0 is min-SNR (arXiv 2303.09556), floor 1 the plain error in v, capped"
     return (snr + floor).clamp(max=cap) / (snr + 1)
+
 
 def noisy(x0: Tensor, t: Tensor, eps: Tensor, schedule, floor: float = 1.0) -> tuple:
     "x_t [B,C,h,w], the v that the network shall tell, and the weight of its error [B,1,1,1]. x0, eps: [B,C,h,w]; t: LongTensor [B]"
@@ -245,16 +326,18 @@ def noisy(x0: Tensor, t: Tensor, eps: Tensor, schedule, floor: float = 1.0) -> t
     x_t = expand(abar.sqrt(), x0) * x0 + expand((1 - abar).sqrt(), x0) * eps
     return x_t, v_target(x0, eps, abar), expand(min_snr_weight(schedule.snr(t), floor=floor), x0)
 
+
 def diffusion_loss(net, x_t: Tensor, v: Tensor, weight: Tensor, t: Tensor, ids: Tensor) -> Tensor:
     "Weighted mean squared error of net's v-prediction, a scalar. x_t, v, weight as `noisy` makes them; t: LongTensor [B]; ids: [B,L]"
-    return (weight * (net(x_t, t, ids).float() - v)**2).mean()
+    return (weight * (net(x_t, t, ids).float() - v) ** 2).mean()
 
 # %% ../../nbs/1_prior/16_train.ipynb #train35
 def rate_at(step: int, c: Config) -> float:
     "Learning rate: linear warm-up, constant, then 1 - sqrt down to 0"
     fall = c.decay * c.steps
-    into_decay = max(0., (step - c.steps + fall) / fall) if fall else 0.
-    return c.lr * min(1., (step + 1) / max(c.warmup, 1)) * (1 - math.sqrt(min(1., into_decay)))
+    into_decay = max(0.0, (step - c.steps + fall) / fall) if fall else 0.0
+    return c.lr * min(1.0, (step + 1) / max(c.warmup, 1)) * (1 - math.sqrt(min(1.0, into_decay)))
+
 
 @torch.no_grad()
 def ema_step(ema: list, params: list, step: int, decay: float):
@@ -265,21 +348,33 @@ def ema_step(ema: list, params: list, step: int, decay: float):
 # %% ../../nbs/1_prior/16_train.ipynb #train39
 class Trainer:
     "Network, average, optimiser and data stream of one run; `step` is the number of steps done, `seconds` the time they took"
+
     def __init__(self, config: Config, accelerator=None):
-        try: from accelerate import Accelerator
-        except ImportError as e: raise ImportError("training needs accelerate: pip install 'lucidteach[train]'") from e
+        try:
+            from accelerate import Accelerator
+        except ImportError as e:
+            raise ImportError("training needs accelerate: pip install 'lucidteach[train]'") from e
         cuda = torch.cuda.is_available()
-        self.config, self.step, self.seconds = config, 0, 0.
+        self.config, self.step, self.seconds = config, 0, 0.0
         self.acc = accelerator or Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else config.precision)
         self.schedule, self.tokenizer = Schedule.stable_diffusion(), make_tokenizer(world_words())
         pictures = world.sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
         self.ae = fit_autoencoder(torch.from_numpy(pictures)).to(self.acc.device)
         torch.manual_seed(config.seed)
-        raw = Toy(make_unet(config.channels, size=config.size // 4, width=config.width), make_text_encoder(self.tokenizer, config.width))
-        self.net, self.opt = self.acc.prepare(raw, torch.optim.AdamW(raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=cuda))
+        raw = Toy(
+            make_unet(config.channels, size=config.size // 4, width=config.width),
+            make_text_encoder(self.tokenizer, config.width),
+        )
+        self.net, self.opt = self.acc.prepare(
+            raw,
+            torch.optim.AdamW(
+                raw.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=cuda
+            ),
+        )
         self.raw = self.acc.unwrap_model(self.net)
         self.params, self.bank, self.replay = list(self.raw.parameters()), None, None
-        if config.compile: self.net = torch.compile(self.net)
+        if config.compile:
+            self.net = torch.compile(self.net)
         self.ema = [p.detach().clone() for p in self.params]
 
 # %% ../../nbs/1_prior/16_train.ipynb #train40
@@ -287,74 +382,115 @@ def plain_attention(device):
     "On a CPU, attention as two matrix products: torch's fused kernel is slow backward there"
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
+
 def _use_bank(self, bank: dict):
     "Take pictures and texts from a bank, which then lies on the device"
     ids = encode_texts(self.tokenizer, [*bank["captions"], *bank["bare"], ""])
-    self.bank = bank | dict(latents=bank["latents"].to(self.acc.device), ids=ids.to(self.acc.device), words=same_words(bank))
+    self.bank = bank | dict(
+        latents=bank["latents"].to(self.acc.device), ids=ids.to(self.acc.device), words=same_words(bank)
+    )
 
 # %% ../../nbs/1_prior/16_train.ipynb #train94
 def recorded(f, *args):
     "Function f of tensors on a GPU as a CUDA graph: recorded once and then replayed on other values, its thousand small kernels without Python in between"
     static, graph = [a.clone() for a in args], torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"): out = f(*static)
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        out = f(*static)
+
     def replay(*args):
-        for a, b in zip(static, args): a.copy_(b)
+        for a, b in zip(static, args):
+            a.copy_(b)
         graph.replay()
         return out.clone()
+
     return replay
+
 
 def _set_rate(self, lr: float):
     "The learning rate; a graph reads it where it lies on the device"
     for g in self.opt.param_groups:
-        if self.acc.device.type == "cpu": g["lr"] = lr
-        elif torch.is_tensor(g["lr"]): g["lr"].fill_(lr)
-        else: g["lr"] = torch.tensor(lr, device=self.acc.device)
+        if self.acc.device.type == "cpu":
+            g["lr"] = lr
+        elif torch.is_tensor(g["lr"]):
+            g["lr"].fill_(lr)
+        else:
+            g["lr"] = torch.tensor(lr, device=self.acc.device)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train95
 def _problem(self, b) -> tuple:
     "What `diffusion_loss` wants of a batch from batch_at or bank_at, on the device: x_t, v, weight, t, ids"
     dev, bank = self.acc.device, self.bank
-    with torch.no_grad(): x0 = bank["latents"][b.i.to(dev)].float() if bank else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
+    with torch.no_grad():
+        x0 = (
+            bank["latents"][b.i.to(dev)].float()
+            if bank
+            else self.ae.encode(b.images.to(dev) * 2 - 1).latent_dist.mode()
+        )
     ids = bank["ids"][b.text.to(dev)] if bank else encode_texts(self.tokenizer, b.captions).to(dev)
-    gen = b.gen if dev.type == "cpu" else torch.Generator(dev).manual_seed(b.gen.initial_seed())   # a GPU draws its own noise
+    gen = (
+        b.gen if dev.type == "cpu" else torch.Generator(dev).manual_seed(b.gen.initial_seed())
+    )  # a GPU draws its own noise
     eps = torch.randn(x0.shape, generator=gen, device=dev)
-    if self.config.pool: x0, eps = posterior_mean(x0, eps, self.schedule.abar(b.t), bank["latents"][b.pool.to(dev)].float())
+    if self.config.pool:
+        x0, eps = posterior_mean(x0, eps, self.schedule.abar(b.t), bank["latents"][b.pool.to(dev)].float())
     return *noisy(x0, b.t, eps, self.schedule, self.config.floor), b.t.to(dev), ids
+
 
 def _update(self, *problem) -> Tensor:
     "One step of the optimiser; returns the loss"
     self.opt.zero_grad()
-    with self.acc.autocast(), plain_attention(self.acc.device): loss = diffusion_loss(self.net, *problem)
+    with self.acc.autocast(), plain_attention(self.acc.device):
+        loss = diffusion_loss(self.net, *problem)
     self.acc.backward(loss)
     self.acc.clip_grad_norm_(self.params, 1.0)
     self.opt.step()
     return loss.detach()
 
+
 def _train_step(self, b) -> Tensor:
     "One step of the optimiser and of the average; returns the loss"
     self.set_rate(rate_at(self.step, self.config))
     problem, cuda = self.problem(b), self.acc.device.type == "cuda" and self.acc.num_processes == 1
-    if cuda and self.replay is None and self.warm == 3: self.replay = recorded(self.update, *problem)
+    if cuda and self.replay is None and self.warm == 3:
+        self.replay = recorded(self.update, *problem)
     loss, self.warm = (self.replay or self.update)(*problem), self.warm + 1
     ema_step(self.ema, self.params, self.step, self.config.ema)
     self.step += 1
     return loss
 
-Trainer.use_bank, Trainer.problem, Trainer.update, Trainer.train_step, Trainer.set_rate, Trainer.warm = _use_bank, _problem, _update, _train_step, _set_rate, 0
+
+Trainer.use_bank, Trainer.problem, Trainer.update, Trainer.train_step, Trainer.set_rate, Trainer.warm = (
+    _use_bank,
+    _problem,
+    _update,
+    _train_step,
+    _set_rate,
+    0,
+)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train42
 def _steps(self, until: int | None = None):
     "Trains up to step `until` (default config.steps); yields step, loss, lr and seconds after each"
     until = self.config.steps if until is None else until
-    fetch = lambda step: bank_at(self.bank, step, self.config, self.acc.process_index) if self.bank else batch_at(step, self.config, self.acc.process_index)
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:    # a second team of OpenMP threads would get in the way of the first
+    fetch = lambda step: (
+        bank_at(self.bank, step, self.config, self.acc.process_index)
+        if self.bank
+        else batch_at(step, self.config, self.acc.process_index)
+    )
+    with ThreadPoolExecutor(
+        1, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:  # a second team of OpenMP threads would get in the way of the first
         ahead = pool.submit(fetch, self.step)
         while self.step < until:
             start, b = time.time(), ahead.result()
-            if self.step + 1 < until: ahead = pool.submit(fetch, self.step + 1)
+            if self.step + 1 < until:
+                ahead = pool.submit(fetch, self.step + 1)
             loss = self.train_step(b)
             self.seconds += time.time() - start
-            yield SimpleNamespace(step=self.step, loss=loss, lr=rate_at(self.step - 1, self.config), seconds=self.seconds)
+            yield SimpleNamespace(
+                step=self.step, loss=loss, lr=rate_at(self.step - 1, self.config), seconds=self.seconds
+            )
+
 
 Trainer.steps = _steps
 
@@ -363,43 +499,66 @@ def mend_folder(folder: Path) -> tuple[Path, Path]:
     "Ends a replace_folder that was cut between its renames: once the old one is aside, the new one is whole. Returns the names of new and old"
     new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
     if old.exists() and not folder.exists():
-        with suppress(OSError): os.rename(new if new.exists() else old, folder)     # another process may have done it
+        with suppress(OSError):
+            os.rename(new if new.exists() else old, folder)  # another process may have done it
     return new, old
+
 
 def replace_folder(folder: Path, write):
     "Calls write(new empty folder) and then puts it in the place of `folder`"
     folder = Path(folder)
     new, old = mend_folder(folder)
-    for f in (new, old): shutil.rmtree(f, ignore_errors=True)
+    for f in (new, old):
+        shutil.rmtree(f, ignore_errors=True)
     new.mkdir(parents=True)
     write(new)
-    if folder.exists(): os.rename(folder, old)
+    if folder.exists():
+        os.rename(folder, old)
     os.rename(new, folder)
     shutil.rmtree(old, ignore_errors=True)
 
+
 def save_checkpoint(tr: Trainer, folder: Path):
     "Writes state.safetensors and state.json"
+
     def write(new):
         state = [tr.opt.state[p] for p in tr.params] if tr.step else []
-        lists = dict(param=tr.params, ema=tr.ema, ae=list(tr.ae.parameters()), m=[s["exp_avg"] for s in state], v=[s["exp_avg_sq"] for s in state])
-        save_file({f"{k}.{i}": v.detach().contiguous() for k, vs in lists.items() for i, v in enumerate(vs)}, new / "state.safetensors")
+        lists = dict(
+            param=tr.params,
+            ema=tr.ema,
+            ae=list(tr.ae.parameters()),
+            m=[s["exp_avg"] for s in state],
+            v=[s["exp_avg_sq"] for s in state],
+        )
+        save_file(
+            {f"{k}.{i}": v.detach().contiguous() for k, vs in lists.items() for i, v in enumerate(vs)},
+            new / "state.safetensors",
+        )
         (new / "state.json").write_text(json.dumps(dict(step=tr.step, seconds=tr.seconds, config=asdict(tr.config))))
+
     replace_folder(folder, write)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train47
-FREE = ("steps", "compile", "precision")     # what may change on the way
+FREE = ("steps", "compile", "precision")  # what may change on the way
+
 
 def read_checkpoint(folder: Path) -> dict:
     "step, seconds and config of a checkpoint. FileNotFoundError if there is none"
     mend_folder(folder := Path(folder))
-    if not (folder / "state.json").is_file(): raise FileNotFoundError(f"no checkpoint in {folder}; start without --resume")
+    if not (folder / "state.json").is_file():
+        raise FileNotFoundError(f"no checkpoint in {folder}; start without --resume")
     return json.loads((folder / "state.json").read_text())
+
 
 def check_config(config: Config, folder: Path):
     "ValueError, naming the fields, if the checkpoint in `folder` is of another configuration; steps, compile and precision may differ"
     mine, theirs = json.loads(json.dumps(asdict(config))), read_checkpoint(folder)["config"]
     off = [f"{k}={theirs[k]}, not {mine[k]}" for k in mine if k in theirs and k not in FREE and mine[k] != theirs[k]]
-    if off: raise ValueError(f"the checkpoint in {folder} is of a run with {'; '.join(off)}: leave that as it was, or begin another run")
+    if off:
+        raise ValueError(
+            f"the checkpoint in {folder} is of a run with {'; '.join(off)}: leave that as it was, or begin another run"
+        )
+
 
 @torch.no_grad()
 def load_checkpoint(tr: Trainer, folder: Path):
@@ -409,38 +568,71 @@ def load_checkpoint(tr: Trainer, folder: Path):
     tr.step, tr.seconds = meta["step"], meta["seconds"]
     lists = dict(param=tr.params, ema=tr.ema, ae=list(tr.ae.parameters()))
     for k, vs in lists.items():
-        for i, v in enumerate(vs): v.copy_(s[f"{k}.{i}"])
+        for i, v in enumerate(vs):
+            v.copy_(s[f"{k}.{i}"])
     for i, p in enumerate(tr.params if tr.step else []):
-        tr.opt.state[p] = dict(step=torch.tensor(float(tr.step), device=p.device), exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]), exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]))
+        tr.opt.state[p] = dict(
+            step=torch.tensor(float(tr.step), device=p.device),
+            exp_avg=torch.zeros_like(p).copy_(s[f"m.{i}"]),
+            exp_avg_sq=torch.zeros_like(p).copy_(s[f"v.{i}"]),
+        )
 
 # %% ../../nbs/1_prior/16_train.ipynb #train54
 def make_scheduler() -> DDIMScheduler:
     "Stable Diffusion's noise, v-prediction"
-    return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000, prediction_type="v_prediction",
-                         clip_sample=False, set_alpha_to_one=True, steps_offset=1, timestep_spacing="trailing")
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        num_train_timesteps=1000,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
 
 def averaged(tr: Trainer) -> Toy:
     "A copy of the network, on the CPU, that holds the averaged weights"
     toy = Toy(UNet2DConditionModel.from_config(tr.raw.unet.config), CLIPTextModel(tr.raw.text_encoder.config)).eval()
     with torch.no_grad():
-        for p, e in zip(toy.parameters(), tr.ema): p.copy_(e)
+        for p, e in zip(toy.parameters(), tr.ema):
+            p.copy_(e)
     return toy
+
 
 def make_pipeline(tr: Trainer, toy: Toy) -> StableDiffusionPipeline:
     "The parts as a Stable Diffusion pipeline on the CPU"
-    return StableDiffusionPipeline(vae=tr.ae.cpu(), text_encoder=toy.text_encoder, tokenizer=tr.tokenizer, unet=toy.unet, scheduler=make_scheduler(),
-                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return StableDiffusionPipeline(
+        vae=tr.ae.cpu(),
+        text_encoder=toy.text_encoder,
+        tokenizer=tr.tokenizer,
+        unet=toy.unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 # %% ../../nbs/1_prior/16_train.ipynb #train55
 def export_prior(tr: Trainer, folder: Path):
     "Writes the averaged network in half precision as a Stable Diffusion folder; the autoencoder's few numbers stay in single precision"
     pipe = make_pipeline(tr, averaged(tr).half())
+
     def write(new):
-        with quiet(): pipe.save_pretrained(new)
-        tr.tokenizer.backend_tokenizer.model.save(str(new / "tokenizer"))   # vocab.json and merges.txt, which older transformers read
-        path = new / "text_encoder" / "config.json"   # without this transformers computes in half where diffusers computes in single precision
+        with quiet():
+            pipe.save_pretrained(new)
+        tr.tokenizer.backend_tokenizer.model.save(
+            str(new / "tokenizer")
+        )  # vocab.json and merges.txt, which older transformers read
+        path = (
+            new / "text_encoder" / "config.json"
+        )  # without this transformers computes in half where diffusers computes in single precision
         path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2))
-        for f in new.rglob("*.safetensors"): f.chmod(0o644)
+        for f in new.rglob("*.safetensors"):
+            f.chmod(0o644)
+
     replace_folder(folder, write)
     tr.ae.to(tr.acc.device)
 
@@ -448,110 +640,182 @@ def export_prior(tr: Trainer, folder: Path):
 @torch.no_grad()
 def start_from(tr: Trainer, folder: Path):
     "Weights and autoencoder from a prior that export_prior wrote, with a fresh optimiser. ValueError if it is of another network"
-    with quiet(): pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    with quiet():
+        pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     theirs = list(Toy(pipe.unet, pipe.text_encoder).parameters())
-    if [p.shape for p in theirs] != [p.shape for p in tr.params]: raise ValueError(f"the prior in {folder} is of another network than this configuration makes")
-    for p, e, q in zip(tr.params, tr.ema, theirs): e.copy_(q), p.copy_(q)
+    if [p.shape for p in theirs] != [p.shape for p in tr.params]:
+        raise ValueError(f"the prior in {folder} is of another network than this configuration makes")
+    for p, e, q in zip(tr.params, tr.ema, theirs):
+        e.copy_(q), p.copy_(q)
     tr.ae = pipe.vae.to(tr.acc.device)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train59
-PROMPTS = ("a red mug", "a blue car", "a green house", "a yellow rocket", "a pink snowman", "an orange mushroom", "a purple table", "a blue teapot")
+PROMPTS = (
+    "a red mug",
+    "a blue car",
+    "a green house",
+    "a yellow rocket",
+    "a pink snowman",
+    "an orange mushroom",
+    "a purple table",
+    "a blue teapot",
+)
 
-def sample_sheet(pipe, prompts=PROMPTS, rows: int = 2, steps: int = 25, guidance: float = 3.0, eta: float = 1.0, seed: int = 0) -> Image.Image:
+
+def sample_sheet(
+    pipe, prompts=PROMPTS, rows: int = 2, steps: int = 25, guidance: float = 3.0, eta: float = 1.0, seed: int = 0
+) -> Image.Image:
     "A sheet of `rows` samples of each prompt, with the same noise at every call with the same seed; `eta` 0 is DDIM, 1 adds fresh noise at every step"
     pipe.set_progress_bar_config(disable=True)
     gen = torch.Generator().manual_seed(seed)
-    images = pipe(list(prompts) * rows, num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=gen).images
+    images = pipe(
+        list(prompts) * rows, num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=gen
+    ).images
     w, h = images[0].size
     sheet = Image.new("RGB", (w * len(prompts), h * rows))
-    for i, image in enumerate(images): sheet.paste(image, (i % len(prompts) * w, i // len(prompts) * h))
+    for i, image in enumerate(images):
+        sheet.paste(image, (i % len(prompts) * w, i // len(prompts) * h))
     return sheet
 
 # %% ../../nbs/1_prior/16_train.ipynb #train61
 def save_all(tr: Trainer, out: Path, sheet: bool):
     "Checkpoint, shippable folder and, if asked, a sheet of samples; by the first process only"
-    if not tr.acc.is_main_process: return
+    if not tr.acc.is_main_process:
+        return
     save_checkpoint(tr, out / "checkpoint")
     export_prior(tr, out / "toy")
-    if sheet: sample_sheet(make_pipeline(tr, averaged(tr))).save(out / f"sheet-{tr.step:06d}.png")
+    if sheet:
+        sample_sheet(make_pipeline(tr, averaged(tr))).save(out / f"sheet-{tr.step:06d}.png")
     tr.ae.to(tr.acc.device)
+
 
 def stop_event() -> threading.Event:
     "An event that Ctrl-C or SIGTERM sets, so that no step is cut in two"
     stop = threading.Event()
-    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, lambda *_: stop.set())
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, lambda *_: stop.set())
     return stop
+
 
 def drop_lines(path: Path, step: int):
     "Takes the lines after `step`, and one that was cut, out of log.csv: a run that goes on writes them again"
-    if not path.is_file(): return
-    rows = [row for row in path.read_bytes().splitlines(True) if row.endswith(b"\n") and int(row.split(b",")[0]) <= step]
+    if not path.is_file():
+        return
+    rows = [
+        row for row in path.read_bytes().splitlines(True) if row.endswith(b"\n") and int(row.split(b",")[0]) <= step
+    ]
     (new := path.with_suffix(".new")).write_bytes(b"".join(rows))
     os.replace(new, path)
 
+
 def append_line(path: Path, s, losses: list):
     "One line of log.csv: step, mean loss since the last line, rate, seconds"
-    with open(path, "a", newline="") as f: csv.writer(f).writerow([s.step, f"{np.mean([float(l) for l in losses]):.5f}", f"{s.lr:.3e}", f"{s.seconds:.1f}"])
+    with open(path, "a", newline="") as f:
+        csv.writer(f).writerow(
+            [s.step, f"{np.mean([float(l) for l in losses]):.5f}", f"{s.lr:.3e}", f"{s.seconds:.1f}"]
+        )
     losses.clear()
 
 # %% ../../nbs/1_prior/16_train.ipynb #train62
 def train(
     config: Config,
-    out: Path,              # folder for checkpoint/, toy/, log.csv and sheets
-    resume: bool = False,   # go on from out/checkpoint
-    start: Path | None = None,   # a prior's folder whose weights the run starts from
-    minutes: float = 4,     # between checkpoints
-    sheet_every: int = 400, # steps between sheets of samples
-    log_every: int = 10,    # steps between lines of the log
-    workers: int = 1,       # processes that render the bank
-    stop=None,              # a threading.Event that ends the run early
+    out: Path,  # folder for checkpoint/, toy/, log.csv and sheets
+    resume: bool = False,  # go on from out/checkpoint
+    start: Path | None = None,  # a prior's folder whose weights the run starts from
+    minutes: float = 4,  # between checkpoints
+    sheet_every: int = 400,  # steps between sheets of samples
+    log_every: int = 10,  # steps between lines of the log
+    workers: int = 1,  # processes that render the bank
+    stop=None,  # a threading.Event that ends the run early
 ) -> Trainer:
     "Trains until config.steps or until `stop` is set, and saves. FileExistsError rather than overwriting another run, ValueError for no steps, a pool without a bank or a resumed run of another configuration, FileNotFoundError where `start` is no prior"
     out, losses = Path(out), []
-    if config.steps < 1: raise ValueError(f"steps={config.steps}: at least 1")
-    if config.pool and not config.bank: raise ValueError(f"pool={config.pool}: a pool is drawn from a bank of pictures; give its size too (--bank)")
-    if start and not (Path(start) / "model_index.json").is_file(): raise FileNotFoundError(f"start={start}: no model_index.json there; give the folder of a prior, such as {TOY}")
-    for part in ("checkpoint", "toy"): mend_folder(out / part)
-    if resume: check_config(config, out / "checkpoint")
-    elif (out / "checkpoint").exists(): raise FileExistsError(f"{out} holds a run already; resume it (--resume) or choose another folder")
+    if config.steps < 1:
+        raise ValueError(f"steps={config.steps}: at least 1")
+    if config.pool and not config.bank:
+        raise ValueError(f"pool={config.pool}: a pool is drawn from a bank of pictures; give its size too (--bank)")
+    if start and not (Path(start) / "model_index.json").is_file():
+        raise FileNotFoundError(f"start={start}: no model_index.json there; give the folder of a prior, such as {TOY}")
+    for part in ("checkpoint", "toy"):
+        mend_folder(out / part)
+    if resume:
+        check_config(config, out / "checkpoint")
+    elif (out / "checkpoint").exists():
+        raise FileExistsError(f"{out} holds a run already; resume it (--resume) or choose another folder")
     tr = Trainer(config)
-    if resume: load_checkpoint(tr, out / "checkpoint")
-    elif start: start_from(tr, start)
-    out.mkdir(parents=True, exist_ok=True)                     # not sooner: whatever is refused leaves no folder
-    if config.bank: tr.use_bank(open_bank(out / "bank.safetensors", config, tr.ae, workers))
+    if resume:
+        load_checkpoint(tr, out / "checkpoint")
+    elif start:
+        start_from(tr, start)
+    out.mkdir(parents=True, exist_ok=True)  # not sooner: whatever is refused leaves no folder
+    if config.bank:
+        tr.use_bank(open_bank(out / "bank.safetensors", config, tr.ae, workers))
     main, last, first = tr.acc.is_main_process, time.time(), tr.step
-    if resume and main: drop_lines(out / "log.csv", first)
-    with Live(max(config.steps - first, 1), f"training, steps {first} to {config.steps}", mode="auto" if main else "quiet", every=5) as live:
+    if resume and main:
+        drop_lines(out / "log.csv", first)
+    with Live(
+        max(config.steps - first, 1),
+        f"training, steps {first} to {config.steps}",
+        mode="auto" if main else "quiet",
+        every=5,
+    ) as live:
         for s in tr.steps():
             losses.append(s.loss)
-            live.update(s.step - first, **({"loss": float(s.loss)} if s.step % log_every == 0 else {}))   # a GPU is waited for only then
-            if main and s.step % log_every == 0: append_line(out / "log.csv", s, losses)
+            live.update(
+                s.step - first, **({"loss": float(s.loss)} if s.step % log_every == 0 else {})
+            )  # a GPU is waited for only then
+            if main and s.step % log_every == 0:
+                append_line(out / "log.csv", s, losses)
             if s.step % sheet_every == 0 or time.time() - last > 60 * minutes:
                 save_all(tr, out, s.step % sheet_every == 0)
                 last = time.time()
-            if stop and stop.is_set(): break
+            if stop and stop.is_set():
+                break
     save_all(tr, out, True)
     return tr
 
 # %% ../../nbs/1_prior/16_train.ipynb #train63
 def main(argv=None):
     "python -m lucidteach.prior.train --out run [--steps N] [--resume]; a resumed run keeps its configuration where no flag is given"
-    p = argparse.ArgumentParser(prog="python -m lucidteach.prior.train", description="train the toy prior", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m lucidteach.prior.train",
+        description="train the toy prior",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     p.add_argument("--out", type=Path, required=True, help="folder for checkpoint/, toy/, log.csv and sheets")
     p.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint")
     p.add_argument("--start", type=Path, help="folder of a prior whose weights the run starts from")
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render the bank")
-    choices = dict(channels=dict(type=int, nargs="+", help="of the levels of the network; multiples of 64 are fast"), compile=dict(action="store_true", help="torch.compile the network"),
-                   precision=dict(choices=("no", "bf16"), help="on a CPU; bf16 pays where the processor has it"))
-    choices |= {k: dict(type=type(getattr(Config, k)), help="") for k in "steps batch seed size warmup bank pool lr decay ema floor background noisy p_view".split()}
-    for k, v in choices.items(): p.add_argument(f"--{k.replace('_', '-')}", **v | dict(default=argparse.SUPPRESS, help=f"{v['help']} (default: {getattr(Config, k)})".strip()))
+    choices = dict(
+        channels=dict(type=int, nargs="+", help="of the levels of the network; multiples of 64 are fast"),
+        compile=dict(action="store_true", help="torch.compile the network"),
+        precision=dict(choices=("no", "bf16"), help="on a CPU; bf16 pays where the processor has it"),
+    )
+    choices |= {
+        k: dict(type=type(getattr(Config, k)), help="")
+        for k in "steps batch seed size warmup bank pool lr decay ema floor background noisy p_view".split()
+    }
+    for k, v in choices.items():
+        p.add_argument(
+            f"--{k.replace('_', '-')}",
+            **v | dict(default=argparse.SUPPRESS, help=f"{v['help']} (default: {getattr(Config, k)})".strip()),
+        )
     a = vars(p.parse_args(argv))
     try:
-        given = (read_checkpoint(a["out"] / "checkpoint")["config"] if a["resume"] else {}) | {k: a.pop(k) for k in choices if k in a}
-        torch.set_flush_denormal(True)                             # second moments of the optimiser underflow, and a CPU is slow with such numbers
-        train(stop=stop_event(), **a, config=Config(**given | dict(channels=tuple(given.get("channels", Config.channels)))))
-    except (ValueError, OSError, ImportError) as e: p.exit(2, f"{p.prog}: {e}\n")           # what a user can mend is a line, not a traceback
+        given = (read_checkpoint(a["out"] / "checkpoint")["config"] if a["resume"] else {}) | {
+            k: a.pop(k) for k in choices if k in a
+        }
+        torch.set_flush_denormal(True)  # second moments of the optimiser underflow, and a CPU is slow with such numbers
+        train(
+            stop=stop_event(),
+            **a,
+            config=Config(**given | dict(channels=tuple(given.get("channels", Config.channels)))),
+        )
+    except (ValueError, OSError, ImportError) as e:
+        p.exit(2, f"{p.prog}: {e}\n")  # what a user can mend is a line, not a traceback
 
-if __name__ == "__main__" and "__file__" in globals(): main()
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()

@@ -6,31 +6,44 @@
 __all__ = ['DIGITS', 'LARGEST', 'parse_json', 'read_json', 'write_file']
 
 # %% ../../nbs/0_run/02_files.ipynb #files02
-import json, math, os, tempfile
+import json
+import math
+import os
+import tempfile
 from pathlib import Path
 
 # %% ../../nbs/0_run/02_files.ipynb #files05
-DIGITS, LARGEST = 18, 256_000_000     # of a whole number; bytes of a file of JSON
+DIGITS, LARGEST = 18, 256_000_000  # of a whole number; bytes of a file of JSON
+
 
 def parse_json(
-    text,             # str or bytes
-    name: str,        # of the file, for the complaint
-    kind: type = dict # what the content must be
+    text,  # str or bytes
+    name: str,  # of the file, for the complaint
+    kind: type = dict,  # what the content must be
 ):
     "The content of JSON text. ValueError where it is damaged, nested too deep, of another kind, or holds a number that no float64 holds."
-    if len(text) > LARGEST: raise ValueError(f"{name} holds {len(text):,} bytes of JSON; up to {LARGEST:,} are read")
-    try: found = json.loads(text, parse_int=_whole, parse_float=_real)
-    except RecursionError: raise ValueError(f"{name} is damaged: its brackets are nested too deep") from None
-    except ValueError as e: raise ValueError(f"{name} is no JSON, or damaged: {str(e)[:200]}") from None
-    if not isinstance(found, kind): raise ValueError(f"{name} is damaged: it holds a {type(found).__name__}, where a {kind.__name__} is needed")
+    if len(text) > LARGEST:
+        raise ValueError(f"{name} holds {len(text):,} bytes of JSON; up to {LARGEST:,} are read")
+    try:
+        found = json.loads(text, parse_int=_whole, parse_float=_real)
+    except RecursionError:
+        raise ValueError(f"{name} is damaged: its brackets are nested too deep") from None
+    except ValueError as e:
+        raise ValueError(f"{name} is no JSON, or damaged: {str(e)[:200]}") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"{name} is damaged: it holds a {type(found).__name__}, where a {kind.__name__} is needed")
     return found
 
+
 def _whole(digits: str) -> int:
-    if len(digits.lstrip("-")) > DIGITS: raise ValueError(f"a number of {len(digits.lstrip('-'))} digits")
+    if len(digits.lstrip("-")) > DIGITS:
+        raise ValueError(f"a number of {len(digits.lstrip('-'))} digits")
     return int(digits)
 
+
 def _real(digits: str) -> float:
-    if not math.isfinite(x := float(digits)): raise ValueError(f"the number {digits[:40]} is too large")
+    if not math.isfinite(x := float(digits)):
+        raise ValueError(f"the number {digits[:40]} is too large")
     return x
 
 # %% ../../nbs/0_run/02_files.ipynb #files08
@@ -42,19 +55,26 @@ def read_json(file, kind: type = dict):
 def write_file(path, data: bytes) -> Path:
     "Write bytes to a file, all or nothing. OSError, naming the file, where that cannot be; what was there before is then as it was."
     path = Path(path)
-    try: fd, temporary = tempfile.mkstemp(dir=path.parent, prefix="." + path.name[:40])
-    except OSError as e: raise _unwritten(path, e) from None
     try:
-        with os.fdopen(fd, "wb") as f: f.write(data)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix="." + path.name[:40])
+    except OSError as e:
+        raise _unwritten(path, e) from None
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as e:
         os.unlink(temporary)
-        if isinstance(e, OSError): raise _unwritten(path, e) from None
+        if isinstance(e, OSError):
+            raise _unwritten(path, e) from None
         raise
     return path
 
-def _unwritten(path, e): return OSError(e.errno, f"{path} could not be written ({e.strerror or e}); what was there is as it was")
+
+def _unwritten(path, e):
+    return OSError(e.errno, f"{path} could not be written ({e.strerror or e}); what was there is as it was")
+
 
 def _umask():
     "Can only be read by setting it"

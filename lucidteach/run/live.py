@@ -7,7 +7,13 @@ __all__ = ['MODES', 'as_array', 'strip', 'png_url', 'clock_text', 'eta', 'where'
            'strip_html', 'columns', 'show_text', 'show_notebook', 'Live']
 
 # %% ../../nbs/0_run/01_live.ipynb #61-003
-import base64, html, io, shutil, sys, time, unicodedata
+import base64
+import html
+import io
+import shutil
+import sys
+import time
+import unicodedata
 
 # %% ../../nbs/0_run/01_live.ipynb #61-004
 import numpy as np
@@ -17,8 +23,10 @@ from PIL import Image
 def as_array(image):
     "`[3,H,W]` or `[H,W]` tensor or array in [0,1] -> uint8 array `[H,W,3]`; `ValueError` for any other shape."
     a = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
-    if a.ndim == 2: a = np.stack([a] * 3)
-    if a.ndim != 3 or a.shape[0] != 3: raise ValueError(f"an image must be [3,H,W] or [H,W], got {list(a.shape)}; take one image of a batch")
+    if a.ndim == 2:
+        a = np.stack([a] * 3)
+    if a.ndim != 3 or a.shape[0] != 3:
+        raise ValueError(f"an image must be [3,H,W] or [H,W], got {list(a.shape)}; take one image of a batch")
     a = np.nan_to_num(a.astype(np.float32), nan=0.5)
     return (a.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
@@ -30,35 +38,43 @@ def strip(images, height=128, gap=4):
     tiles = [np.asarray(Image.fromarray(t).reduce(down)).repeat(up, 0).repeat(up, 1) for t in tiles]
     sheet = Image.new("RGB", (sum(t.shape[1] + gap for t in tiles) - gap, max(t.shape[0] for t in tiles)), "white")
     x = 0
-    for t in tiles: sheet.paste(Image.fromarray(t), (x, 0)); x += t.shape[1] + gap
+    for t in tiles:
+        sheet.paste(Image.fromarray(t), (x, 0))
+        x += t.shape[1] + gap
     return sheet
 
 # %% ../../nbs/0_run/01_live.ipynb #61-013
 def png_url(image):
     "PIL image -> `data:` URL, so that a page needs no second file."
-    f = io.BytesIO(); image.save(f, "png")
+    f = io.BytesIO()
+    image.save(f, "png")
     return "data:image/png;base64," + base64.b64encode(f.getvalue()).decode()
 
 # %% ../../nbs/0_run/01_live.ipynb #61-017
 def clock_text(seconds):
     "Seconds -> `0:07`, `2:05` or `1:02:05`."
-    m, s = divmod(int(round(seconds)), 60); h, m = divmod(m, 60)
+    m, s = divmod(int(round(seconds)), 60)
+    h, m = divmod(m, 60)
     return f"{h}:{m:02d}:{s:02d}" if h else f"{m}:{s:02d}"
 
 # %% ../../nbs/0_run/01_live.ipynb #61-020
-def eta(step, total, elapsed, first=0., begun=1):
+def eta(step, total, elapsed, first=0.0, begun=1):
     "Seconds left at `step` after `elapsed` seconds, when the first report came after `first`, of step `begun`; None before there is anything to go by."
-    if step < 1 or (step == begun < total and not (step == 1 and elapsed)): return None
-    if step == begun: return elapsed * (total - step)
+    if step < 1 or (step == begun < total and not (step == 1 and elapsed)):
+        return None
+    if step == begun:
+        return elapsed * (total - step)
     return (elapsed - first) / (step - begun) * (total - step)
 
 # %% ../../nbs/0_run/01_live.ipynb #61-025
 MODES = ("notebook", "terminal", "lines", "quiet")
 
+
 def where(file=None):
     "The mode that fits: 'notebook' under a Jupyter kernel, 'terminal' where one line can be rewritten, else 'lines'."
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if file is None and getattr(shell, "kernel", None) is not None: return "notebook"
+    if file is None and getattr(shell, "kernel", None) is not None:
+        return "notebook"
     return "terminal" if getattr(file or sys.stderr, "isatty", lambda: False)() else "lines"
 
 # %% ../../nbs/0_run/01_live.ipynb #61-029
@@ -66,12 +82,15 @@ def number_text(v):
     "A number with four digits, anything else as it is."
     return f"{v:.4g}" if isinstance(v, float) else str(v)
 
+
 def state_text(live):
     "Everything but the pictures, in one line."
     left = eta(live.step, live.total, live.elapsed, live.first, live.begun)
     parts = [f"{live.step}/{live.total}", clock_text(live.elapsed)]
-    if live.status == "running": parts += [f"{clock_text(left)} left"] if left is not None else []
-    else: parts += [live.status]
+    if live.status == "running":
+        parts += [f"{clock_text(left)} left"] if left is not None else []
+    else:
+        parts += [live.status]
     return "  ".join(parts + [f"{k} {number_text(v)}" for k, v in live.numbers.items()])
 
 # %% ../../nbs/0_run/01_live.ipynb #61-032
@@ -79,93 +98,161 @@ def state_html(live):
     "The state as HTML: title, bar, sentence, strip. Text is escaped and nothing is loaded."
     e, colour = html.escape, dict(done="#1a7f4b", running="#1f77b4").get(live.status, "#b35900")
     share = min(live.step / live.total, 1)
-    bar = (f'<div role="progressbar" aria-label="{e(live.title or "progress")}" aria-valuenow="{live.step}" aria-valuemin="0" aria-valuemax="{live.total}" '
-           f'style="max-width:520px;height:8px;border-radius:4px;background:#8884;margin:4px 0"><div style="width:{share:.1%};height:8px;border-radius:4px;background:{colour}"></div></div>')
+    bar = (
+        f'<div role="progressbar" aria-label="{e(live.title or "progress")}" aria-valuenow="{live.step}" aria-valuemin="0" aria-valuemax="{live.total}" '
+        f'style="max-width:520px;height:8px;border-radius:4px;background:#8884;margin:4px 0"><div style="width:{share:.1%};height:8px;border-radius:4px;background:{colour}"></div></div>'
+    )
     note = f'<div style="margin:4px 0">{e(live.note)}</div>' if live.note else ""
-    return (f'<div style="font:13px system-ui,sans-serif;line-height:1.5"><b>{e(live.title)}</b>{bar}'
-            f'<div style="font-variant-numeric:tabular-nums;white-space:pre-wrap">{e(state_text(live))}</div>{note}{strip_html(live)}</div>')
+    return (
+        f'<div style="font:13px system-ui,sans-serif;line-height:1.5"><b>{e(live.title)}</b>{bar}'
+        f'<div style="font-variant-numeric:tabular-nums;white-space:pre-wrap">{e(state_text(live))}</div>{note}{strip_html(live)}</div>'
+    )
+
 
 def strip_html(live):
     "Each picture with its name under it, or nothing."
     images = live.images if isinstance(live.images, dict) else {str(i): o for i, o in enumerate(live.images)}
-    return "".join(f'<figure style="display:inline-block;margin:6px 8px 0 0"><img src="{png_url(strip([o], live.height))}" alt="{html.escape(k)}, step {live.step}" '
-                   f'style="background:#fff;display:block"/><figcaption>{html.escape(k)}</figcaption></figure>' for k, o in images.items())
+    return "".join(
+        f'<figure style="display:inline-block;margin:6px 8px 0 0"><img src="{png_url(strip([o], live.height))}" alt="{html.escape(k)}, step {live.step}" '
+        f'style="background:#fff;display:block"/><figcaption>{html.escape(k)}</figcaption></figure>'
+        for k, o in images.items()
+    )
 
 # %% ../../nbs/0_run/01_live.ipynb #61-036
 def columns(text):
     "How many columns of a terminal a text takes: a wide character (Chinese, emoji) takes two."
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
+
 def show_text(live):
     "Write the line: over the last one in a terminal, else a new one for every tenth of the way. A new note gets its own line, once."
     file, final, width = live.file or sys.stderr, live.status != "running", shutil.get_terminal_size().columns - 1
     line, note = (" ".join(text.splitlines()).strip() for text in (f"{live.title}  {state_text(live)}", live.note))
-    tenth, over, rest = live.step * 10 // live.total, "\r" * (live.mode == "terminal"), lambda text: " " * (width - columns(text))
-    if live.note != live.said: live.said = live.note; print(over + note + rest(note) * len(over), file=file, flush=True)
-    while over and not final and columns(line) > width: line = line[:-1]
-    if over: print(over + line + rest(line), end="\n" if final else "", file=file, flush=True)
-    elif final or tenth > live.printed: live.printed = tenth; print(line, file=file, flush=True)
+    tenth, over, rest = (
+        live.step * 10 // live.total,
+        "\r" * (live.mode == "terminal"),
+        lambda text: " " * (width - columns(text)),
+    )
+    if live.note != live.said:
+        live.said = live.note
+        print(over + note + rest(note) * len(over), file=file, flush=True)
+    while over and not final and columns(line) > width:
+        line = line[:-1]
+    if over:
+        print(over + line + rest(line), end="\n" if final else "", file=file, flush=True)
+    elif final or tenth > live.printed:
+        live.printed = tenth
+        print(line, file=file, flush=True)
+
 
 def show_notebook(live):
     "Display once, then update in place: the handle's last content is what a saved notebook keeps."
     from IPython.display import HTML, display
-    if live.handle is None: live.handle = display(HTML(state_html(live)), display_id=True)
-    else: live.handle.update(HTML(state_html(live)))
+
+    if live.handle is None:
+        live.handle = display(HTML(state_html(live)), display_id=True)
+    else:
+        live.handle.update(HTML(state_html(live)))
 
 # %% ../../nbs/0_run/01_live.ipynb #61-041
 class Live:
     "Progress of `total` steps with numbers and a strip of pictures; the last state stays. Use as `with Live(100, 'SDS') as live: live.update(1)`."
-    def __init__(self,
-        total: int, # number of steps, at least 1
-        title: str = "", # what is running
-        mode: str = "auto", # 'auto', 'notebook', 'terminal', 'lines' or 'quiet'
-        every: float = .5, # seconds between refreshes
-        height: int = 128, # of the pictures, in screen pixels
-        file = None, # text stream for 'terminal' and 'lines', default sys.stderr
-        clock = time.monotonic): # seconds; a test puts its own clock here
+
+    def __init__(
+        self,
+        total: int,  # number of steps, at least 1
+        title: str = "",  # what is running
+        mode: str = "auto",  # 'auto', 'notebook', 'terminal', 'lines' or 'quiet'
+        every: float = 0.5,  # seconds between refreshes
+        height: int = 128,  # of the pictures, in screen pixels
+        file=None,  # text stream for 'terminal' and 'lines', default sys.stderr
+        clock=time.monotonic,
+    ):  # seconds; a test puts its own clock here
         "`ValueError` for a total below 1 or an unknown mode."
-        if not total >= 1: raise ValueError(f"total must be at least 1, got {total}")
-        if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
-        self.total, self.title, self.every, self.height, self.file, self.clock = int(total), title, every, height, file, clock
+        if not total >= 1:
+            raise ValueError(f"total must be at least 1, got {total}")
+        if mode not in ("auto", *MODES):
+            raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
+        self.total, self.title, self.every, self.height, self.file, self.clock = (
+            int(total),
+            title,
+            every,
+            height,
+            file,
+            clock,
+        )
         self.mode = where(file) if mode == "auto" else mode
-        self.step, self.begun, self.first, self.numbers, self.images, self.draw, self.note, self.status = 0, 0, 0., {}, {}, None, "", "running"
-        self.start = self.shown = clock(); self.elapsed, self.handle, self.printed, self.said = 0., None, -1, ""
+        self.step, self.begun, self.first, self.numbers, self.images, self.draw, self.note, self.status = (
+            0,
+            0,
+            0.0,
+            {},
+            {},
+            None,
+            "",
+            "running",
+        )
+        self.start = self.shown = clock()
+        self.elapsed, self.handle, self.printed, self.said = 0.0, None, -1, ""
 
-    def __enter__(self): self.show(); return self
+    def __enter__(self):
+        self.show()
+        return self
 
-    def __repr__(self): return f"Live({self.title!r}, {state_text(self)})"
-    def _repr_html_(self): return state_html(self)
+    def __repr__(self):
+        return f"Live({self.title!r}, {state_text(self)})"
+
+    def _repr_html_(self):
+        return state_html(self)
 
     def show(self):
         "Bring the screen up to date."
         if self.mode == "notebook":
-            if self.draw: self.images, self.draw = self.draw(), None
+            if self.draw:
+                self.images, self.draw = self.draw(), None
             show_notebook(self)
         elif self.mode != "quiet":
-            try: show_text(self)
-            except (OSError, ValueError): self.mode = "quiet"    # the terminal is gone, the disk full or the stream closed: the work goes on
+            try:
+                show_text(self)
+            except (OSError, ValueError):
+                self.mode = "quiet"  # the terminal is gone, the disk full or the stream closed: the work goes on
 
 # %% ../../nbs/0_run/01_live.ipynb #61-042
 def _update(self, step, images=None, **numbers):
     """`step` steps are done; numbers are shown beside the bar. `images`: a list or a dict name -> [3,H,W] in [0,1], or a function
     that returns one and is called only when the screen is refreshed."""
-    if callable(images): self.draw = images
-    elif images is not None: self.images, self.draw = images, None
-    now = self.clock(); self.elapsed = now - self.start
-    if self.step == 0: self.begun, self.first = step, self.elapsed           # a run that was taken up begins late
-    self.step = step; self.numbers.update(numbers)
-    if now - self.shown >= self.every: self.show(); self.shown = self.clock()
+    if callable(images):
+        self.draw = images
+    elif images is not None:
+        self.images, self.draw = images, None
+    now = self.clock()
+    self.elapsed = now - self.start
+    if self.step == 0:
+        self.begun, self.first = step, self.elapsed  # a run that was taken up begins late
+    self.step = step
+    self.numbers.update(numbers)
+    if now - self.shown >= self.every:
+        self.show()
+        self.shown = self.clock()
+
 
 def _say(self, note):
     "A sentence under the bar; it stays."
-    self.note = str(note); self.show()
+    self.note = str(note)
+    self.show()
+
 
 def _exit(self, kind, error, trace):
     done = self.step >= self.total
     self.elapsed = self.clock() - self.start
-    self.status = ("done" if done else "stopped") if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-    if self.status == "failed": self.note = f"{kind.__name__}: {error}"
-    if kind: self.draw = None                                                # it may be what failed: the last pictures stay
+    self.status = (
+        ("done" if done else "stopped") if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+    )
+    if self.status == "failed":
+        self.note = f"{kind.__name__}: {error}"
+    if kind:
+        self.draw = None  # it may be what failed: the last pictures stay
     self.show()
+
 
 Live.update, Live.say, Live.__exit__ = _update, _say, _exit

@@ -8,84 +8,129 @@ __all__ = ['Cells', 'rays', 'span', 'ray_weights', 'Field', 'field_like']
 # %% ../../nbs/4_scene/42_field.ipynb #s42-003
 from functools import partial
 from typing import Annotated
+
 import torch
-from torch import Tensor, nn
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from ..distill.compare import Count, Positive, Range, checked
+
+from ..distill.compare import checked
+from ..distill.sds import Count, Positive, Range
 from ..splat.camera import Camera
 from ..splat.fit import Posed, Recipe, fitted, spiral
 from ..splat.rasterize import Rendered
 
 # %% ../../nbs/4_scene/42_field.ipynb #s42-005
 def rays(
-    camera: Camera,   # B views
-):                    # origins [B, H*W, 3] and directions [B, H*W, 3] in the world; depth 1 along the view
+    camera: Camera,  # B views
+):  # origins [B, H*W, 3] and directions [B, H*W, 3] in the world; depth 1 along the view
     "The ray through each pixel's centre, row by row."
     V, K = camera.viewmats, camera.Ks
-    v, u = torch.meshgrid(torch.arange(camera.height) + .5, torch.arange(camera.width) + .5, indexing='ij')
+    v, u = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing='ij')
     pixels = torch.stack([u, v, torch.ones_like(u)], -1).view(-1, 3).to(V)
     d = pixels @ (V[:, :3, :3].mT @ torch.linalg.inv(K)).mT
     return camera.centers[:, None].expand_as(d), d
 
 # %% ../../nbs/4_scene/42_field.ipynb #s42-009
 def span(
-    o: Tensor,        # origins [R, 3]
-    d: Tensor,        # directions [R, 3]
-    extent: float,    # the cube is [-extent, extent]^3
-    near: float = .01,
-):                    # t of entry and of exit [R]; equal where the ray misses
+    o: Tensor,  # origins [R, 3]
+    d: Tensor,  # directions [R, 3]
+    extent: float,  # the cube is [-extent, extent]^3
+    near: float = 0.01,
+):  # t of entry and of exit [R]; equal where the ray misses
     "The part of each ray within the cube and before the eye."
-    inverse = 1/torch.where(d.abs() < 1e-9, 1e-9, d)
-    a, b = (-extent - o)*inverse, (extent - o)*inverse
+    inverse = 1 / torch.where(d.abs() < 1e-9, 1e-9, d)
+    a, b = (-extent - o) * inverse, (extent - o) * inverse
     start, stop = torch.minimum(a, b).amax(-1).clamp_min(near), torch.maximum(a, b).amin(-1)
     return start, torch.maximum(start, stop)
 
 # %% ../../nbs/4_scene/42_field.ipynb #s42-013
 def ray_weights(
-    sigma: Tensor,   # densities [R, S], 1/length
-    delta: Tensor,   # lengths of the bins [R, S] or [R, 1]
-):                   # weights [R, S], and what gets through [R]
+    sigma: Tensor,  # densities [R, S], 1/length
+    delta: Tensor,  # lengths of the bins [R, S] or [R, 1]
+):  # weights [R, S], and what gets through [R]
     "How much each bin of a ray is seen (NeRF Eq. 3)."
-    depth = (sigma*delta).cumsum(-1)                                # optical depth after each bin
+    depth = (sigma * delta).cumsum(-1)  # optical depth after each bin
     T = torch.exp(-F.pad(depth, (1, 0)))
-    return T[:, :-1]*-torch.expm1(-sigma*delta), T[:, -1]
+    return T[:, :-1] * -torch.expm1(-sigma * delta), T[:, -1]
 
 # %% ../../nbs/4_scene/42_field.ipynb #s42-020
 Cells = Annotated[int, Range("a whole number, 2 or more", lambda v: v >= 2)]
 
+
 class Field(nn.Module):
     "A radiance field in the cube [-extent, extent]^3 that begins as a soft grey ball; `.render(camera)` draws it, `.parameters()` are to be optimised."
-    def __init__(self, resolutions=(16, 32, 64), channels: int = 4, hidden: int = 32, extent: float = 1., radius: float = .6,
-                 peak: float = 8., floor: float = .005, samples: int = 48, seed: int = 0):
+
+    def __init__(
+        self,
+        resolutions=(16, 32, 64),
+        channels: int = 4,
+        hidden: int = 32,
+        extent: float = 1.0,
+        radius: float = 0.6,
+        peak: float = 8.0,
+        floor: float = 0.005,
+        samples: int = 48,
+        seed: int = 0,
+    ):
         super().__init__()
-        for k, v in dict(extent=extent, radius=radius, peak=peak, floor=floor).items(): checked(k, v, Positive)
-        for k, v in dict(channels=channels, hidden=hidden, samples=samples).items(): checked(k, v, Count)
-        if not (hasattr(resolutions, '__len__') and len(resolutions)): raise ValueError(f"resolutions {resolutions!r}: a tuple with one whole number, or several")
-        for r in resolutions: checked('resolutions', r, Cells)
-        self.settings = dict(resolutions=list(resolutions), channels=channels, hidden=hidden, extent=extent, radius=radius, peak=peak, floor=floor, samples=samples)
-        for k in ('extent', 'radius', 'peak', 'floor', 'samples'): setattr(self, k, self.settings[k])
+        for k, v in dict(extent=extent, radius=radius, peak=peak, floor=floor).items():
+            checked(k, v, Positive)
+        for k, v in dict(channels=channels, hidden=hidden, samples=samples).items():
+            checked(k, v, Count)
+        if not (hasattr(resolutions, '__len__') and len(resolutions)):
+            raise ValueError(f"resolutions {resolutions!r}: a tuple with one whole number, or several")
+        for r in resolutions:
+            checked('resolutions', r, Cells)
+        self.settings = dict(
+            resolutions=list(resolutions),
+            channels=channels,
+            hidden=hidden,
+            extent=extent,
+            radius=radius,
+            peak=peak,
+            floor=floor,
+            samples=samples,
+        )
+        for k in ('extent', 'radius', 'peak', 'floor', 'samples'):
+            setattr(self, k, self.settings[k])
         g = torch.Generator().manual_seed(seed)
-        self.grids = nn.ParameterList(nn.Parameter(.01*torch.randn(1, channels, r, r, r, generator=g)) for r in resolutions)
-        with torch.random.fork_rng([]): self.first, self.last = nn.Linear(channels*len(resolutions), hidden), nn.Linear(hidden, 4)     # torch's own draws are not ours
+        self.grids = nn.ParameterList(
+            nn.Parameter(0.01 * torch.randn(1, channels, r, r, r, generator=g)) for r in resolutions
+        )
+        with torch.random.fork_rng([]):
+            self.first, self.last = (
+                nn.Linear(channels * len(resolutions), hidden),
+                nn.Linear(hidden, 4),
+            )  # torch's own draws are not ours
         with torch.no_grad():
-            self.first.weight.copy_(torch.randn(self.first.weight.shape, generator=g)*(2/self.first.in_features)**.5); self.first.bias.zero_()
-            self.last.weight.zero_(); self.last.bias.zero_()
+            self.first.weight.copy_(
+                torch.randn(self.first.weight.shape, generator=g) * (2 / self.first.in_features) ** 0.5
+            )
+            self.first.bias.zero_()
+            self.last.weight.zero_()
+            self.last.bias.zero_()
 
 # %% ../../nbs/4_scene/42_field.ipynb #s42-021
 def _features(self, p: Tensor) -> Tensor:
     "What the grids hold at points [N, 3]: [N, levels * channels]"
-    at = (p/self.extent).flip(-1).view(1, 1, 1, -1, 3)              # grid_sample wants the last axis first
-    return 10*torch.cat([F.grid_sample(g, at, align_corners=True, padding_mode='border')[0, :, 0, 0] for g in self.grids]).T
+    at = (p / self.extent).flip(-1).view(1, 1, 1, -1, 3)  # grid_sample wants the last axis first
+    return (
+        10
+        * torch.cat([F.grid_sample(g, at, align_corners=True, padding_mode='border')[0, :, 0, 0] for g in self.grids]).T
+    )
+
 
 def _ball(self, p: Tensor) -> Tensor:
     "The density to begin with, at points [N, 3]: [N]"
-    return (self.peak*torch.exp(-4*p.square().sum(-1)/self.radius**2)).clamp_min(self.floor)
+    return (self.peak * torch.exp(-4 * p.square().sum(-1) / self.radius**2)).clamp_min(self.floor)
+
 
 def _forward(self, p: Tensor):
     "Points [N, 3] in the world -> densities [N] (1/length) and colours [N, 3] in [0, 1]."
     out = self.last(torch.relu(self.first(self.features(p))))
-    return self.ball(p)*out[:, 0].clamp(-10, 10).exp(), out[:, 1:].sigmoid()
+    return self.ball(p) * out[:, 0].clamp(-10, 10).exp(), out[:, 1:].sigmoid()
+
 
 Field.features, Field.ball, Field.forward = _features, _ball, _forward
 
@@ -93,12 +138,13 @@ Field.features, Field.ball, Field.forward = _features, _ball, _forward
 def _march(self, o: Tensor, d: Tensor, u: Tensor):
     "Rays [R, 3] and where in each of its S bins a ray is asked, 0 to 1 [R, S] -> colour on black [R, 3], alpha [R], expected depth [R] (0 where nothing is)"
     S, (start, stop) = u.shape[1], span(o, d, self.extent)
-    t = start[:, None] + (stop - start)[:, None]*(torch.arange(S, device=o.device) + u)/S
-    sigma, rgb = self((o[:, None] + t[..., None]*d[:, None]).view(-1, 3))
-    sigma, delta = sigma.view(-1, S), ((stop - start)*d.norm(dim=-1)/S)[:, None]
+    t = start[:, None] + (stop - start)[:, None] * (torch.arange(S, device=o.device) + u) / S
+    sigma, rgb = self((o[:, None] + t[..., None] * d[:, None]).view(-1, 3))
+    sigma, delta = sigma.view(-1, S), ((stop - start) * d.norm(dim=-1) / S)[:, None]
     w, _ = ray_weights(sigma, delta)
-    alpha, depth = -torch.expm1(-(sigma*delta).sum(1)), (w*t).sum(1)/w.sum(1).clamp_min(torch.finfo(w.dtype).tiny)
-    return (w[..., None]*rgb.view(-1, S, 3)).sum(1), alpha, depth
+    alpha, depth = -torch.expm1(-(sigma * delta).sum(1)), (w * t).sum(1) / w.sum(1).clamp_min(torch.finfo(w.dtype).tiny)
+    return (w[..., None] * rgb.view(-1, S, 3)).sum(1), alpha, depth
+
 
 Field.march = _march
 
@@ -106,27 +152,46 @@ Field.march = _march
 def _behind(background, B: int) -> Tensor:
     "The colour behind each of B views [B,3]"
     bg = torch.zeros(3) if background is None else torch.as_tensor(background)
-    if bg.shape not in ((), (3,), (1, 3), (B, 3)) or not ((bg >= 0) & (bg <= 1)).all(): raise ValueError(f"background {background}: a colour [3] or [{B},3] in [0,1]")
+    if bg.shape not in ((), (3,), (1, 3), (B, 3)) or not ((bg >= 0) & (bg <= 1)).all():
+        raise ValueError(f"background {background}: a colour [3] or [{B},3] in [0,1]")
     return bg.expand(B, 3)
 
-def _render(self, camera: Camera, background=None, *, samples: int = None, generator=None, depth: bool = True, chunk: int = 16384) -> Rendered:
+
+def _render(
+    self,
+    camera: Camera,
+    background=None,
+    *,
+    samples: int = None,
+    generator=None,
+    depth: bool = True,
+    chunk: int = 16384,
+) -> Rendered:
     """Pictures as `Gaussians.render` gives them: rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W], meta; differentiable in every parameter.
 
     background: colour [3] or [B,3] in [0,1], None is black. samples: bins per ray. generator: random places in the bins. chunk: rays at a time; with more of them, a gradient costs their way there twice, with the parameters as they are then."""
     S = self.samples if samples is None else samples
-    checked('samples', S, Count); checked('chunk', chunk, Count)
+    checked('samples', S, Count)
+    checked('chunk', chunk, Count)
     bg = _behind(background, len(camera))
     at, B, H, W = self.grids[0], len(camera), camera.height, camera.width
     o, d = (v.reshape(-1, 3).to(at) for v in rays(camera))
     start, stop = span(o, d, self.extent)
     hit = (stop > start).nonzero()[:, 0]
-    u = torch.tensor(.5).expand(len(hit), S) if generator is None else torch.rand(len(hit), S, generator=generator)
-    march = partial(checkpoint, self.march, use_reentrant=False) if torch.is_grad_enabled() and len(hit) > chunk else self.march
+    u = torch.tensor(0.5).expand(len(hit), S) if generator is None else torch.rand(len(hit), S, generator=generator)
+    march = (
+        partial(checkpoint, self.march, use_reentrant=False)
+        if torch.is_grad_enabled() and len(hit) > chunk
+        else self.march
+    )
     parts = [march(o[i], d[i], v) for i, v in zip(hit.split(chunk), u.to(at).split(chunk))]
-    rgb, alpha, z = (torch.zeros(len(o), *v.shape[1:]).to(at).index_copy(0, hit, v) for v in map(torch.cat, zip(*parts)))
-    rgb = rgb + (1 - alpha)[:, None]*bg.to(at).repeat_interleave(H*W, 0)
+    rgb, alpha, z = (
+        torch.zeros(len(o), *v.shape[1:]).to(at).index_copy(0, hit, v) for v in map(torch.cat, zip(*parts))
+    )
+    rgb = rgb + (1 - alpha)[:, None] * bg.to(at).repeat_interleave(H * W, 0)
     image = lambda v: v.view(B, H, W, -1).permute(0, 3, 1, 2)
     return Rendered(image(rgb), image(alpha), image(z) if depth else None, {})
+
 
 Field.render = _render
 
@@ -135,7 +200,11 @@ def field_like(gaussians, field: Field = None, views: int = 24, size: int = 32, 
     """A field that looks like Gaussians: fitted to `views` pictures of them, `size` pixels wide, on white, in `steps` steps of two.
 
     field: changed in place; None: a new one."""
-    if not len(gaussians) or views < 1: raise ValueError(f"{len(gaussians)} Gaussians, {views} views: at least one of each")
+    if not len(gaussians) or views < 1:
+        raise ValueError(f"{len(gaussians)} Gaussians, {views} views: at least one of each")
     camera = Camera.from_world(spiral(views), size)
-    with torch.no_grad(): pictures = gaussians.render(camera, background=(1., 1., 1.), depth=False).rgb.clamp(0, 1)
-    return fitted(Posed(pictures, camera), Field() if field is None else field, Recipe(steps=steps, batch=2), mode='quiet')
+    with torch.no_grad():
+        pictures = gaussians.render(camera, background=(1.0, 1.0, 1.0), depth=False).rgb.clamp(0, 1)
+    return fitted(
+        Posed(pictures, camera), Field() if field is None else field, Recipe(steps=steps, batch=2), mode='quiet'
+    )

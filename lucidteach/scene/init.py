@@ -10,71 +10,100 @@ __all__ = ['FORMATS', 'TOY_POINTS', 'replicated', 'Mesh', 'read_mesh', 'usable',
            'draw_points', 'load_points', 'words_of', 'points_from_text', 'linear_to_srgb', 'load_shape', 'shape_points']
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-a02
-import io, math, re, warnings
+import io
+import math
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
+
 from ..run.files import read_json
-from ..splat.gaussians import PRIMITIVES, Gaussians, rotation_matrix, sh_to_rgb, _PLY_TYPES, _header_lines, _up
+from ..splat.gaussians import _PLY_TYPES, PRIMITIVES, Gaussians, _header_lines, _up, rotation_matrix, sh_to_rgb
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-b01
 def replicated(
-    points: Tensor,       # [N, 3]
-    copies: int = 20,     # of every point; 1 leaves the points as they are
-    radius: float = .05,  # world units
+    points: Tensor,  # [N, 3]
+    copies: int = 20,  # of every point; 1 leaves the points as they are
+    radius: float = 0.05,  # world units
     seed: int = 0,
-) -> Tensor:              # [N*copies, 3]; the copies of a point follow each other
+) -> Tensor:  # [N*copies, 3]; the copies of a point follow each other
     "Every point as a small ball of points (LucidDreamer's code, dataset_readers.py)."
-    if copies < 1: raise ValueError(f"{copies} copies of every point: at least 1")
-    if copies == 1: return points
-    offsets = radius*PRIMITIVES['ball'](copies, torch.Generator().manual_seed(seed))
+    if copies < 1:
+        raise ValueError(f"{copies} copies of every point: at least 1")
+    if copies == 1:
+        return points
+    offsets = radius * PRIMITIVES['ball'](copies, torch.Generator().manual_seed(seed))
     return (points[:, None] + offsets).reshape(-1, 3)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c01
 @dataclass
 class Mesh:
     "What a file holds: a point cloud if `triangles` is None."
-    points: Tensor            # [V, 3]
-    colours: Tensor = None    # [V, 3] in [0, 1], or None
+
+    points: Tensor  # [V, 3]
+    colours: Tensor = None  # [V, 3] in [0, 1], or None
     triangles: Tensor = None  # indices [F, 3], or None
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c03
 _ORDERS = {'ascii': '', 'binary_little_endian': '<', 'binary_big_endian': '>'}
+
 
 def _ply_elements(lines) -> tuple:
     "(format, [(element, count, [(column, type, type of the count or None)])])"
     kind, elements = 'ascii', []
     for words in (l.split() for l in lines[1:]):
         match words:
-            case ['format', kind, _] if kind not in _ORDERS: raise ValueError(f"PLY format {kind!r}: known are {', '.join(_ORDERS)}")
-            case ['format', kind, _]: pass
-            case ['element', name, count] if not (count.isascii() and count.isdigit() and len(count) < 16): raise ValueError(f"{count[:40]!r} rows of {name[:40]}")
-            case ['element', name, count]: elements.append((name, int(count), []))
-            case ['property', *_] if not elements: raise ValueError("a property before the first element")
-            case ['property', 'list', k, t, name]: elements[-1][2].append((name, _ply_type(t), _ply_type(k)))
-            case ['property', t, name]: elements[-1][2].append((name, _ply_type(t), None))
+            case ['format', kind, _] if kind not in _ORDERS:
+                raise ValueError(f"PLY format {kind!r}: known are {', '.join(_ORDERS)}")
+            case ['format', kind, _]:
+                pass
+            case ['element', name, count] if not (count.isascii() and count.isdigit() and len(count) < 16):
+                raise ValueError(f"{count[:40]!r} rows of {name[:40]}")
+            case ['element', name, count]:
+                elements.append((name, int(count), []))
+            case ['property', *_] if not elements:
+                raise ValueError("a property before the first element")
+            case ['property', 'list', k, t, name]:
+                elements[-1][2].append((name, _ply_type(t), _ply_type(k)))
+            case ['property', t, name]:
+                elements[-1][2].append((name, _ply_type(t), None))
     return kind, elements
 
+
 def _ply_type(name: str) -> str:
-    if name not in _PLY_TYPES: raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(_PLY_TYPES)}")
+    if name not in _PLY_TYPES:
+        raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(_PLY_TYPES)}")
     return _PLY_TYPES[name].lstrip('<')
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c04
 class _Body:
     "The values after a PLY header, one after the other"
+
     def __init__(self, data: bytes, start: int, kind: str):
         self.order, self.data, self.at = _ORDERS[kind], data, start
-        if not self.order: self.data, self.at = data[start:].split(), 0
+        if not self.order:
+            self.data, self.at = data[start:].split(), 0
+
     def take(self, dtype, count: int = 1):
         "The next `count` values of a type, or rows of a structured type"
-        if count < 0: raise ValueError(f"a list of {count} entries")
-        if self.order: dtype = np.dtype(dtype).newbyteorder(self.order); size = dtype.itemsize*count
-        else: dtype = np.dtype(dtype); size = count*len(dtype.names or '1')
-        chunk = self.data[self.at:self.at + size]; self.at += size
-        if len(chunk) < size: raise ValueError("the file ends before its last row: cut off?")
-        if self.order: return np.frombuffer(chunk, dtype, count)
+        if count < 0:
+            raise ValueError(f"a list of {count} entries")
+        if self.order:
+            dtype = np.dtype(dtype).newbyteorder(self.order)
+            size = dtype.itemsize * count
+        else:
+            dtype = np.dtype(dtype)
+            size = count * len(dtype.names or '1')
+        chunk = self.data[self.at : self.at + size]
+        self.at += size
+        if len(chunk) < size:
+            raise ValueError("the file ends before its last row: cut off?")
+        if self.order:
+            return np.frombuffer(chunk, dtype, count)
         values = np.array(chunk, np.float64)
         return np.array(list(map(tuple, values.reshape(count, -1))), dtype) if dtype.names else values.astype(dtype)
 
@@ -82,27 +111,41 @@ class _Body:
 def _rows(body: _Body, count: int, columns) -> dict:
     "An element's columns by name: arrays [count], or lists of arrays for a list"
     if not any(k for _, _, k in columns):
-        table = body.take([(n, t) for n, t, _ in columns], count) if count else np.zeros(0, [(n, t) for n, t, _ in columns])
+        table = (
+            body.take([(n, t) for n, t, _ in columns], count) if count else np.zeros(0, [(n, t) for n, t, _ in columns])
+        )
         return {n: table[n] for n, _, _ in columns}
     out = {n: [] for n, _, _ in columns}
-    if count > len(body.data) - body.at: raise ValueError("the file ends before its last row: cut off?")      # each has one byte at least, and a list's count is one
+    if count > len(body.data) - body.at:
+        raise ValueError(
+            "the file ends before its last row: cut off?"
+        )  # each has one byte at least, and a list's count is one
     for _ in range(count):
-        for n, t, k in columns: out[n].append(body.take(t, int(body.take(k)[0]) if k else 1))
+        for n, t, k in columns:
+            out[n].append(body.take(t, int(body.take(k)[0]) if k else 1))
     return {n: out[n] if k else np.concatenate(out[n] or [np.zeros(0, t)]) for n, t, k in columns}
+
 
 def _fans(polygons) -> Tensor:
     "Polygons as triangles [F,3]: each a fan around its first corner"
-    return torch.tensor([(int(f[0]), int(f[i]), int(f[i+1])) for f in polygons for i in range(1, len(f) - 1)], dtype=torch.long).reshape(-1, 3)
+    return torch.tensor(
+        [(int(f[0]), int(f[i]), int(f[i + 1])) for f in polygons for i in range(1, len(f) - 1)], dtype=torch.long
+    ).reshape(-1, 3)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c06
 def _ply_colours(v: dict):
     "Colours [V,3] of a PLY's vertices in [0,1]: red green blue as whole numbers or floats, or a Gaussian's f_dc; None without"
-    if 'f_dc_0' in v: return sh_to_rgb(_stack(v, 'f_dc_0', 'f_dc_1', 'f_dc_2')).clamp(0, 1)
-    if not {'red', 'green', 'blue'} <= v.keys(): return None
+    if 'f_dc_0' in v:
+        return sh_to_rgb(_stack(v, 'f_dc_0', 'f_dc_1', 'f_dc_2')).clamp(0, 1)
+    if not {'red', 'green', 'blue'} <= v.keys():
+        return None
     c, t = _stack(v, 'red', 'green', 'blue'), v['red'].dtype
-    return c if t.kind == 'f' else c/(65535 if t.itemsize == 2 else 255)
+    return c if t.kind == 'f' else c / (65535 if t.itemsize == 2 else 255)
 
-def _stack(v, *names): return torch.from_numpy(np.stack([np.asarray(v[n], np.float32) for n in names], 1))
+
+def _stack(v, *names):
+    return torch.from_numpy(np.stack([np.asarray(v[n], np.float32) for n in names], 1))
+
 
 def _read_ply(data: bytes) -> Mesh:
     lines, start = _header_lines(data)
@@ -110,7 +153,8 @@ def _read_ply(data: bytes) -> Mesh:
     body = _Body(data, start, kind)
     found = {name: _rows(body, count, columns) for name, count, columns in elements}
     v, f = found.get('vertex', {}), found.get('face', {})
-    if not {'x', 'y', 'z'} <= v.keys(): raise ValueError("no vertices with x, y, z")
+    if not {'x', 'y', 'z'} <= v.keys():
+        raise ValueError("no vertices with x, y, z")
     polygons = next((f[n] for n in ('vertex_indices', 'vertex_index') if n in f), [])
     return Mesh(_stack(v, 'x', 'y', 'z'), _ply_colours(v), _fans(polygons))
 
@@ -118,98 +162,136 @@ def _read_ply(data: bytes) -> Mesh:
 def _read_other(path: Path) -> Mesh:
     "An OBJ, STL, OFF or glTF file by trimesh: the whole scene as one mesh"
     import trimesh
-    data = path.read_bytes().removeprefix(b'\xef\xbb\xbf')         # a byte order mark would hide the first vertex, and tabs any
+
+    data = path.read_bytes().removeprefix(
+        b'\xef\xbb\xbf'
+    )  # a byte order mark would hide the first vertex, and tabs any
     if path.suffix.lower() == '.obj':
         data = b'\n'.join(b' '.join(l.split()) for l in data.splitlines())
-        if not data.startswith(b'v ') and b'\nv ' not in data: raise ValueError("no points in it")
+        if not data.startswith(b'v ') and b'\nv ' not in data:
+            raise ValueError("no points in it")
     kw = dict(file_type=path.suffix[1:].lower(), resolver=_beside(path), process=False, maintain_order=True)
     try:
-        with warnings.catch_warnings(action='ignore'): m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
-    except Exception as e: raise ValueError(f"could not be read: {str(e)[:300] or type(e).__name__}") from None
-    if not hasattr(m, 'faces'): return Mesh(_floats(m.vertices), _floats(m.colors)[:, :3]/255 if len(m.colors) else None)
+        with warnings.catch_warnings(action='ignore'):
+            m = trimesh.load_scene(io.BytesIO(data), **kw).to_geometry()
+    except Exception as e:
+        raise ValueError(f"could not be read: {str(e)[:300] or type(e).__name__}") from None
+    if not hasattr(m, 'faces'):
+        return Mesh(_floats(m.vertices), _floats(m.colors)[:, :3] / 255 if len(m.colors) else None)
     return Mesh(_floats(m.vertices), _corner_colours(m), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
+
 
 def _beside(path: Path):
     "What reads the materials and textures that a file names: those in its own folder, and nothing else"
     import trimesh
+
     class Beside(trimesh.resolvers.FilePathResolver):
         def get(self, name):
-            if not (path.parent/name).resolve().is_relative_to(path.parent.resolve()): raise ValueError(f"{name[:80]!r} lies outside of its folder")
+            if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+                raise ValueError(f"{name[:80]!r} lies outside of its folder")
             return super().get(name)
+
     return Beside(path)
+
 
 def _corner_colours(m):
     "Colours [V,3] of a trimesh's corners: their own, the texture's where they lie in it, or the material's; None without"
     look, own = m.visual, m.vertex_attributes.get('color')
-    if own is not None: return _floats(own)[:, :3]/(255 if own.dtype.kind in 'iu' else 1)
-    if look.kind not in ('vertex', 'texture'): return None
+    if own is not None:
+        return _floats(own)[:, :3] / (255 if own.dtype.kind in 'iu' else 1)
+    if look.kind not in ('vertex', 'texture'):
+        return None
     c = look.vertex_colors if look.kind == 'vertex' else None if look.uv is None else look.material.to_color(look.uv)
     c = _floats(np.broadcast_to(look.material.main_color if c is None else c, (len(m.vertices), 4)))[:, :3]
-    return None if look.kind == 'texture' and ((c == 100) | (c == 102)).all() else c/255       # trimesh's greys for what has no colour
+    return (
+        None if look.kind == 'texture' and ((c == 100) | (c == 102)).all() else c / 255
+    )  # trimesh's greys for what has no colour
 
-def _floats(a) -> Tensor: return torch.as_tensor(np.array(a, np.float32))
+
+def _floats(a) -> Tensor:
+    return torch.as_tensor(np.array(a, np.float32))
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c09
 FORMATS = ('.ply', '.obj', '.stl', '.off', '.glb', '.gltf')
 
+
 def read_mesh(
-    path,            # a file that ends in one of FORMATS
+    path,  # a file that ends in one of FORMATS
     up: str = None,  # its up axis: 'z', 'y' or '-y'; None: 'y' for glTF, which says so, else 'z'
 ) -> Mesh:
     "Points, colours and triangles of a file. `ValueError` names the file and says what is wrong with it."
-    path = Path(path); kind = path.suffix.lower()
+    path = Path(path)
+    kind = path.suffix.lower()
     q = _up(up or ('y' if kind in ('.glb', '.gltf') else 'z'))
-    if kind not in FORMATS: raise ValueError(f"{path.name!r}: unknown ending; choose one of {', '.join(FORMATS)}")
-    try: m = usable(_read_ply(path.read_bytes()) if kind == '.ply' else _read_other(path))
-    except OSError: raise
-    except Exception as e: raise ValueError(f"{path.name}: {str(e)[:300] or type(e).__name__}") from None       # whatever a broken file makes a reader stumble over
-    m.points = m.points @ rotation_matrix(q).float()       # back from the file's axes: the transpose from the left
+    if kind not in FORMATS:
+        raise ValueError(f"{path.name!r}: unknown ending; choose one of {', '.join(FORMATS)}")
+    try:
+        m = usable(_read_ply(path.read_bytes()) if kind == '.ply' else _read_other(path))
+    except OSError:
+        raise
+    except Exception as e:
+        raise ValueError(
+            f"{path.name}: {str(e)[:300] or type(e).__name__}"
+        ) from None  # whatever a broken file makes a reader stumble over
+    m.points = m.points @ rotation_matrix(q).float()  # back from the file's axes: the transpose from the left
     return m
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c09b
 def usable(m: Mesh) -> Mesh:
     "The mesh if something can begin with it. `ValueError` says why not."
     p, c, t = m.points, m.colours, m.triangles
-    if not len(p): raise ValueError("no points in it")
-    if p.ndim != 2 or p.shape[1] != 3: raise ValueError(f"points of shape {list(p.shape)}: [N, 3] is needed, with x, y and z of each")
-    if c is not None and (c.ndim != 2 or c.shape[1] != 3): raise ValueError(f"colours of shape {list(c.shape)}: [N, 3] is needed")
-    if t is not None and len(t) and (t.ndim != 2 or t.shape[1] != 3): raise ValueError(f"triangles of shape {list(t.shape)}: [F, 3] is needed")
-    if not p.isfinite().all(): raise ValueError("a point is NaN or infinite")
-    if c is not None and len(c) != len(p): raise ValueError(f"{len(c)} colours for {len(p)} points")
-    if len(p) < 2 or not (p != p[0]).any(): raise ValueError(f"all of its {len(p)} points lie in one place")
-    if c is not None and not ((0 <= c) & (c <= 1)).all(): raise ValueError(f"colours from {c.min():.3g} to {c.max():.3g}: give [0, 1], or bytes")
-    if t is not None and not len(t): t = None
-    if t is not None and not 0 <= int(t.min()) <= int(t.max()) < len(p): raise ValueError("a face names a vertex that is not there")
+    if not len(p):
+        raise ValueError("no points in it")
+    if p.ndim != 2 or p.shape[1] != 3:
+        raise ValueError(f"points of shape {list(p.shape)}: [N, 3] is needed, with x, y and z of each")
+    if c is not None and (c.ndim != 2 or c.shape[1] != 3):
+        raise ValueError(f"colours of shape {list(c.shape)}: [N, 3] is needed")
+    if t is not None and len(t) and (t.ndim != 2 or t.shape[1] != 3):
+        raise ValueError(f"triangles of shape {list(t.shape)}: [F, 3] is needed")
+    if not p.isfinite().all():
+        raise ValueError("a point is NaN or infinite")
+    if c is not None and len(c) != len(p):
+        raise ValueError(f"{len(c)} colours for {len(p)} points")
+    if len(p) < 2 or not (p != p[0]).any():
+        raise ValueError(f"all of its {len(p)} points lie in one place")
+    if c is not None and not ((0 <= c) & (c <= 1)).all():
+        raise ValueError(f"colours from {c.min():.3g} to {c.max():.3g}: give [0, 1], or bytes")
+    if t is not None and not len(t):
+        t = None
+    if t is not None and not 0 <= int(t.min()) <= int(t.max()) < len(p):
+        raise ValueError("a face names a vertex that is not there")
     return Mesh(p, c, t)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-c15
 def on_triangles(
     mesh: Mesh,
-    n: int,         # points wanted
-    generator,      # a CPU torch.Generator
-) -> tuple:         # points [n, 3], colours [n, 3] or None
+    n: int,  # points wanted
+    generator,  # a CPU torch.Generator
+) -> tuple:  # points [n, 3], colours [n, 3] or None
     "Points spread evenly over a mesh's surface, with the corners' colours blended."
     a, b, c = (mesh.points[mesh.triangles[:, i]].double() for i in range(3))
     area = torch.linalg.cross(b - a, c - a).norm(dim=1)
-    if not area.sum() > 0: raise ValueError("the mesh has no area: all its triangles are flat")
+    if not area.sum() > 0:
+        raise ValueError("the mesh has no area: all its triangles are flat")
     f, u, v = torch.multinomial(area, n, True, generator=generator), *torch.rand(2, n, 1, generator=generator)
-    w = 1 - u.sqrt(), u.sqrt()*(1 - v), u.sqrt()*v
-    blend = lambda x: sum(k*x[mesh.triangles[f, i]] for i, k in enumerate(w))
+    w = 1 - u.sqrt(), u.sqrt() * (1 - v), u.sqrt() * v
+    blend = lambda x: sum(k * x[mesh.triangles[f, i]] for i, k in enumerate(w))
     return blend(mesh.points), None if mesh.colours is None else blend(mesh.colours)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-d01
 def resampled(
-    points: Tensor,   # [N, 3]
+    points: Tensor,  # [N, 3]
     colours: Tensor,  # [N, 3] or None
     n: int,
-    generator,        # a CPU torch.Generator
-) -> tuple:           # points [n, 3], colours [n, 3] or None
+    generator,  # a CPU torch.Generator
+) -> tuple:  # points [n, 3], colours [n, 3] or None
     "A cloud with n points: some of it, or all of it and places between neighbours."
     N, new = len(points), max(n - len(points), 0)
     keep = torch.randperm(N, generator=generator)[:n]
-    if not new: return points[keep], None if colours is None else colours[keep]
+    if not new:
+        return points[keep], None if colours is None else colours[keep]
     i, u = torch.randint(N, (new,), generator=generator), torch.rand(new, 1, generator=generator)
-    near_0 = points - points.mean(0)                                  # far from the origin cdist is inexact
+    near_0 = points - points.mean(0)  # far from the origin cdist is inexact
     near = torch.cat([torch.cdist(p, near_0).topk(min(4, N), largest=False).indices for p in near_0[i].split(1024)])
     j = near.gather(1, torch.randint(min(1, N - 1), near.shape[1], (new, 1), generator=generator))[:, 0]
     more = lambda x: None if x is None else torch.cat([x, torch.lerp(x[i], x[j], u)])
@@ -217,70 +299,94 @@ def resampled(
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-e01
 def source_points(
-    source,           # a name of PRIMITIVES; a path of one of FORMATS; a Mesh; an array [N, 3], or [N, 6] with colours in [0, 1]; "text:..."
-    n: int,           # points
-    *, seed: int = 0,
-    radius: float = .5,        # of a primitive
-    up: str = None,            # of a file, as in `read_mesh`
-    model: str = 'toy',        # for text
-) -> tuple:           # points [n, 3], colours [n, 3] or None
+    source,  # a name of PRIMITIVES; a path of one of FORMATS; a Mesh; an array [N, 3], or [N, 6] with colours in [0, 1]; "text:..."
+    n: int,  # points
+    *,
+    seed: int = 0,
+    radius: float = 0.5,  # of a primitive
+    up: str = None,  # of a file, as in `read_mesh`
+    model: str = 'toy',  # for text
+) -> tuple:  # points [n, 3], colours [n, 3] or None
     "Points of any source. `ValueError` names the source and what would do instead."
     g = torch.Generator().manual_seed(seed)
-    if n < 1: raise ValueError(f"n = {n}: at least one point")
-    if not radius > 0: raise ValueError(f"radius {radius}: above 0")
-    if isinstance(source, str) and source in PRIMITIVES: return radius*PRIMITIVES[source](n, g), None
-    if isinstance(source, str) and source.startswith('text:'): return points_from_text(source[5:].strip(), model=model, n=n, seed=seed)
-    if isinstance(source, (str, Path)): source = read_mesh(_existing(source), up)
+    if n < 1:
+        raise ValueError(f"n = {n}: at least one point")
+    if not radius > 0:
+        raise ValueError(f"radius {radius}: above 0")
+    if isinstance(source, str) and source in PRIMITIVES:
+        return radius * PRIMITIVES[source](n, g), None
+    if isinstance(source, str) and source.startswith('text:'):
+        return points_from_text(source[5:].strip(), model=model, n=n, seed=seed)
+    if isinstance(source, (str, Path)):
+        source = read_mesh(_existing(source), up)
     source = usable(source) if isinstance(source, Mesh) else _cloud(source)
     return resampled(source.points, source.colours, n, g) if source.triangles is None else on_triangles(source, n, g)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-e02
 def _existing(source) -> Path:
-    if Path(source).is_file(): return Path(source)
-    if Path(source).suffix: raise FileNotFoundError(f"{source}: no such file")
-    raise ValueError(f"unknown source {str(source)!r}: choose one of {', '.join(PRIMITIVES)}, 'text' with a prompt, a file that ends in {', '.join(FORMATS)}, or an array of points")
+    if Path(source).is_file():
+        return Path(source)
+    if Path(source).suffix:
+        raise FileNotFoundError(f"{source}: no such file")
+    raise ValueError(
+        f"unknown source {str(source)!r}: choose one of {', '.join(PRIMITIVES)}, 'text' with a prompt, a file that ends in {', '.join(FORMATS)}, or an array of points"
+    )
+
 
 def _cloud(points) -> Mesh:
     p = torch.as_tensor(points, dtype=torch.float32)
-    if p.ndim != 2 or p.shape[1] not in (3, 6): raise ValueError(f"points of shape {list(p.shape)}: want [N, 3], or [N, 6] with colours")
+    if p.ndim != 2 or p.shape[1] not in (3, 6):
+        raise ValueError(f"points of shape {list(p.shape)}: want [N, 3], or [N, 6] with colours")
     return usable(Mesh(p[:, :3], p[:, 3:] if p.shape[1] == 6 else None))
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-e03
 def fitted(
     points: Tensor,  # [N, 3]
     radius: float,
-) -> Tensor:         # [N, 3]
+) -> Tensor:  # [N, 3]
     "Points moved and scaled together so that their box is centred and the farthest lies at `radius`."
-    if not radius > 0: raise ValueError(f"radius {radius}: above 0")
-    p = points.double() - (points.double().amax(0) + points.double().amin(0))/2
-    return (p*(radius/p.norm(dim=1).max())).to(points)
+    if not radius > 0:
+        raise ValueError(f"radius {radius}: above 0")
+    p = points.double() - (points.double().amax(0) + points.double().amin(0)) / 2
+    return (p * (radius / p.norm(dim=1).max())).to(points)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-e05
 def initial_gaussians(
-    source='ball',    # as in `source_points`; "text" stands for "text:" and `prompt`
-    n: int = 2000,    # Gaussians in all: n/replicate points, each `replicate` times
-    *, prompt: str = None,
+    source='ball',  # as in `source_points`; "text" stands for "text:" and `prompt`
+    n: int = 2000,  # Gaussians in all: n/replicate points, each `replicate` times
+    *,
+    prompt: str = None,
     seed: int = 0,
-    colours=True,              # True: the source's, grey where it has none; False: grey .5, as the paper; or one colour [3]
-    replicate: int = 1,        # copies of every point; the paper: 20
-    spread: float = .05,       # radius of the ball of copies
-    fit: float = None,         # bring points from a file or a tensor into a ball of this radius
-    radius: float = .5, up: str = None, model: str = 'toy',
-    opacity: float = .1, sh_degree: int = 0,
+    colours=True,  # True: the source's, grey where it has none; False: grey .5, as the paper; or one colour [3]
+    replicate: int = 1,  # copies of every point; the paper: 20
+    spread: float = 0.05,  # radius of the ball of copies
+    fit: float = None,  # bring points from a file or a tensor into a ball of this radius
+    radius: float = 0.5,
+    up: str = None,
+    model: str = 'toy',
+    opacity: float = 0.1,
+    sh_degree: int = 0,
 ) -> Gaussians:
     "The Gaussians that a scene begins with. `ValueError` names what is wrong, before any work."
-    if n < 2 or n % max(replicate, 1): raise ValueError(f"n = {n} Gaussians with {replicate} copies of each point: n must be a multiple, and at least 2")
+    if n < 2 or n % max(replicate, 1):
+        raise ValueError(
+            f"n = {n} Gaussians with {replicate} copies of each point: n must be a multiple, and at least 2"
+        )
     if isinstance(source, str) and source == 'text':
-        if not prompt: raise ValueError("source 'text' needs a prompt")
+        if not prompt:
+            raise ValueError("source 'text' needs a prompt")
         source = f'text:{prompt}'
-    p, c = source_points(source, n//max(replicate, 1), seed=seed, radius=radius, up=up, model=model)
-    if fit is not None: p = fitted(p, fit)
-    if colours is not True: c = None if colours is False else torch.as_tensor(colours, dtype=torch.float32).expand(len(p), 3)
-    c = .5 if c is None else c.repeat_interleave(replicate, 0)
+    p, c = source_points(source, n // max(replicate, 1), seed=seed, radius=radius, up=up, model=model)
+    if fit is not None:
+        p = fitted(p, fit)
+    if colours is not True:
+        c = None if colours is False else torch.as_tensor(colours, dtype=torch.float32).expand(len(p), 3)
+    c = 0.5 if c is None else c.repeat_interleave(replicate, 0)
     return Gaussians.from_points(replicated(p, replicate, spread, seed), c, opacity=opacity, sh_degree=sh_degree)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-f01
 from numba import njit
+
 from ..prior import world
 from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing, parts_of
 
@@ -288,12 +394,18 @@ from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing, parts_of
 @njit(**world._jit)
 def _slope(parts, every, x, y, z):
     "Unit gradient of the distance, from four points of a small tetrahedron"
-    e, n = .001, len(parts)
-    a, b = world._sdf(parts, every, n, x+e, y-e, z-e, 1e3)[0], world._sdf(parts, every, n, x-e, y-e, z+e, 1e3)[0]
-    c, d = world._sdf(parts, every, n, x-e, y+e, z-e, 1e3)[0], world._sdf(parts, every, n, x+e, y+e, z+e, 1e3)[0]
-    u, v, w = a-b-c+d, -a-b+c+d, -a+b-c+d
-    k = 1/(math.sqrt(u*u + v*v + w*w) + 1e-12)
-    return u*k, v*k, w*k
+    e, n = 0.001, len(parts)
+    a, b = (
+        world._sdf(parts, every, n, x + e, y - e, z - e, 1e3)[0],
+        world._sdf(parts, every, n, x - e, y - e, z + e, 1e3)[0],
+    )
+    c, d = (
+        world._sdf(parts, every, n, x - e, y + e, z - e, 1e3)[0],
+        world._sdf(parts, every, n, x + e, y + e, z + e, 1e3)[0],
+    )
+    u, v, w = a - b - c + d, -a - b + c + d, -a + b - c + d
+    k = 1 / (math.sqrt(u * u + v * v + w * w) + 1e-12)
+    return u * k, v * k, w * k
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-f03
 @njit(**world._jit)
@@ -301,20 +413,24 @@ def _land(parts, starts, shell, points, material, ink):
     "Bring the starts within the shell onto the surface until `points` [n,3] is full; returns how many there are. ink: bit 0 a stripe, bit 1 a dot"
     every, n, found = np.arange(len(parts)), len(parts), 0
     for s in range(len(starts)):
-        if found == len(points): break
+        if found == len(points):
+            break
         x, y, z = starts[s, 0], starts[s, 1], starts[s, 2]
         d, near = world._sdf(parts, every, n, x, y, z, 1e3)
-        if abs(d) > shell: continue
+        if abs(d) > shell:
+            continue
         for _ in range(8):
             u, v, w = _slope(parts, every, x, y, z)
-            x, y, z = x - d*u, y - d*v, z - d*w
+            x, y, z = x - d * u, y - d * v, z - d * w
             d, near = world._sdf(parts, every, n, x, y, z, 1e3)
-            if abs(d) < 1e-4: break
-        if abs(d) > 1e-3: continue                     # a corner where the slope jumps
+            if abs(d) < 1e-4:
+                break
+        if abs(d) > 1e-3:
+            continue  # a corner where the slope jumps
         u, v, w = _slope(parts, every, x, y, z)
         points[found, 0], points[found, 1], points[found, 2] = x, y, z
         material[found] = int(parts[near, 3])
-        ink[found] = 1*world._inked(1, x, y, z, u, v, w) + 2*world._inked(2, x, y, z, u, v, w)
+        ink[found] = 1 * world._inked(1, x, y, z, u, v, w) + 2 * world._inked(2, x, y, z, u, v, w)
         found += 1
     return found
 
@@ -322,18 +438,21 @@ def _land(parts, starts, shell, points, material, ink):
 def surface(
     thing: Thing,
     n: int,
-    rng,                 # numpy.random.Generator
-    shell: float = .03,  # half the thickness of the layer that points are drawn from
-) -> tuple:              # points [n, 3], material [n] (numbers of prior.world), ink [n]
+    rng,  # numpy.random.Generator
+    shell: float = 0.03,  # half the thickness of the layer that points are drawn from
+) -> tuple:  # points [n, 3], material [n] (numbers of prior.world), ink [n]
     "Points spread over the true surface of a thing, and what they are made of."
     parts, found = parts_of(thing), 0
     p, m, ink = np.empty((n, 3)), np.empty(n, np.int64), np.empty(n, np.int64)
-    while found < n: found += _land(parts, rng.uniform(-1, 1, (32*n, 3)), shell, p[found:], m[found:], ink[found:])
+    while found < n:
+        found += _land(parts, rng.uniform(-1, 1, (32 * n, 3)), shell, p[found:], m[found:], ink[found:])
     return p, m, ink
+
 
 def tinted(material, ink, palette, pattern: int):
     "Colours [..., 3] of materials and ink under a palette [15, 3] and the index of a pattern."
     return palette[np.where((material == world.MAIN) & (ink & pattern > 0), world.INK, material)]
+
 
 def true_points(thing: Thing, n: int = 1024, seed: int = 0) -> tuple:
     "Points [n, 3] of a thing's true surface and their unlit colours [n, 3], as tensors."
@@ -342,62 +461,79 @@ def true_points(thing: Thing, n: int = 1024, seed: int = 0) -> tuple:
     return torch.from_numpy(p).float(), torch.from_numpy(c).float()
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g01
-import json, time
+import json
+import time
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
 from types import SimpleNamespace
-from torch import nn
+
 import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
 from ..run.live import Live
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g02
-_PLACE = 2.2   # places are multiplied by this, colours stretched to [-1, 1]
+_PLACE = 2.2  # places are multiplied by this, colours stretched to [-1, 1]
 
-def to_net(points, colours): return torch.cat([points*_PLACE, colours*2 - 1], -1)
-def from_net(x): return x[..., :3]/_PLACE, ((x[..., 3:] + 1)/2).clamp(0, 1)
+
+def to_net(points, colours):
+    return torch.cat([points * _PLACE, colours * 2 - 1], -1)
+
+
+def from_net(x):
+    return x[..., :3] / _PLACE, ((x[..., 3:] + 1) / 2).clamp(0, 1)
+
 
 def quarter(t: Tensor) -> tuple:  # t [...] in [0, 1]
     "alpha and sigma at time t, shaped to multiply [B, N, 6]."
-    a = (t*math.pi/2)[..., None, None]
+    a = (t * math.pi / 2)[..., None, None]
     return a.cos(), a.sin()
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g05
 class Attend(nn.Module):
     "x [B,n,d] looks at y [B,m,c]; multi-head, starts as zero."
+
     def __init__(self, d: int, c: int, heads: int):
         super().__init__()
         self.heads, self.norm_x, self.norm_y = heads, nn.LayerNorm(d), nn.LayerNorm(c)
-        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(c, 2*d), _zeros(nn.Linear(d, d))
+        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(c, 2 * d), _zeros(nn.Linear(d, d))
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         q = self.q(self.norm_x(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(self.norm_y(y)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
+
 def _zeros(layer):
-    nn.init.zeros_(layer.weight); nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g06
 class Feed(nn.Module):
     "Two layers on every token, scaled and shifted by the condition c [B,c]; starts as zero."
+
     def __init__(self, d: int, c: int, times: int = 3):
         super().__init__()
-        self.norm, self.film = nn.LayerNorm(d, elementwise_affine=False), _zeros(nn.Linear(c, 2*d))
-        self.up, self.down = nn.Linear(d, times*d), _zeros(nn.Linear(times*d, d))
+        self.norm, self.film = nn.LayerNorm(d, elementwise_affine=False), _zeros(nn.Linear(c, 2 * d))
+        self.up, self.down = nn.Linear(d, times * d), _zeros(nn.Linear(times * d, d))
+
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         scale, shift = self.film(F.silu(c))[:, None].chunk(2, -1)
-        return self.down(F.gelu(self.up(self.norm(x)*(1 + scale) + shift)))
+        return self.down(F.gelu(self.up(self.norm(x) * (1 + scale) + shift)))
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g07
 class Block(nn.Module):
     "Latents z read the points x and think; the points read the latents."
+
     def __init__(self, d: int, heads: int):
         super().__init__()
         self.read, self.think, self.write = (Attend(d, d, heads) for _ in range(3))
         self.feed_z, self.feed_x = Feed(d, d), Feed(d, d)
+
     def forward(self, x: Tensor, z: Tensor, c: Tensor) -> tuple:
         z = z + self.read(z, x)
         z = z + self.think(z, z)
@@ -408,54 +544,64 @@ class Block(nn.Module):
 # %% ../../nbs/4_scene/41_init.ipynb #s41-g09
 class PointNet(nn.Module):
     "Velocity of a noisy cloud. x [B,N,6], t [B] in [0,1], words LongTensor [B,3] (category, colour, pattern; 0: not said) -> [B,N,6]"
+
     def __init__(self, width: int = 128, latents: int = 32, depth: int = 3, heads: int = 4, waves: int = 4):
         super().__init__()
-        self.waves, self.z = waves, nn.Parameter(torch.randn(latents, width)/2)
-        self.enter = nn.Linear(6 + 6*waves, width)
+        self.waves, self.z = waves, nn.Parameter(torch.randn(latents, width) / 2)
+        self.enter = nn.Linear(6 + 6 * waves, width)
         self.words = nn.ModuleList(nn.Embedding(len(names) + 1, width) for names in (CATEGORIES, COLORS, PATTERNS))
         self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         self.to_z, self.to_x = nn.Linear(width, width), nn.Linear(width, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.leave = nn.Sequential(nn.LayerNorm(width), _zeros(nn.Linear(width, 6)))
+
     def condition(self, t: Tensor, words: Tensor) -> Tensor:
-        a = t[:, None]*torch.arange(1, 17, device=t.device)*math.pi
+        a = t[:, None] * torch.arange(1, 17, device=t.device) * math.pi
         return self.time(torch.cat([a.sin(), a.cos()], -1)) + sum(e(w) for e, w in zip(self.words, words.T))
+
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
         c = self.condition(t, words)
-        a = (x[..., :3, None]*(math.pi/2*2.**torch.arange(self.waves, device=x.device, dtype=x.dtype))).flatten(2)
+        a = (
+            x[..., :3, None] * (math.pi / 2 * 2.0 ** torch.arange(self.waves, device=x.device, dtype=x.dtype))
+        ).flatten(2)
         h, z = self.enter(torch.cat([x, a.sin(), a.cos()], -1)) + self.to_x(c)[:, None], self.z + self.to_z(c)[:, None]
-        for block in self.blocks: h, z = block(h, z, c)
+        for block in self.blocks:
+            h, z = block(h, z, c)
         return self.leave(h)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-h01
 def _tools():
     "Notebook 16's helpers; they come with diffusers and transformers, which only training needs"
     from lucidteach.prior import train
+
     return train
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-h02
 @dataclass
 class PointConfig:
     "All that decides the result of a training run"
+
     steps: int = 2000
     batch: int = 32
-    points: int = 256     # of every cloud in a step
-    shapes: int = 150     # of every category, with random shape parameters, drawn once
-    cloud: int = 1024     # points drawn of each shape
+    points: int = 256  # of every cloud in a step
+    shapes: int = 150  # of every category, with random shape parameters, drawn once
+    cloud: int = 1024  # points drawn of each shape
     seed: int = 0
     lr: float = 2e-3
-    warmup: int = 100     # steps
-    decay: float = .25    # share of the steps, at the end, over which the rate falls to 0
-    ema: float = .999
-    p_null: float = .1    # share of clouds without any words
-    p_any: float = .1     # share without a colour
+    warmup: int = 100  # steps
+    decay: float = 0.25  # share of the steps, at the end, over which the rate falls to 0
+    ema: float = 0.999
+    p_null: float = 0.1  # share of clouds without any words
+    p_any: float = 0.1  # share without a colour
     width: int = 128
     latents: int = 32
     depth: int = 3
 
     def __post_init__(self):
         for k in ('steps', 'batch', 'points', 'shapes', 'cloud', 'width', 'latents', 'depth'):
-            if getattr(self, k) < 1: raise ValueError(f"{k} = {getattr(self, k)}: at least 1")
+            if getattr(self, k) < 1:
+                raise ValueError(f"{k} = {getattr(self, k)}: at least 1")
+
     heads: int = 4
     waves: int = 4
 
@@ -472,11 +618,13 @@ def training_set(c: PointConfig) -> SimpleNamespace:
 # %% ../../nbs/4_scene/41_init.ipynb #s41-h04
 def kept_set(c: PointConfig, path) -> SimpleNamespace:
     "The training set from a file, where an earlier call left it; drawing it takes half a minute"
-    if not Path(path).is_file(): save_file({k: torch.from_numpy(v) for k, v in vars(training_set(c)).items()}, path)
+    if not Path(path).is_file():
+        save_file({k: torch.from_numpy(v) for k, v in vars(training_set(c)).items()}, path)
     return SimpleNamespace(**{k: v.numpy() for k, v in load_file(path).items()})
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-h05
-_SHARES = np.array([0, 0, 0, 1, 2])   # of five objects three are plain, as in world.sample_thing
+_SHARES = np.array([0, 0, 0, 1, 2])  # of five objects three are plain, as in world.sample_thing
+
 
 def clouds_at(step: int, data, c: PointConfig) -> SimpleNamespace:
     "Batch number `step`: x0 [B,N,6], words [B,3], t [B] and noise [B,N,6], a function of seed and step alone"
@@ -485,48 +633,59 @@ def clouds_at(step: int, data, c: PointConfig) -> SimpleNamespace:
     at = s[:, None], rng.integers(c.cloud, size=(c.batch, c.points))
     color, pattern = rng.integers(len(COLORS), size=c.batch), _SHARES[rng.integers(5, size=c.batch)]
     palettes = np.stack([world._palette(name) for name in COLORS])
-    material = np.where((data.material[at] == world.MAIN) & (data.ink[at] & pattern[:, None] > 0), world.INK, data.material[at])
+    material = np.where(
+        (data.material[at] == world.MAIN) & (data.ink[at] & pattern[:, None] > 0), world.INK, data.material[at]
+    )
     words, (u, v) = np.stack([data.category[s], color, pattern], 1) + 1, rng.random((2, c.batch))
     words[u < c.p_null], words[v < c.p_any, 1] = 0, 0
     x0 = to_net(torch.from_numpy(data.places[at]).float(), torch.from_numpy(palettes[color[:, None], material]).float())
-    t = (torch.randperm(c.batch, generator=gen) + torch.rand(c.batch, generator=gen))/c.batch
+    t = (torch.randperm(c.batch, generator=gen) + torch.rand(c.batch, generator=gen)) / c.batch
     return SimpleNamespace(x0=x0, words=torch.from_numpy(words), t=t, eps=torch.randn(x0.shape, generator=gen))
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-i01
 def point_loss(net, b) -> Tensor:
     "Mean squared error of the velocity for a batch of `clouds_at`"
     alpha, sigma = quarter(b.t)
-    v = net(alpha*b.x0 + sigma*b.eps, b.t, b.words)
-    return (v.float() - (alpha*b.eps - sigma*b.x0)).pow(2).mean()
+    v = net(alpha * b.x0 + sigma * b.eps, b.t, b.words)
+    return (v.float() - (alpha * b.eps - sigma * b.x0)).pow(2).mean()
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-i04
 class PointTrainer:
     "Network, its average, optimisers and data of one run; `step` is the number of steps done, `seconds` the processor time they took"
+
     def __init__(self, config: PointConfig, data=None):
         c = self.config = config
-        self.step, self.seconds, self.losses, self.data = 0, 0., [], data or training_set(c)
+        self.step, self.seconds, self.losses, self.data = 0, 0.0, [], data or training_set(c)
         torch.manual_seed(c.seed)
         self.net = PointNet(c.width, c.latents, c.depth, c.heads, c.waves)
         self.params = list(self.net.parameters())
         self.ema = [p.detach().clone() for p in self.params]
-        inside = [p for k, p in self.net.named_parameters() if p.ndim == 2 and k.startswith('blocks') and 'film' not in k]
+        inside = [
+            p for k, p in self.net.named_parameters() if p.ndim == 2 and k.startswith('blocks') and 'film' not in k
+        ]
         rest = [p for p in self.params if not any(p is q for q in inside)]
-        self.opts = [torch.optim.AdamW(rest, c.lr, betas=(.9, .99), weight_decay=.01),
-                     torch.optim.Muon(inside, c.lr, weight_decay=.01, momentum=.95, adjust_lr_fn='match_rms_adamw')]
+        self.opts = [
+            torch.optim.AdamW(rest, c.lr, betas=(0.9, 0.99), weight_decay=0.01),
+            torch.optim.Muon(inside, c.lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn='match_rms_adamw'),
+        ]
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-i05
 def _train_step(self) -> float:
     "One step of the optimisers and of the average; returns the loss"
     b = clouds_at(self.step, self.data, self.config)
-    with torch.autocast('cpu', torch.bfloat16), sdpa_kernel(SDPBackend.MATH): loss = point_loss(self.net, b)
+    with torch.autocast('cpu', torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        loss = point_loss(self.net, b)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(self.params, 1.)
+    torch.nn.utils.clip_grad_norm_(self.params, 1.0)
     for opt in self.opts:
-        for g in opt.param_groups: g['lr'] = _tools().rate_at(self.step, self.config)
-        opt.step(); opt.zero_grad()
+        for g in opt.param_groups:
+            g['lr'] = _tools().rate_at(self.step, self.config)
+        opt.step()
+        opt.zero_grad()
     _tools().ema_step(self.ema, self.params, self.step, self.config.ema)
     self.step += 1
     return loss.item()
+
 
 PointTrainer.train_step = _train_step
 
@@ -535,10 +694,15 @@ def save_points_run(tr: PointTrainer, folder):
     "Writes state.safetensors and state.json, atomically"
     named = {f'param.{i}': p.detach() for i, p in enumerate(tr.params)} | {f'ema.{i}': e for i, e in enumerate(tr.ema)}
     for o, opt in enumerate(tr.opts):
-        for i, p in enumerate(opt.param_groups[0]['params']): named |= {f'opt.{o}.{i}.{k}': v for k, v in opt.state[p].items()}
+        for i, p in enumerate(opt.param_groups[0]['params']):
+            named |= {f'opt.{o}.{i}.{k}': v for k, v in opt.state[p].items()}
+
     def write(new):
-        save_file({k: v.contiguous() for k, v in named.items()}, new/'state.safetensors')
-        (new/'state.json').write_text(json.dumps(dict(step=tr.step, seconds=tr.seconds, losses=tr.losses, config=asdict(tr.config))))
+        save_file({k: v.contiguous() for k, v in named.items()}, new / 'state.safetensors')
+        (new / 'state.json').write_text(
+            json.dumps(dict(step=tr.step, seconds=tr.seconds, losses=tr.losses, config=asdict(tr.config)))
+        )
+
     _tools().replace_folder(Path(folder), write)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-i08
@@ -546,14 +710,17 @@ def save_points_run(tr: PointTrainer, folder):
 def load_points_run(folder, data=None, **changes) -> PointTrainer:
     "A trainer as `save_points_run` left it, with `changes` of its configuration (a longer or shorter schedule). FileNotFoundError where there is none."
     folder = Path(folder)
-    if not (folder/'state.json').is_file(): raise FileNotFoundError(f"no checkpoint in {folder}")
-    meta, s = json.loads((folder/'state.json').read_text()), load_file(folder/'state.safetensors')
+    if not (folder / 'state.json').is_file():
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    meta, s = json.loads((folder / 'state.json').read_text()), load_file(folder / 'state.safetensors')
     tr = PointTrainer(PointConfig(**meta['config'] | changes), data)
     tr.step, tr.seconds, tr.losses = meta['step'], meta['seconds'], meta['losses']
     for name, tensors in dict(param=tr.params, ema=tr.ema).items():
-        for i, p in enumerate(tensors): p.copy_(s[f'{name}.{i}'])
+        for i, p in enumerate(tensors):
+            p.copy_(s[f'{name}.{i}'])
     for key, value in s.items():
-        if not key.startswith('opt.'): continue
+        if not key.startswith('opt.'):
+            continue
         _, o, i, k = key.split('.')
         opt = tr.opts[int(o)]
         opt.state[opt.param_groups[0]['params'][int(i)]][k] = value.clone()
@@ -566,46 +733,69 @@ def export_points(tr: PointTrainer, folder):
     shape = {k: getattr(c, k) for k in ('width', 'latents', 'depth', 'heads', 'waves')}
     words = dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
     recipe = dict(config=asdict(c), steps=tr.step, cpu_seconds=round(tr.seconds), torch=torch.__version__)
+
     def write(new):
-        save_file({k: e.half().contiguous() for k, e in zip(keys, tr.ema)}, new/'model.safetensors')
-        for name, value in dict(config=dict(kind='PointNet', net=shape, **words), recipe=recipe).items(): (new/f'{name}.json').write_text(json.dumps(value, indent=1))
-        rows = [f'{i},{np.mean(tr.losses[i - 50:i]):.5f}' for i in range(50, len(tr.losses) + 1, 50)]
-        (new/'loss.csv').write_text('\n'.join(['step,loss', *rows, '']))
-        for f in new.iterdir(): f.chmod(0o644)
+        save_file({k: e.half().contiguous() for k, e in zip(keys, tr.ema)}, new / 'model.safetensors')
+        for name, value in dict(config=dict(kind='PointNet', net=shape, **words), recipe=recipe).items():
+            (new / f'{name}.json').write_text(json.dumps(value, indent=1))
+        rows = [f'{i},{np.mean(tr.losses[i - 50 : i]):.5f}' for i in range(50, len(tr.losses) + 1, 50)]
+        (new / 'loss.csv').write_text('\n'.join(['step,loss', *rows, '']))
+        for f in new.iterdir():
+            f.chmod(0o644)
+
     _tools().replace_folder(Path(folder), write)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-j01
 def train_points(
-    out,                  # folder for checkpoint/ and points/, the model as it ships
+    out,  # folder for checkpoint/ and points/, the model as it ships
     config=PointConfig(),
-    resume: bool = False, # go on from out/checkpoint
-    minutes: float = 3.,  # between checkpoints
-    mode: str = 'auto',   # of Live
+    resume: bool = False,  # go on from out/checkpoint
+    minutes: float = 3.0,  # between checkpoints
+    mode: str = 'auto',  # of Live
 ) -> PointTrainer:
     "Trains to config.steps; Ctrl-C leaves a checkpoint. A resumed run may change steps and decay only. ValueError rather than overwriting another run."
     out, saved = Path(out), time.time()
-    if (out/'checkpoint').exists() and not resume: raise ValueError(f"{out} holds a run: go on with it by resume=True (--resume), or choose another folder")
+    if (out / 'checkpoint').exists() and not resume:
+        raise ValueError(f"{out} holds a run: go on with it by resume=True (--resume), or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    data = kept_set(config, out/'data.safetensors')
-    tr = load_points_run(out/'checkpoint', data, steps=config.steps, decay=config.decay) if resume else PointTrainer(config, data)
+    data = kept_set(config, out / 'data.safetensors')
+    tr = (
+        load_points_run(out / 'checkpoint', data, steps=config.steps, decay=config.decay)
+        if resume
+        else PointTrainer(config, data)
+    )
     try:
         first = tr.step
-        with Live(max(tr.config.steps - first, 1), f'points, steps {first} to {tr.config.steps}', mode=mode, every=10) as live:
+        with Live(
+            max(tr.config.steps - first, 1), f'points, steps {first} to {tr.config.steps}', mode=mode, every=10
+        ) as live:
             while tr.step < tr.config.steps:
-                start = time.process_time(); tr.losses.append(tr.train_step()); tr.seconds += time.process_time() - start
+                start = time.process_time()
+                tr.losses.append(tr.train_step())
+                tr.seconds += time.process_time() - start
                 live.update(tr.step - first, loss=np.mean(tr.losses[-100:]))
-                if time.time() - saved > 60*minutes: save_points_run(tr, out/'checkpoint'); saved = time.time()
-    finally: save_points_run(tr, out/'checkpoint'); export_points(tr, out/'points')
+                if time.time() - saved > 60 * minutes:
+                    save_points_run(tr, out / 'checkpoint')
+                    saved = time.time()
+    finally:
+        save_points_run(tr, out / 'checkpoint')
+        export_points(tr, out / 'points')
     return tr
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-j02
 def main(argv=None):
     "python -m lucidteach.scene.init --out run [--steps N] [--resume]"
     import argparse
-    p = argparse.ArgumentParser(prog='python -m lucidteach.scene.init', description="train the toy text-to-points model", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+    p = argparse.ArgumentParser(
+        prog='python -m lucidteach.scene.init',
+        description="train the toy text-to-points model",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     p.add_argument('--out', type=Path, required=True, help="folder for checkpoint/ and points/")
     p.add_argument('--resume', action='store_true', help="go on from OUT/checkpoint")
-    for k, v in asdict(PointConfig()).items(): p.add_argument('--' + k.replace('_', '-'), type=type(v), default=v, help=' ')
+    for k, v in asdict(PointConfig()).items():
+        p.add_argument('--' + k.replace('_', '-'), type=type(v), default=v, help=' ')
     a = vars(p.parse_args(argv))
     torch.set_num_threads(1)
     train_points(a.pop('out'), resume=a.pop('resume'), config=PointConfig(**a))
@@ -613,110 +803,163 @@ def main(argv=None):
 # %% ../../nbs/4_scene/41_init.ipynb #s41-k02
 def point_step(x: Tensor, v: Tensor, t: float, s: float, eta: float, generator) -> Tensor:
     "From the cloud x at time t with velocity v to time s < t; the estimate of x_0 is kept within the world's range."
-    (a, b), (a2, b2) = ((math.cos(u*math.pi/2), math.sin(u*math.pi/2)) for u in (t, s))
-    x0 = a*x - b*v
+    (a, b), (a2, b2) = ((math.cos(u * math.pi / 2), math.sin(u * math.pi / 2)) for u in (t, s))
+    x0 = a * x - b * v
     x0 = torch.cat([x0[..., :3].clamp(-_PLACE, _PLACE), x0[..., 3:].clamp(-1, 1)], -1)
-    if s <= 0: return x0
-    k = eta*b2/b*math.sqrt(max(0., 1 - (a/a2)**2))                 # share of fresh noise (DDIM, Eq. 16)
-    return a2*x0 + math.sqrt(b2*b2 - k*k)*(x - a*x0)/b + k*torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    if s <= 0:
+        return x0
+    k = eta * b2 / b * math.sqrt(max(0.0, 1 - (a / a2) ** 2))  # share of fresh noise (DDIM, Eq. 16)
+    return (
+        a2 * x0
+        + math.sqrt(b2 * b2 - k * k) * (x - a * x0) / b
+        + k * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    )
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-k03
 @torch.no_grad()
 def draw_points(
-    net,                     # a PointNet, or any function (x, t, words) -> v
-    words: Tensor,           # LongTensor [B, 3]
-    n: int = 1024,           # points
+    net,  # a PointNet, or any function (x, t, words) -> v
+    words: Tensor,  # LongTensor [B, 3]
+    n: int = 1024,  # points
     steps: int = 50,
-    guidance: float = 2.,
-    eta: float = 1.,
+    guidance: float = 2.0,
+    eta: float = 1.0,
     seed: int = 0,
-) -> tuple:                  # points [B, n, 3], colours [B, n, 3]
+) -> tuple:  # points [B, n, 3], colours [B, n, 3]
     "Clouds for the given words."
     gen, none = torch.Generator().manual_seed(seed), torch.zeros_like(words)
-    x, times = torch.randn(len(words), n, 6, generator=gen, dtype=torch.float32), [1 - i/steps for i in range(steps + 1)]
+    x, times = (
+        torch.randn(len(words), n, 6, generator=gen, dtype=torch.float32),
+        [1 - i / steps for i in range(steps + 1)],
+    )
     for t, s in zip(times, times[1:]):
-        at = torch.full((2*len(words),), t, dtype=x.dtype)
-        if guidance == 1: v = net(x, at[:len(words)], words)
+        at = torch.full((2 * len(words),), t, dtype=x.dtype)
+        if guidance == 1:
+            v = net(x, at[: len(words)], words)
         else:
             null, v = net(torch.cat([x, x]), at, torch.cat([none, words])).chunk(2)
-            v = null + guidance*(v - null)
+            v = null + guidance * (v - null)
         x = point_step(x, v, t, s, eta, gen)
     return from_net(x)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-l01
-TOY_POINTS = Path(str(files('lucidteach.scene')))/'weights'/'points'   # package data
+TOY_POINTS = Path(str(files('lucidteach.scene'))) / 'weights' / 'points'  # package data
+
 
 @lru_cache(2)
 def load_points(folder=TOY_POINTS) -> PointNet:
     "A PointNet from a folder of `export_points`. FileNotFoundError names what is missing, ValueError a model of another world."
     folder = Path(folder)
-    if gone := [f for f in ('config.json', 'model.safetensors') if not (folder/f).is_file()]: raise FileNotFoundError(f"{folder} lacks {', '.join(gone)}: install the wheel, which brings them, or train with python -m lucidteach.scene.init")
-    c = read_json(folder/'config.json')
+    if gone := [f for f in ('config.json', 'model.safetensors') if not (folder / f).is_file()]:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(gone)}: install the wheel, which brings them, or train with python -m lucidteach.scene.init"
+        )
+    c = read_json(folder / 'config.json')
     ours = dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
-    if c.get('kind') != 'PointNet' or {k: c.get(k) for k in ours} != ours: raise ValueError(f"{folder} holds no PointNet of this world's objects, colours and patterns")
-    with torch.random.fork_rng([]): net = _sized(c.get('net'), folder)
-    try: net.load_state_dict({k: v.float() for k, v in load_file(folder/'model.safetensors').items()})
-    except Exception as e: raise ValueError(f"{folder/'model.safetensors'} holds no weights for its config.json ({type(e).__name__}: {str(e)[:200]})") from None
+    if c.get('kind') != 'PointNet' or {k: c.get(k) for k in ours} != ours:
+        raise ValueError(f"{folder} holds no PointNet of this world's objects, colours and patterns")
+    with torch.random.fork_rng([]):
+        net = _sized(c.get('net'), folder)
+    try:
+        net.load_state_dict({k: v.float() for k, v in load_file(folder / 'model.safetensors').items()})
+    except Exception as e:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} holds no weights for its config.json ({type(e).__name__}: {str(e)[:200]})"
+        ) from None
     return net.float().eval()
+
 
 def _sized(net, folder) -> PointNet:
     "The network that a config.json asks for, once it is known to be no larger than the file of its weights"
-    held = (folder/'model.safetensors').stat().st_size
-    if not isinstance(net, dict) or any(type(v) is not int or not 0 < v <= (64 if k == 'depth' else 4096) for k, v in net.items()): raise ValueError(f"{folder}/config.json: net is {net!r:.80}, where small whole numbers are needed")
+    held = (folder / 'model.safetensors').stat().st_size
+    if not isinstance(net, dict) or any(
+        type(v) is not int or not 0 < v <= (64 if k == 'depth' else 4096) for k, v in net.items()
+    ):
+        raise ValueError(f"{folder}/config.json: net is {net!r:.80}, where small whole numbers are needed")
     try:
-        with torch.device('meta'): n = sum(p.numel() for p in PointNet(**net).parameters())
-    except Exception as e: raise ValueError(f"{folder}/config.json describes no PointNet: {str(e)[:200]}") from None
-    if n > held: raise ValueError(f"{folder}/config.json asks for {n:,} weights; model.safetensors holds {held:,} bytes")
+        with torch.device('meta'):
+            n = sum(p.numel() for p in PointNet(**net).parameters())
+    except Exception as e:
+        raise ValueError(f"{folder}/config.json describes no PointNet: {str(e)[:200]}") from None
+    if n > held:
+        raise ValueError(f"{folder}/config.json asks for {n:,} weights; model.safetensors holds {held:,} bytes")
     return PointNet(**net)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-l02
 def words_of(prompt: str) -> Tensor:
     "What a prompt says, as the numbers that PointNet takes: LongTensor [3]. `ValueError` from `parse`, or for a prompt without an object."
     a = world.parse(prompt)
-    if a.category is None: raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
+    if a.category is None:
+        raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     number = lambda names, x: 0 if x is None else list(names).index(x) + 1
     return torch.tensor([number(CATEGORIES, a.category), number(COLORS, a.color), number(PATTERNS, a.pattern)])
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-l04
 def points_from_text(
     prompt: str,
-    *, model='toy',         # 'toy'; a folder of `export_points`; a Shap-E folder or hub id (diffusers' ShapEPipeline), or the pipeline itself
-    n: int = 1024,          # points
+    *,
+    model='toy',  # 'toy'; a folder of `export_points`; a Shap-E folder or hub id (diffusers' ShapEPipeline), or the pipeline itself
+    n: int = 1024,  # points
     seed: int = 0,
-    guidance: float = None, # None: 2 for the toy model, 15 for Shap-E
-    steps: int = None,      # None: 50 and 64
-) -> tuple:                 # points [n, 3], colours [n, 3] in [0, 1]
+    guidance: float = None,  # None: 2 for the toy model, 15 for Shap-E
+    steps: int = None,  # None: 50 and 64
+) -> tuple:  # points [n, 3], colours [n, 3] in [0, 1]
     "A cloud of coloured points for a prompt. `ValueError` or FileNotFoundError says what is wrong."
-    if n < 2: raise ValueError(f"n = {n}: at least two points")
-    if not (isinstance(prompt, str) and prompt.strip()): raise ValueError(f"prompt {prompt!r}: say what to draw")
-    if steps is not None and steps < 1 or guidance is not None and not math.isfinite(guidance): raise ValueError(f"steps {steps}, guidance {guidance}: at least one step, and a finite number")
+    if n < 2:
+        raise ValueError(f"n = {n}: at least two points")
+    if not (isinstance(prompt, str) and prompt.strip()):
+        raise ValueError(f"prompt {prompt!r}: say what to draw")
+    if steps is not None and steps < 1 or guidance is not None and not math.isfinite(guidance):
+        raise ValueError(f"steps {steps}, guidance {guidance}: at least one step, and a finite number")
     model = TOY_POINTS if isinstance(model, str) and model == 'toy' else model
-    ours = isinstance(model, (str, Path)) and (model == TOY_POINTS or (Path(model)/'config.json').is_file())
-    if not ours: return shape_points(prompt, model, n, seed, 15. if guidance is None else guidance, steps or 64)
-    p, c = draw_points(load_points(model), words_of(prompt)[None], min(n, 1024), steps or 50, 2. if guidance is None else guidance, seed=seed)
+    ours = isinstance(model, (str, Path)) and (model == TOY_POINTS or (Path(model) / 'config.json').is_file())
+    if not ours:
+        return shape_points(prompt, model, n, seed, 15.0 if guidance is None else guidance, steps or 64)
+    p, c = draw_points(
+        load_points(model),
+        words_of(prompt)[None],
+        min(n, 1024),
+        steps or 50,
+        2.0 if guidance is None else guidance,
+        seed=seed,
+    )
     return resampled(p[0], c[0], n, torch.Generator().manual_seed(seed))
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-o01
 def linear_to_srgb(c: Tensor) -> Tensor:
     "The sRGB curve (IEC 61966-2-1) for values in [0, 1]"
     c = c.clamp(0, 1)
-    return torch.where(c <= .0031308, 12.92*c, 1.055*c.clamp_min(1e-9)**(1/2.4) - .055)
+    return torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-o03
 def load_shape(model):
     "A ShapEPipeline from a folder or hub id; an object that can be called passes through. FileNotFoundError says where to get one."
-    if callable(model): return model
+    if callable(model):
+        return model
     from diffusers import ShapEPipeline
-    if Path(model).is_dir() and not (Path(model)/'model_index.json').is_file(): raise FileNotFoundError(f"{model} is neither a point model (config.json) nor a Shap-E folder (model_index.json)")
-    if Path(model).is_dir(): _check_shape(Path(model))
-    try: return ShapEPipeline.from_pretrained(str(model), use_safetensors=True)
-    except Exception as e: raise FileNotFoundError(f"no text-to-points model {str(model)!r} ({type(e).__name__}: {str(e)[:200]}); use model='toy', or a folder or hub id of Shap-E such as openai/shap-e") from e
+
+    if Path(model).is_dir() and not (Path(model) / 'model_index.json').is_file():
+        raise FileNotFoundError(
+            f"{model} is neither a point model (config.json) nor a Shap-E folder (model_index.json)"
+        )
+    if Path(model).is_dir():
+        _check_shape(Path(model))
+    try:
+        return ShapEPipeline.from_pretrained(str(model), use_safetensors=True)
+    except Exception as e:
+        raise FileNotFoundError(
+            f"no text-to-points model {str(model)!r} ({type(e).__name__}: {str(e)[:200]}); use model='toy', or a folder or hub id of Shap-E such as openai/shap-e"
+        ) from e
+
 
 def _check_shape(folder):
     "ValueError for a folder that names or holds code, or weights as pickles: the rule of `load_prior`"
     from lucidteach.prior import latent
-    parts = latent.TRUSTED | dict(prior=(('diffusers',), latent.ModelMixin), shap_e_renderer=(('shap_e', 'diffusers'), latent.ModelMixin))
-    index = read_json(folder/'model_index.json')
+
+    parts = latent.TRUSTED | dict(
+        prior=(('diffusers',), latent.ModelMixin), shap_e_renderer=(('shap_e', 'diffusers'), latent.ModelMixin)
+    )
+    index = read_json(folder / 'model_index.json')
     latent.check_index(index, folder, parts)
     latent.check_pickles(folder, index, ('prior', 'shap_e_renderer', 'text_encoder'))
 
@@ -724,16 +967,22 @@ def _check_shape(folder):
 def shape_points(prompt: str, model, n: int, seed: int, guidance: float, steps: int) -> tuple:
     "Points [n,3] and sRGB colours [n,3] on the mesh that Shap-E makes of a prompt, in a ball of radius .9"
     pipe, g = load_shape(model), torch.Generator().manual_seed(seed)
-    if hasattr(pipe, 'set_progress_bar_config'): pipe.set_progress_bar_config(disable=True)
+    if hasattr(pipe, 'set_progress_bar_config'):
+        pipe.set_progress_bar_config(disable=True)
     try:
-        with torch.no_grad(): out = pipe(prompt, generator=g, guidance_scale=guidance, num_inference_steps=steps, output_type='mesh').images[0]
-    except (RuntimeError, ValueError) as e:                           # how diffusers meets a mesh without corners
-        if 'non-empty' not in str(e): raise
+        with torch.no_grad():
+            out = pipe(
+                prompt, generator=g, guidance_scale=guidance, num_inference_steps=steps, output_type='mesh'
+            ).images[0]
+    except (RuntimeError, ValueError) as e:  # how diffusers meets a mesh without corners
+        if 'non-empty' not in str(e):
+            raise
         raise ValueError(f"Shap-E's mesh for {prompt!r} is empty (seed {seed}): try another seed or prompt") from None
     colours = torch.stack([out.vertex_channels[k] for k in 'RGB'], 1)
     mesh = Mesh(out.verts.float().cpu(), linear_to_srgb(colours.float().cpu()), out.faces.cpu())
     p, c = on_triangles(mesh, n, g)
-    return fitted(p, .9), c
+    return fitted(p, 0.9), c
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-x00
-if __name__ == '__main__' and '__file__' in globals(): main()
+if __name__ == '__main__' and '__file__' in globals():
+    main()

@@ -14,7 +14,17 @@ __all__ = ['Some', 'Many', 'Number', 'TOY', 'BALL', 'PRESETS', 'RATES', 'PANEL',
            'fingerprint', 'all_there', 'check_quotes', 'run_create']
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-003
-import base64, contextlib, copy, difflib, functools, hashlib, inspect, io, json, math, time
+import base64
+import contextlib
+import copy
+import difflib
+import functools
+import hashlib
+import inspect
+import io
+import json
+import math
+import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -25,13 +35,43 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from .init import initial_gaussians
-from ..distill.compare import Amount, Count, CtrlC, Finite, Positive, Range, Rates, Share, Whole, begin, check_names, check_prompts, checked, claim, folder_name, held, last_told, opened, peak_memory, prior_name, read_with_numbers, threads_for, with_numbers, write_atomic
+
+from lucidteach.distill.compare import (
+    CtrlC,
+    begin,
+    check_names,
+    check_prompts,
+    checked,
+    claim,
+    folder_name,
+    held,
+    last_told,
+    opened,
+    peak_memory,
+    prior_name,
+    read_with_numbers,
+    threads_for,
+    with_numbers,
+    write_atomic,
+)
 from ..distill.ism import NEGATIVE, TARGETS, interval
-from ..distill.sds import METHODS, attempt, init_state
+from lucidteach.distill.sds import (
+    METHODS,
+    Amount,
+    Count,
+    Finite,
+    Positive,
+    Range,
+    Rates,
+    Share,
+    Whole,
+    attempt,
+    init_state,
+)
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera
+from .init import initial_gaussians
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb
 from ..splat.rasterize import rasterization
@@ -41,170 +81,255 @@ from ..splat.strategy import Density
 @dataclass(frozen=True)
 class FallingT(AnnealedT):
     "`AnnealedT` that draws no time further than `width` below the upper end: the window falls as a whole. Every time is `later` by so many timesteps"
-    width: float = 1.
+
+    width: float = 1.0
     later: int = 0
 
-    def bounds(self, T: int, progress: float = 0.) -> tuple[int, int]:
+    def bounds(self, T: int, progress: float = 0.0) -> tuple[int, int]:
         first, last = super().bounds(T, progress)
-        first = max(first, last + 1 - round(self.width*T))
+        first = max(first, last + 1 - round(self.width * T))
         return min(first + self.later, T - 1), min(last + self.later, T - 1)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-006
 @dataclass(frozen=True)
 class WorldCameras:
     "The cameras that the toy prior was trained on: `world.sample_camera`"
-    azimuth: tuple = (-180., 180.)       # degrees
-    elevation: tuple = (-15., 75.)       # degrees
-    fov: tuple = (30., 50.)              # degrees, vertical
-    fill: tuple = (.7, 1.)               # the object's ball as a share of the frame
-    front_bias: float = 0.               # share of cameras drawn near the front
-    jitter: float = .05                  # of the point looked at
+
+    azimuth: tuple = (-180.0, 180.0)  # degrees
+    elevation: tuple = (-15.0, 75.0)  # degrees
+    fov: tuple = (30.0, 50.0)  # degrees, vertical
+    fill: tuple = (0.7, 1.0)  # the object's ball as a share of the frame
+    front_bias: float = 0.0  # share of cameras drawn near the front
+    jitter: float = 0.05  # of the point looked at
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-RunConfig
 Some = Annotated[int, Range("a whole number, 1 to 10,000", lambda v: 1 <= v <= 10_000)]
 Many = Annotated[int, Range("a whole number, 1 to 10^15", lambda v: 1 <= v <= 10**15)]
 
+
 @dataclass(frozen=True)
 class RunConfig:
     "How long a run is, how large, and what it leaves"
-    steps: Many = 5000                               # updates
-    batch: Some = 4                                  # views per update
-    size: Some = 512                                 # pixels
-    seed: Whole = 0                                  # of everything random
-    head_start: Share = 0.                           # share of the run that begins with SDS, as in `compare`
-    every: Many = 100                                # steps between records and panels
-    save_seconds: Amount = 60.                       # between checkpoints
-    grad_limit: Amount = 1e6                         # a larger gradient norm stops the run
+
+    steps: Many = 5000  # updates
+    batch: Some = 4  # views per update
+    size: Some = 512  # pixels
+    seed: Whole = 0  # of everything random
+    head_start: Share = 0.0  # share of the run that begins with SDS, as in `compare`
+    every: Many = 100  # steps between records and panels
+    save_seconds: Amount = 60.0  # between checkpoints
+    grad_limit: Amount = 1e6  # a larger gradient norm stops the run
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-LossConfig
 @dataclass(frozen=True)
 class LossConfig:
     "What the prior is asked, and at which times"
-    guidance: Finite = 7.5                           # classifier-free guidance, uncond-based
-    negative: str | None = NEGATIVE                  # replaces the null prompt in the guidance
-    weight: str = "gamma"                            # w(t), see prior.schedule.WEIGHTS
-    lambda_guidance: Amount = .1                     # factor of the distillation gradient
-    delta_t: tuple[Count, Count] = (100, 50)         # ISM: last interval, from ... to; 25, 50 or 80 at the end by object
-    delta_s: Count = 200                             # ISM: stride of the inversion
-    start_noise: bool = True                         # ISM: noise the render to timestep 1 first
-    offset_noise: Amount = .1                        # ISM: and every channel as a whole
-    inverse: str = ""                                # ISM: prompt of the inversion
-    inverse_guidance: Finite = 1.                    # ISM: and its guidance
-    target: str = "interval"                         # ISM: what is subtracted; "full": the noise that the whole path implies, "none": the null prediction
-    posterior: bool = True                           # latents: draw from the encoder's posterior, not its mode
-    t_range: tuple[Share, Share] = (.02, .5)         # share of the schedule that times come from, after the warm-up
-    t_start: Share = .98                             # upper end at the beginning
-    t_width: Positive = 1.                           # and no time is drawn further below the upper end than this share
-    warmup: Share = .3                               # share of the run in which upper end and interval fall
-    as_released: bool = True                         # what the article leaves open is done as in LucidDreamer's code, see the table below
+
+    guidance: Finite = 7.5  # classifier-free guidance, uncond-based
+    negative: str | None = NEGATIVE  # replaces the null prompt in the guidance
+    weight: str = "gamma"  # w(t), see prior.schedule.WEIGHTS
+    lambda_guidance: Amount = 0.1  # factor of the distillation gradient
+    delta_t: tuple[Count, Count] = (100, 50)  # ISM: last interval, from ... to; 25, 50 or 80 at the end by object
+    delta_s: Count = 200  # ISM: stride of the inversion
+    start_noise: bool = True  # ISM: noise the render to timestep 1 first
+    offset_noise: Amount = 0.1  # ISM: and every channel as a whole
+    inverse: str = ""  # ISM: prompt of the inversion
+    inverse_guidance: Finite = 1.0  # ISM: and its guidance
+    target: str = "interval"  # ISM: what is subtracted; "full": the noise that the whole path implies, "none": the null prediction
+    posterior: bool = True  # latents: draw from the encoder's posterior, not its mode
+    t_range: tuple[Share, Share] = (0.02, 0.5)  # share of the schedule that times come from, after the warm-up
+    t_start: Share = 0.98  # upper end at the beginning
+    t_width: Positive = 1.0  # and no time is drawn further below the upper end than this share
+    warmup: Share = 0.3  # share of the run in which upper end and interval fall
+    as_released: bool = True  # what the article leaves open is done as in LucidDreamer's code, see the table below
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-ViewConfig
 @dataclass(frozen=True)
 class ViewConfig:
     "From where the scene is seen, and what is said about it"
-    view_prompts: bool = True                        # "..., front view" and so on, interpolated
-    overhead: bool = False                           # an overhead prompt from 60 degrees up
-    perp_neg: bool = False                           # views as negatives; the paper: heads and the cat
-    perp_neg_weights: tuple[Finite, Amount, Amount] = (-2., 2., 10.)   # of negatives: strength, decay of the front's, of the side's
-    disparity_share: Share = .2                      # of the steps look at disparity instead of colours
-    disparity_prompt: str = "{}"                     # the prompt in those steps
-    disparity_far: Amount = 10.                      # how far away the background is
-    disparity_front: Share = .1                      # transmittance up to which a pixel is foreground
-    depth_gradient: bool = False                     # does disparity move a Gaussian along the ray? the paper's rasterizer: no
-    flip: Share = .5                                 # chance that a batch is mirrored
-    background: Share = .66                          # chance of another background than white,
-    black: Share = .5                                # and of that the share that is black; else any colour
+
+    view_prompts: bool = True  # "..., front view" and so on, interpolated
+    overhead: bool = False  # an overhead prompt from 60 degrees up
+    perp_neg: bool = False  # views as negatives; the paper: heads and the cat
+    perp_neg_weights: tuple[Finite, Amount, Amount] = (
+        -2.0,
+        2.0,
+        10.0,
+    )  # of negatives: strength, decay of the front's, of the side's
+    disparity_share: Share = 0.2  # of the steps look at disparity instead of colours
+    disparity_prompt: str = "{}"  # the prompt in those steps
+    disparity_far: Amount = 10.0  # how far away the background is
+    disparity_front: Share = 0.1  # transmittance up to which a pixel is foreground
+    depth_gradient: bool = False  # does disparity move a Gaussian along the ray? the paper's rasterizer: no
+    flip: Share = 0.5  # chance that a batch is mirrored
+    background: Share = 0.66  # chance of another background than white,
+    black: Share = 0.5  # and of that the share that is black; else any colour
     cameras: LucidCameras | WorldCameras = field(default_factory=LucidCameras)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-StartConfig
 Number = Annotated[int, Range("a whole number, 1 to 100,000,000", lambda v: 1 <= v <= 10**8)]
 
+
 @dataclass(frozen=True)
 class StartConfig:
     "What a scene begins with"
-    init: str = "ball"                               # where the Gaussians begin: a source of `init.initial_gaussians`, "text": points drawn for the prompt
-    init_model: str = "toy"                          # what draws points for a text: "toy", a folder, or a hub id of a Shap-E
-    init_prompt: str | None = None                   # what they are drawn for, a simpler text than the prompt; None: the prompt
-    init_copies: Some = 20                           # of every point drawn for a text
-    init_spread: Amount = .05                        # radius of the ball of copies
-    init_colours: bool = False                       # those of the points, or grey .5
-    init_fit: Amount = .5                            # points from a file are brought into a ball of this radius; 0: as they are
-    init_up: str | None = None                       # up axis of a file: "z", "y" or "-y"; None: that of its format
-    init_scale: Positive = 1.                        # half-axes at the beginning, as a share of the distance to the nearest neighbours
-    points: Number = 81920                           # Gaussians
-    radius: Positive = .5                            # of the primitive
-    opacity: Share = .1                              # at the beginning
+
+    init: str = (
+        "ball"  # where the Gaussians begin: a source of `init.initial_gaussians`, "text": points drawn for the prompt
+    )
+    init_model: str = "toy"  # what draws points for a text: "toy", a folder, or a hub id of a Shap-E
+    init_prompt: str | None = None  # what they are drawn for, a simpler text than the prompt; None: the prompt
+    init_copies: Some = 20  # of every point drawn for a text
+    init_spread: Amount = 0.05  # radius of the ball of copies
+    init_colours: bool = False  # those of the points, or grey .5
+    init_fit: Amount = 0.5  # points from a file are brought into a ball of this radius; 0: as they are
+    init_up: str | None = None  # up axis of a file: "z", "y" or "-y"; None: that of its format
+    init_scale: Positive = 1.0  # half-axes at the beginning, as a share of the distance to the nearest neighbours
+    points: Number = 81920  # Gaussians
+    radius: Positive = 0.5  # of the primitive
+    opacity: Share = 0.1  # at the beginning
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-UpdateConfig
 @dataclass(frozen=True)
 class UpdateConfig:
     "How a scene changes: regularisers, rates, growth and pruning"
-    scale_noise: Amount = .112                       # relative, of every half-axis at every step
-    tv: Amount = 1.                                  # total variation, of colours and of disparity
-    scale: Amount = 1.                               # mean half-axis
-    lr_means: Rates = (5.6e-4, 5.6e-6)               # world units, from ... to, log-linear
-    lr_color: Rates = (.005, .003)
-    lr_opacity: Rates = (.05, .05)
-    lr_scales: Rates = (.005, .001)
-    lr_quats: Rates = (.001, .0002)
-    lr_field: Rates = (.01, .001)                    # a radiance field's parameters
-    adam_eps: Positive = 1e-15                       # of the Gaussians' Adam
-    densify: tuple[Whole, Whole, Count] = (100, 3000, 100)   # from step, to step, every; (0, 0, 1): never
-    grow_grad: Positive = 7.5e-4                     # split and clone above this screen gradient, of a mean over the views
-    grow_scale: Positive = .003                      # clone below, split above this share of `extent`
-    prune_opacity: Share = .005
-    prune_scale: Positive = .1                       # share of `extent`
-    extent: Positive = 3.5                           # the scene's size
-    reset_every: Count = 300                         # opacities fall to twice `prune_opacity`
-    max_points: Number = 1_000_000                   # no growth above
+
+    scale_noise: Amount = 0.112  # relative, of every half-axis at every step
+    tv: Amount = 1.0  # total variation, of colours and of disparity
+    scale: Amount = 1.0  # mean half-axis
+    lr_means: Rates = (5.6e-4, 5.6e-6)  # world units, from ... to, log-linear
+    lr_color: Rates = (0.005, 0.003)
+    lr_opacity: Rates = (0.05, 0.05)
+    lr_scales: Rates = (0.005, 0.001)
+    lr_quats: Rates = (0.001, 0.0002)
+    lr_field: Rates = (0.01, 0.001)  # a radiance field's parameters
+    adam_eps: Positive = 1e-15  # of the Gaussians' Adam
+    densify: tuple[Whole, Whole, Count] = (100, 3000, 100)  # from step, to step, every; (0, 0, 1): never
+    grow_grad: Positive = 7.5e-4  # split and clone above this screen gradient, of a mean over the views
+    grow_scale: Positive = 0.003  # clone below, split above this share of `extent`
+    prune_opacity: Share = 0.005
+    prune_scale: Positive = 0.1  # share of `extent`
+    extent: Positive = 3.5  # the scene's size
+    reset_every: Count = 300  # opacities fall to twice `prune_opacity`
+    max_points: Number = 1_000_000  # no growth above
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-007
 @dataclass(frozen=True)
 class Config(UpdateConfig, StartConfig, ViewConfig, LossConfig, RunConfig):
     "What a run depends on besides prompt, method and prior; the defaults are LucidDreamer's (its code, where the paper is silent). `ValueError` for what cannot work."
-    def __post_init__(self): _check(self)
-    def times(self): return FallingT(self.t_range[0], hi=self.t_range[1], start=self.t_start, warmup=self.warmup, width=self.t_width, later=int(self.as_released))
-    def progress(self, step: int) -> float: return (step + self.as_released)/self.steps          # LucidDreamer's code counts its steps from 1
+
+    def __post_init__(self):
+        _check(self)
+
+    def times(self):
+        return FallingT(
+            self.t_range[0],
+            hi=self.t_range[1],
+            start=self.t_start,
+            warmup=self.warmup,
+            width=self.t_width,
+            later=int(self.as_released),
+        )
+
+    def progress(self, step: int) -> float:
+        return (step + self.as_released) / self.steps  # LucidDreamer's code counts its steps from 1
 
     def __repr__(self):
         "The shortest call of `config` that makes it"
-        own = lambda preset: {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(config(preset), f.name)}
+        own = lambda preset: {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(config(preset), f.name)
+        }
         preset, changed = min(((p, own(p)) for p in PRESETS), key=lambda v: len(v[1]))
         return f"config({preset!r}{''.join(f', {k}={v!r}' for k, v in changed.items())})"
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-008
 def _check(c):
     "Raise ValueError for a value that cannot work, with its name"
-    for f in fields(c): object.__setattr__(c, f.name, checked(f.name, getattr(c, f.name), f.type))
-    if not c.t_range[0] < c.t_range[1] <= c.t_start: raise ValueError(f"t_range and t_start must rise within 0..1, got {c.t_range} and {c.t_start}")
-    if c.perp_neg and not c.view_prompts: raise ValueError("perp_neg takes the other views' words as negatives: it needs view_prompts=True")
+    for f in fields(c):
+        object.__setattr__(c, f.name, checked(f.name, getattr(c, f.name), f.type))
+    if not c.t_range[0] < c.t_range[1] <= c.t_start:
+        raise ValueError(f"t_range and t_start must rise within 0..1, got {c.t_range} and {c.t_start}")
+    if c.perp_neg and not c.view_prompts:
+        raise ValueError("perp_neg takes the other views' words as negatives: it needs view_prompts=True")
     for k, known in dict(weight=WEIGHTS, target=TARGETS).items():
-        if getattr(c, k) not in known: raise ValueError(f"unknown {k} {getattr(c, k)!r}; there are {', '.join(known)}")
+        if getattr(c, k) not in known:
+            raise ValueError(f"unknown {k} {getattr(c, k)!r}; there are {', '.join(known)}")
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-009
-TOY = dict(steps=80, size=64, negative=None, guidance=3., lambda_guidance=1., delta_t=(100, 50), start_noise=False, offset_noise=0., posterior=False, overhead=True,
-           disparity_share=0., disparity_prompt="a depth map of {}", background=0., scale_noise=.05, tv=0., scale=300., head_start=.75, weight="sigma2",
-           t_start=.8, t_range=(.02, .3), warmup=1., t_width=.2, as_released=False,
-           lr_means=(.006, .0005), lr_color=(.04, .004), lr_opacity=(.1, .02), lr_scales=(.015, .002), lr_quats=(.01, .003),
-           init="text", init_copies=1, init_colours=True, init_fit=.9, points=3000, radius=.6, opacity=.7, init_scale=.6, densify=(0, 0, 1), extent=1., every=20, save_seconds=20., cameras=WorldCameras())
-BALL = TOY | dict(init="ball", opacity=.5, t_start=.98, t_range=(.02, .4), steps=120)      # from nothing: the times begin higher
+TOY = dict(
+    steps=80,
+    size=64,
+    negative=None,
+    guidance=3.0,
+    lambda_guidance=1.0,
+    delta_t=(100, 50),
+    start_noise=False,
+    offset_noise=0.0,
+    posterior=False,
+    overhead=True,
+    disparity_share=0.0,
+    disparity_prompt="a depth map of {}",
+    background=0.0,
+    scale_noise=0.05,
+    tv=0.0,
+    scale=300.0,
+    head_start=0.75,
+    weight="sigma2",
+    t_start=0.8,
+    t_range=(0.02, 0.3),
+    warmup=1.0,
+    t_width=0.2,
+    as_released=False,
+    lr_means=(0.006, 0.0005),
+    lr_color=(0.04, 0.004),
+    lr_opacity=(0.1, 0.02),
+    lr_scales=(0.015, 0.002),
+    lr_quats=(0.01, 0.003),
+    init="text",
+    init_copies=1,
+    init_colours=True,
+    init_fit=0.9,
+    points=3000,
+    radius=0.6,
+    opacity=0.7,
+    init_scale=0.6,
+    densify=(0, 0, 1),
+    extent=1.0,
+    every=20,
+    save_seconds=20.0,
+    cameras=WorldCameras(),
+)
+BALL = TOY | dict(
+    init="ball", opacity=0.5, t_start=0.98, t_range=(0.02, 0.4), steps=120
+)  # from nothing: the times begin higher
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL}
+
 
 def config(preset: str = "toy", **settings) -> Config:
     "The Config of a preset with some of its fields changed; ValueError for an unknown preset, TypeError for an unknown field."
-    if preset not in PRESETS: raise ValueError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
     for k in settings:
-        if k not in Config.__dataclass_fields__: raise TypeError(f"no setting {k!r}; the nearest: {', '.join(difflib.get_close_matches(k, Config.__dataclass_fields__, 3, .3))}")
+        if k not in Config.__dataclass_fields__:
+            raise TypeError(
+                f"no setting {k!r}; the nearest: {', '.join(difflib.get_close_matches(k, Config.__dataclass_fields__, 3, 0.3))}"
+            )
     return Config(**{**PRESETS[preset], **settings})
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-012
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     "The CPU generator of a step; `stream` tells several of one step apart"
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0] >> 1)
+    )
+
 
 def draw_views(c: Config, step: int) -> Views:
     "The `batch` cameras of a step, with the angles that name them"
-    if isinstance(c.cameras, LucidCameras): return replace(c.cameras, size=c.size).draw(step, c.batch, step_generator(c.seed, step, 1))
+    if isinstance(c.cameras, LucidCameras):
+        return replace(c.cameras, size=c.size).draw(step, c.batch, step_generator(c.seed, step, 1))
     rng = np.random.default_rng([c.seed, step])
     cams = [sample_camera(rng, **asdict(c.cameras)) for _ in range(c.batch)]
     angles = [torch.tensor([getattr(o, k) for o in cams]) for k in ("azimuth", "elevation", "radius")]
@@ -214,79 +339,136 @@ def draw_views(c: Config, step: int) -> Views:
 @functools.cache
 def backdrop(prompt: str) -> Tensor:
     "The background that a caption of the toy world names ('a red mug on black'), as a colour [3]; white for every other prompt"
-    try: return torch.tensor(BACKGROUNDS[parse(prompt).background], dtype=torch.float32)
-    except ValueError: return torch.ones(3)
+    try:
+        return torch.tensor(BACKGROUNDS[parse(prompt).background], dtype=torch.float32)
+    except ValueError:
+        return torch.ones(3)
+
 
 def backgrounds(c: Config, step: int, plain: Tensor = torch.ones(3)) -> Tensor:
     "The background colours of a step's views [batch,3]: `plain`, or by chance `c.background` black or a random colour; one for all views, or as LucidDreamer's code one for each"
     g, n = step_generator(c.seed, step, 2), c.batch if c.as_released else 1
     u, colour = torch.rand(n, 2, generator=g), torch.rand(n, 3, generator=g)
     other = torch.where(u[:, 1:] < c.black, torch.zeros(3), colour)
-    return torch.where(u[:, :1] >= c.background, plain, other).repeat(c.batch//n, 1)
+    return torch.where(u[:, :1] >= c.background, plain, other).repeat(c.batch // n, 1)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-017
-def disparity(depth: Tensor, alpha: Tensor, fov_deg: Tensor, far: float = 10., front: float = .1, as_released: bool = False) -> Tensor:
+def disparity(
+    depth: Tensor, alpha: Tensor, fov_deg: Tensor, far: float = 10.0, front: float = 0.1, as_released: bool = False
+) -> Tensor:
     """Accumulated depth D and alpha, both [B,1,H,W], and the field of view [B] -> disparity [B,1,H,W] in [0,1], background 0.
 
     `far`, `front`, `as_released`: see Config. As released, 0 is the foreground's least value (without a foreground the picture's), 1 the largest of all pixels, and gradients pass through both."""
-    T, f = 1 - alpha, 1/(2*torch.tan(torch.deg2rad(fov_deg)/2)).reshape(-1, 1, 1, 1)
-    d = f.to(depth)/(depth + far*T + 1e-5)
+    T, f = 1 - alpha, 1 / (2 * torch.tan(torch.deg2rad(fov_deg) / 2)).reshape(-1, 1, 1, 1)
+    d = f.to(depth) / (depth + far * T + 1e-5)
     flat, shown = d.flatten(1), (T <= front).flatten(1)
     some = shown.any(1, keepdim=True)
-    if as_released: low, high = flat.masked_fill(some & ~shown, math.inf).amin(1), flat.amax(1)
-    else: low, high = flat.detach().masked_fill(~shown, math.inf).amin(1), flat.detach().masked_fill(~shown, -math.inf).amax(1)
+    if as_released:
+        low, high = flat.masked_fill(some & ~shown, math.inf).amin(1), flat.amax(1)
+    else:
+        low, high = (
+            flat.detach().masked_fill(~shown, math.inf).amin(1),
+            flat.detach().masked_fill(~shown, -math.inf).amax(1),
+        )
     low, high = (v[:, None, None, None] for v in (low, high))
-    stretched = ((d - low)/(high - low).clamp_min(1e-6)).clamp(0, 1)
-    return stretched if as_released else torch.where(some[..., None, None], stretched, 0*d)
+    stretched = ((d - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+    return stretched if as_released else torch.where(some[..., None, None], stretched, 0 * d)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-020
 @dataclass
 class Picture:
     "What the prior is shown, and what the regularisers need"
-    rgb: Tensor         # [B,3,H,W]
-    alpha: Tensor       # [B,1,H,W]
-    disparity: Tensor   # [B,1,H,W]
-    meta: dict          # of the rasterizer
-    def __repr__(self): return f"Picture({len(self.rgb)} views of {self.rgb.shape[-1]} x {self.rgb.shape[-2]} px)"
-    def detach(self): return Picture(self.rgb.detach(), self.alpha.detach(), self.disparity.detach(), {})
 
-def draw(g: Gaussians, cam: Camera, background=None, depth_gradient: bool = False, far: float = 10., front: float = .1, as_released: bool = False, scales: Tensor = None) -> Picture:
+    rgb: Tensor  # [B,3,H,W]
+    alpha: Tensor  # [B,1,H,W]
+    disparity: Tensor  # [B,1,H,W]
+    meta: dict  # of the rasterizer
+
+    def __repr__(self):
+        return f"Picture({len(self.rgb)} views of {self.rgb.shape[-1]} x {self.rgb.shape[-2]} px)"
+
+    def detach(self):
+        return Picture(self.rgb.detach(), self.alpha.detach(), self.disparity.detach(), {})
+
+
+def draw(
+    g: Gaussians,
+    cam: Camera,
+    background=None,
+    depth_gradient: bool = False,
+    far: float = 10.0,
+    front: float = 0.1,
+    as_released: bool = False,
+    scales: Tensor = None,
+) -> Picture:
     "Colours, alpha and disparity of plain-coloured Gaussians (SH degree 0) in one pass; `scales` [B,N,3]: half-axes that differ from view to view"
-    cam = {k: beside(v, g.means) if isinstance(v, Tensor) else v for k, v in cam.args().items()} | dict(fov=beside(cam.fov_deg, g.means))
+    cam = {k: beside(v, g.means) if isinstance(v, Tensor) else v for k, v in cam.args().items()} | dict(
+        fov=beside(cam.fov_deg, g.means)
+    )
     fov, V, B = cam.pop("fov"), cam["viewmats"], len(cam["viewmats"])
-    z = g.means @ V[:, 2, :3].mT + V[:, 2, 3]                                   # [N,B]
+    z = g.means @ V[:, 2, :3].mT + V[:, 2, 3]  # [N,B]
     z = (z if depth_gradient else z.detach()).T[..., None]
     colors = torch.cat([sh_to_rgb(g.sh[:, 0]).clamp_min(0).expand(B, -1, -1), z], -1)
     bg = beside(F.pad(torch.ones(B, 3) if background is None else background, (0, 1)), g.means)
-    if scales is None: out, alpha, meta = rasterization(g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False)
-    else: out, alpha, meta = _draw_each(g, scales, colors, cam, bg)
+    if scales is None:
+        out, alpha, meta = rasterization(
+            g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False
+        )
+    else:
+        out, alpha, meta = _draw_each(g, scales, colors, cam, bg)
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     return Picture(out[:, :3], alpha, disparity(out[:, 3:], alpha, fov, far, front, as_released), meta)
+
 
 def _draw_each(g, scales, colors, cam, bg):
     "B scenes with one camera each, in one pass; to the densification they are B cameras, as if the scene were one"
     one, B = {k: v[:, None] if isinstance(v, Tensor) else v for k, v in cam.items()}, len(scales)
-    out, alpha, meta = rasterization(*(v.expand(B, *v.shape) for v in (g.means, g.quats)), scales, g.opacities.expand(B, -1), colors[:, None], **one, backgrounds=bg[:, None], packed=False)
+    out, alpha, meta = rasterization(
+        *(v.expand(B, *v.shape) for v in (g.means, g.quats)),
+        scales,
+        g.opacities.expand(B, -1),
+        colors[:, None],
+        **one,
+        backgrounds=bg[:, None],
+        packed=False,
+    )
     return out[:, 0], alpha[:, 0], meta | dict(n_cameras=B)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-023
 def falling(rates: tuple, progress: float) -> float:
     "From the first rate to the second, log-linear in `progress`"
-    return rates[0]*(rates[1]/rates[0])**progress
+    return rates[0] * (rates[1] / rates[0]) ** progress
 
-RATES = dict(means="lr_means", sh0="lr_color", opacities="lr_opacity", scales="lr_scales", quats="lr_quats")   # parameter -> its field of Config
+
+RATES = dict(
+    means="lr_means", sh0="lr_color", opacities="lr_opacity", scales="lr_scales", quats="lr_quats"
+)  # parameter -> its field of Config
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-025
 class Splats:
     "Gaussians under optimisation: parameters, one Adam each, and the memory of the densification."
+
     unit = "Gaussians"
+
     def __init__(self, g: Gaussians, c: Config, device="cpu"):
-        self.c, self.params = c, {k: torch.nn.Parameter(v.detach().to(device)) for k, v in g.with_degree(0).params().items() if k in RATES}
-        self.adam = {k: torch.optim.Adam([dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps, fused=v.is_cuda or None) for k, v in self.params.items()}
+        self.c, self.params = (
+            c,
+            {k: torch.nn.Parameter(v.detach().to(device)) for k, v in g.with_degree(0).params().items() if k in RATES},
+        )
+        self.adam = {
+            k: torch.optim.Adam(
+                [dict(params=[v], name=k)], lr=getattr(c, RATES[k])[0], eps=c.adam_eps, fused=v.is_cuda or None
+            )
+            for k, v in self.params.items()
+        }
         self.grown = {}
 
-    def __len__(self): return len(self.params["means"])
-    def tensors(self): return list(self.params.items())
+    def __len__(self):
+        return len(self.params["means"])
+
+    def tensors(self):
+        return list(self.params.items())
+
     @property
     def gaussians(self) -> Gaussians:
         "The scene as it is; gradients flow back into the parameters"
@@ -296,20 +478,25 @@ class Splats:
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-026
 def _draw(self, cam: Camera, bg: Tensor, noise=None) -> Picture:
     "The views; with a generator `noise` every half-axis is disturbed by `scale_noise`, for all views alike, or as LucidDreamer's code in each anew"
-    g, c, own, self.mean_scale = self.gaussians, self.c, None, 0.
+    g, c, own, self.mean_scale = self.gaussians, self.c, None, 0.0
     if noise is not None:
         shape = (len(cam), *g.scales.shape) if c.as_released else g.scales.shape
-        s = g.scales*(1 + c.scale_noise*beside(torch.randn(shape, generator=noise), g.means)).clamp_min(1e-3)
-        if c.as_released: own = s
-        else: g = replace(g, log_scales=s.log())
+        s = g.scales * (1 + c.scale_noise * beside(torch.randn(shape, generator=noise), g.means)).clamp_min(1e-3)
+        if c.as_released:
+            own = s
+        else:
+            g = replace(g, log_scales=s.log())
         self.mean_scale = s.mean()
     return draw(g, cam, bg, c.depth_gradient, c.disparity_far, c.disparity_front, c.as_released, own)
+
 
 def _step(self, progress: float):
     "One step of Adam at the rates of `progress`"
     for k, a in self.adam.items():
         a.param_groups[0]["lr"] = falling(getattr(self.c, RATES[k]), progress)
-        a.step(); a.zero_grad(set_to_none=True)
+        a.step()
+        a.zero_grad(set_to_none=True)
+
 
 Splats.draw, Splats.step = _draw, _step
 
@@ -317,15 +504,29 @@ Splats.draw, Splats.step = _draw, _step
 def _density(c: Config) -> Density:
     "The rule of growth and pruning that a Config names; the loss is a sum over the views, hence `batch`"
     start, stop, every = c.densify
-    return Density(prune_opa=c.prune_opacity, grow_grad2d=c.grow_grad*c.batch, grow_scale3d=c.grow_scale, prune_scale3d=c.prune_scale,
-                   refine_start_iter=start, refine_stop_iter=stop, refine_every=every, reset_every=c.reset_every, cap=c.max_points)
+    return Density(
+        prune_opa=c.prune_opacity,
+        grow_grad2d=c.grow_grad * c.batch,
+        grow_scale3d=c.grow_scale,
+        prune_scale3d=c.prune_scale,
+        refine_start_iter=start,
+        refine_stop_iter=stop,
+        refine_every=every,
+        reset_every=c.reset_every,
+        cap=c.max_points,
+    )
+
 
 def _densify(self, step: int, picture: Picture):
     "Statistics of the step, and growth and pruning where it is time; call after backward and before `step`"
-    if step >= self.c.densify[1]: return
+    if step >= self.c.densify[1]:
+        return
     rule = _density(self.c)
-    if not self.grown: self.grown = rule.initialize_state(self.c.extent)
-    rule.step_post_backward(self.params, self.adam, self.grown, step, picture.meta, generator=step_generator(self.c.seed, step, 3))
+    if not self.grown:
+        self.grown = rule.initialize_state(self.c.extent)
+    rule.step_post_backward(
+        self.params, self.adam, self.grown, step, picture.meta, generator=step_generator(self.c.seed, step, 3)
+    )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-030
 def _memory(self) -> dict:
@@ -334,14 +535,17 @@ def _memory(self) -> dict:
     grown = {f"grown.{k}": torch.as_tensor(v) for k, v in self.grown.items() if v is not None}
     return {f"param.{k}": v.detach() for k, v in self.tensors()} | adam | grown
 
+
 def _recall(self, memory: dict):
     "The opposite of `memory`"
-    part = lambda name: {k[len(name):]: v for k, v in memory.items() if k.startswith(name)}
+    part = lambda name: {k[len(name) :]: v for k, v in memory.items() if k.startswith(name)}
     self.__init__(_gaussians(part("param.")), self.c, next(iter(self.params.values())).device)
     for k, a in self.adam.items():
-        if own := part(f"adam.{k}."): a.state[self.params[k]] = {n: t.clone() for n, t in own.items()}
+        if own := part(f"adam.{k}."):
+            a.state[self.params[k]] = {n: t.clone() for n, t in own.items()}
     grown = part("grown.")
     self.grown = {k: v.item() if v.ndim == 0 else v.clone() for k, v in grown.items()}
+
 
 def _promised(self, memory: dict) -> dict:
     "Of each tensor that a memory of these splats may hold, one of its kind and shape; as many Gaussians as `memory` has"
@@ -350,59 +554,120 @@ def _promised(self, memory: dict) -> dict:
     one = torch.zeros(n, device=each["means"].device)
     return _with_adam(each) | {"grown.grad2d": one, "grown.count": one, "grown.scene_scale": torch.zeros(())}
 
+
 def _with_adam(params: dict) -> dict:
     "Parameters, and for each what Adam keeps"
-    return {f"param.{k}": v for k, v in params.items()} | {f"adam.{k}.{n}": torch.zeros(()) if n == "step" else v for k, v in params.items() for n in ("step", "exp_avg", "exp_avg_sq")}
+    return {f"param.{k}": v for k, v in params.items()} | {
+        f"adam.{k}.{n}": torch.zeros(()) if n == "step" else v
+        for k, v in params.items()
+        for n in ("step", "exp_avg", "exp_avg_sq")
+    }
 
-def _gaussians(p) -> Gaussians: return Gaussians(p["means"], p["scales"], p["quats"], p["opacities"], p["sh0"])
+
+def _gaussians(p) -> Gaussians:
+    return Gaussians(p["means"], p["scales"], p["quats"], p["opacities"], p["sh0"])
+
+
 Splats.densify, Splats.memory, Splats.recall, Splats.promised = _densify, _memory, _recall, _promised
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-032
 class FieldScene:
     "A radiance field under optimisation: any module whose `.render(camera, background)` gives rgb, alpha, depth"
-    mean_scale, unit = 0., "parameters"
+
+    mean_scale, unit = 0.0, "parameters"
+
     def __init__(self, module, c: Config):
         self.module, self.c = module, c
-        self.adam = torch.optim.Adam(module.parameters(), lr=c.lr_field[0], fused=next(module.parameters()).is_cuda or None)
+        self.adam = torch.optim.Adam(
+            module.parameters(), lr=c.lr_field[0], fused=next(module.parameters()).is_cuda or None
+        )
 
-    def __len__(self): return sum(v.numel() for v in self.module.parameters())
-    def tensors(self): return list(self.module.named_parameters())
-    def densify(self, step, picture): pass
+    def __len__(self):
+        return sum(v.numel() for v in self.module.parameters())
+
+    def tensors(self):
+        return list(self.module.named_parameters())
+
+    def densify(self, step, picture):
+        pass
+
     def draw(self, cam, bg, noise=None) -> Picture:
         r = self.module.render(cam, background=bg)
         rgb, alpha, depth = r[:3]
-        return Picture(rgb, alpha, disparity(depth*alpha, alpha, cam.fov_deg.to(rgb), self.c.disparity_far, self.c.disparity_front, self.c.as_released), {})
+        return Picture(
+            rgb,
+            alpha,
+            disparity(
+                depth * alpha,
+                alpha,
+                cam.fov_deg.to(rgb),
+                self.c.disparity_far,
+                self.c.disparity_front,
+                self.c.as_released,
+            ),
+            {},
+        )
+
     def step(self, progress):
         self.adam.param_groups[0]["lr"] = falling(self.c.lr_field, progress)
-        self.adam.step(); self.adam.zero_grad(set_to_none=True)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
     def memory(self) -> dict:
         slots = {f"adam.{i}.{n}": t for i, s in self.adam.state_dict()["state"].items() for n, t in s.items()}
-        return {f"param.{k}": v.detach() for k, v in self.tensors()} | {f"buffer.{k}": v for k, v in self.module.named_buffers()} | slots
+        return (
+            {f"param.{k}": v.detach() for k, v in self.tensors()}
+            | {f"buffer.{k}": v for k, v in self.module.named_buffers()}
+            | slots
+        )
+
     def promised(self, memory) -> dict:
         params = {k: v.detach() for k, v in self.tensors()}
         adam = _with_adam(dict(enumerate(v.detach() for v in self.module.parameters())))
-        return {f"param.{k}": v for k, v in params.items()} | {k: v for k, v in adam.items() if k.startswith("adam.")} | {f"buffer.{k}": v for k, v in self.module.named_buffers()}
+        return (
+            {f"param.{k}": v for k, v in params.items()}
+            | {k: v for k, v in adam.items() if k.startswith("adam.")}
+            | {f"buffer.{k}": v for k, v in self.module.named_buffers()}
+        )
+
     def recall(self, memory):
-        for k, v in self.tensors(): v.data.copy_(memory[f"param.{k}"])
-        for k, v in self.module.named_buffers(): v.copy_(memory[f"buffer.{k}"])
+        for k, v in self.tensors():
+            v.data.copy_(memory[f"param.{k}"])
+        for k, v in self.module.named_buffers():
+            v.copy_(memory[f"buffer.{k}"])
         for i, p in enumerate(self.module.parameters()):
             slot = {k.split(".", 2)[2]: v.clone() for k, v in memory.items() if k.startswith(f"adam.{i}.")}
-            if slot: self.adam.state[p] = slot
+            if slot:
+                self.adam.state[p] = slot
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-034
 def tv(x: Tensor) -> Tensor:
     "Mean squared difference of neighbours of images [B,C,H,W], both directions"
-    return 2*(x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean())
+    return 2 * (x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean())
+
 
 def last_interval(c: Config, progress: float) -> int:
     "ISM's last interval at `progress`: `interval` of the Config; LucidDreamer's code rounds it up where Perp-Neg is on"
-    if not (c.as_released and c.perp_neg): return interval(c.delta_t, progress, c.warmup)
+    if not (c.as_released and c.perp_neg):
+        return interval(c.delta_t, progress, c.warmup)
     start, end = c.delta_t
-    return end + math.ceil((max(1 - progress/c.warmup, 0.) if c.warmup else 0.)*(start - end))
+    return end + math.ceil((max(1 - progress / c.warmup, 0.0) if c.warmup else 0.0) * (start - end))
 
-def method_options(method: str, c: Config, progress: float = 0.) -> dict:
+
+def method_options(method: str, c: Config, progress: float = 0.0) -> dict:
     "The fields of a Config that a method of the registry takes by the same name, the interval being that of `progress`"
-    names = ("guidance", "negative", "weight", "delta_t", "delta_s", "start_noise", "offset_noise", "inverse", "inverse_guidance", "target")
+    names = (
+        "guidance",
+        "negative",
+        "weight",
+        "delta_t",
+        "delta_s",
+        "start_noise",
+        "offset_noise",
+        "inverse",
+        "inverse_guidance",
+        "target",
+    )
     known = inspect.signature(METHODS[method]).parameters
     own = {k: getattr(c, k) for k in names if k in known}
     return own | ({"delta_t": last_interval(c, progress)} if "delta_t" in own else {})
@@ -410,71 +675,101 @@ def method_options(method: str, c: Config, progress: float = 0.) -> dict:
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-036
 def now(device="cpu"):
     "A moment in a device's own time: on a GPU an event in its queue, for which Python does not wait"
-    if torch.device(device).type != "cuda": return time.perf_counter()
-    event = torch.cuda.Event(enable_timing=True); event.record()
+    if torch.device(device).type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
     return event
+
 
 def between(a, b) -> float | None:
     "Seconds from one moment to a later one; None where a GPU has not got there yet"
-    if isinstance(a, float): return b - a
-    return a.elapsed_time(b)/1000 if b.query() else None
+    if isinstance(a, float):
+        return b - a
+    return a.elapsed_time(b) / 1000 if b.query() else None
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-036b
 class Timed:
     "A prior whose network calls are timed, and which reads every text once"
-    def __init__(self, prior): self.prior, self.spans, self.texts, self.device = prior, [], {}, getattr(prior, "device", "cpu")
-    def __getattr__(self, name): return getattr(self.prior, name)
+
+    def __init__(self, prior):
+        self.prior, self.spans, self.texts, self.device = prior, [], {}, getattr(prior, "device", "cpu")
+
+    def __getattr__(self, name):
+        return getattr(self.prior, name)
+
     def __copy__(self):
         "Another prior of the same clock and texts: `vsd` copies its prior and gives the copy another network"
         twin = Timed(copy.copy(self.prior))
         twin.spans, twin.texts = self.spans, self.texts
         return twin
+
     @property
-    def pipe(self): return self.prior.pipe
+    def pipe(self):
+        return self.prior.pipe
+
     @pipe.setter
-    def pipe(self, v): self.prior.pipe = v
+    def pipe(self, v):
+        self.prior.pipe = v
+
     def eps(self, *args, **kw):
         began, out = now(self.device), self.prior.eps(*args, **kw)
         self.spans.append(("network", began, now(self.device)))
         return out
+
     def settle(self, seconds: dict):
         "Add to `seconds` what the device is through with; a network call lies within the rest, and is taken off it"
         while self.spans and (spent := between(*self.spans[0][1:])) is not None:
             name = self.spans.pop(0)[0]
             seconds[name] += spent
-            if name == "network": seconds["rest"] -= spent
+            if name == "network":
+                seconds["rest"] -= spent
+
     def embed(self, texts):
         key = texts if isinstance(texts, str) else tuple(texts)
-        if key not in self.texts: self.texts[key] = self.prior.embed(texts)
+        if key not in self.texts:
+            self.texts[key] = self.prior.embed(texts)
         return self.texts[key]
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-037
 @dataclass
 class State:
     "Where a run stands; `generate` yields it after every step"
+
     scene: Splats | FieldScene
-    step: int = 0                                # updates done
-    t: int = 0                                   # the time drawn
-    calls: int = 0                               # network evaluations, in samples
-    grad: float = 0.                             # root mean square of the distillation gradient
-    seconds: dict = field(default_factory=lambda: dict(network=0., render=0., rest=0.))
-    memory: dict = field(default_factory=dict)   # of the method
-    look: str = "rgb"                            # what the prior saw: "rgb" or "disparity"
+    step: int = 0  # updates done
+    t: int = 0  # the time drawn
+    calls: int = 0  # network evaluations, in samples
+    grad: float = 0.0  # root mean square of the distillation gradient
+    seconds: dict = field(default_factory=lambda: dict(network=0.0, render=0.0, rest=0.0))
+    memory: dict = field(default_factory=dict)  # of the method
+    look: str = "rgb"  # what the prior saw: "rgb" or "disparity"
     views: Views = None
     picture: Picture = None
-    image: Tensor = None                         # what the prior saw, [B,3,H,W]
-    latents: Tensor = None                       # of it
-    image_grad: Tensor = None                    # the gradient that reached it
-    out: object = None                           # the Step
-    stopped: str | None = None                   # why there is no further step
-    def __repr__(self): return f"State(step {self.step}, {len(self.scene):,} {self.scene.unit}, t = {self.t}, {self.calls:,} network calls{', stopped' if self.stopped else ''})"
+    image: Tensor = None  # what the prior saw, [B,3,H,W]
+    latents: Tensor = None  # of it
+    image_grad: Tensor = None  # the gradient that reached it
+    out: object = None  # the Step
+    stopped: str | None = None  # why there is no further step
+
+    def __repr__(self):
+        return f"State(step {self.step}, {len(self.scene):,} {self.scene.unit}, t = {self.t}, {self.calls:,} network calls{', stopped' if self.stopped else ''})"
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-038
 def conditions(prior, prompt: str, views: Views, c: Config, look: str = "rgb"):
     "What the prior is told for the views of a step"
     text = c.disparity_prompt.replace("{}", prompt) if look == "disparity" else prompt
-    if not c.view_prompts: return prior.embed([text]).repeat(len(views))
-    return view_cond(prior, text, views.azimuth, views.elevation if c.overhead else None, negatives=c.perp_neg, weights=c.perp_neg_weights)
+    if not c.view_prompts:
+        return prior.embed([text]).repeat(len(views))
+    return view_cond(
+        prior,
+        text,
+        views.azimuth,
+        views.elevation if c.overhead else None,
+        negatives=c.perp_neg,
+        weights=c.perp_neg_weights,
+    )
+
 
 def look_at_step(c: Config, step: int) -> tuple:
     "(rgb or disparity, mirrored or not) of a step"
@@ -489,36 +784,65 @@ def distil(prior, prompt: str, method: str, c: Config, state: State, gen) -> Ten
     image = p.rgb if state.look == "rgb" else p.disparity.repeat(1, 3, 1, 1)
     state.image = image.flip(-1) if mirrored else image
     state.latents = z = prior.encode(state.image, **({"sample": True, "generator": gen} if c.posterior else {}))
-    if state.step/c.steps < c.head_start: method = "sds"
+    if state.step / c.steps < c.head_start:
+        method = "sds"
     progress = c.progress(state.step)
     state.t = int(c.times()(len(prior.schedule.alphas_cumprod), 1, progress, gen))
-    if not state.memory: state.memory = init_state(method, prior, z.detach(), generator=gen) or {}       # what the method makes of it counts when the step is taken
-    state.out = attempt(method, prior, z, conditions(prior, prompt, state.views, c, state.look), state.t, progress=progress, generator=gen,
-                                state=state.memory or None, **method_options(method, c, progress))
-    return (z*(c.lambda_guidance*state.out.grad)).sum() + c.tv*(tv(p.rgb) + tv(p.disparity)) + c.scale*state.scene.mean_scale
+    if not state.memory:
+        state.memory = (
+            init_state(method, prior, z.detach(), generator=gen) or {}
+        )  # what the method makes of it counts when the step is taken
+    state.out = attempt(
+        method,
+        prior,
+        z,
+        conditions(prior, prompt, state.views, c, state.look),
+        state.t,
+        progress=progress,
+        generator=gen,
+        state=state.memory or None,
+        **method_options(method, c, progress),
+    )
+    return (
+        (z * (c.lambda_guidance * state.out.grad)).sum()
+        + c.tv * (tv(p.rgb) + tv(p.disparity))
+        + c.scale * state.scene.mean_scale
+    )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-041
 _EMPTY = "the scene is empty, no view shows any of its {:,} {}. Lower prune_opacity or tv, or raise opacity; for points of a file that lie elsewhere or are much larger, give init_fit."
 
+
 def why_stop(c: Config, state: State) -> str:
     "Why a step cannot be taken: no view shows anything, or a gradient is not finite or larger than `grad_limit`; '' if it can"
-    grads = {"the distillation gradient": state.out.grad} | {f"the gradient of {k}": v.grad for k, v in state.scene.tensors() if v.grad is not None}
-    shown, *sizes = torch.stack([state.picture.alpha.detach().max().float(), *(g.detach().float().norm() for g in grads.values())]).tolist()    # here a GPU is waited for
-    state.grad = sizes[0]/state.out.grad.numel()**.5
-    if shown <= 0: return _EMPTY.format(len(state.scene), state.scene.unit)
-    name, size = next(((k, v) for k, v in zip(grads, sizes) if not v <= c.grad_limit), ("", 0.))
+    grads = {"the distillation gradient": state.out.grad} | {
+        f"the gradient of {k}": v.grad for k, v in state.scene.tensors() if v.grad is not None
+    }
+    shown, *sizes = torch.stack(
+        [state.picture.alpha.detach().max().float(), *(g.detach().float().norm() for g in grads.values())]
+    ).tolist()  # here a GPU is waited for
+    state.grad = sizes[0] / state.out.grad.numel() ** 0.5
+    if shown <= 0:
+        return _EMPTY.format(len(state.scene), state.scene.unit)
+    name, size = next(((k, v) for k, v in zip(grads, sizes) if not v <= c.grad_limit), ("", 0.0))
     what = "is not finite" if not math.isfinite(size) else f"has norm {size:.3g}, above grad_limit {c.grad_limit:g}"
-    return name and f"{name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
+    return (
+        name
+        and f"{name} {what} (t = {state.t}). The scene is that of step {state.step}, before the bad update; try lower rates or guidance."
+    )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-068
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
-    try: return _advance(prior, prompt, method, c, state)
+    try:
+        return _advance(prior, prompt, method, c, state)
     except ValueError as e:
         named = dict(state.scene.tensors()) | ({} if state.latents is None else {"the latents": state.latents})
-        if not (name := bad_tensor(named)): raise
+        if not (name := bad_tensor(named)):
+            raise
         state.stopped = f"Stopped at step {state.step}: {name} is not finite ({e}). Try lower rates or guidance, or a prior in bfloat16 or float32."
         return state
+
 
 def bad_tensor(named: dict) -> str:
     "The name of the first tensor that holds NaN or infinity, or ''; a module's buffers may"
@@ -527,7 +851,9 @@ def bad_tensor(named: dict) -> str:
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-068b
 def _advance(prior, prompt, method, c, state):
     timed, scene = prior if isinstance(prior, Timed) else Timed(prior), state.scene
-    if len(scene) == 0: state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0, scene.unit)}"; return state
+    if len(scene) == 0:
+        state.stopped = f"Stopped at step {state.step}: {_EMPTY.format(0, scene.unit)}"
+        return state
     moments = [now(timed.device)]
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
     state.picture = scene.draw(state.views.camera, backgrounds(c, state.step, backdrop(prompt)), gen)
@@ -535,23 +861,30 @@ def _advance(prior, prompt, method, c, state):
     loss = distil(timed, prompt, method, c, state, gen)
     moments.append(now(timed.device))
     scene_backward(state, loss)
-    if why := why_stop(c, state): state.stopped = f"Stopped at step {state.step}: {why}"; return state
-    scene.densify(state.step, state.picture); scene.step(c.progress(state.step))
+    if why := why_stop(c, state):
+        state.stopped = f"Stopped at step {state.step}: {why}"
+        return state
+    scene.densify(state.step, state.picture)
+    scene.step(c.progress(state.step))
     state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
     timed.spans += zip(("render", "rest", "render"), moments, [*moments[1:], now(timed.device)])
     timed.settle(state.seconds)
     state.picture, state.image, state.latents = state.picture.detach(), state.image.detach(), state.latents.detach()
     state.step += 1
-    if len(scene) == 0: state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
+    if len(scene) == 0:
+        state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. Lower prune_opacity or reset opacities less often."
     return state
+
 
 def scene_backward(state: State, loss: Tensor):
     "Backward through encoder and rasterizer; the gradient at the image is kept for the panels"
-    for _, v in state.scene.tensors(): v.grad = None          # what a step that was not taken left there
+    for _, v in state.scene.tensors():
+        v.grad = None  # what a step that was not taken left there
     state.image.retain_grad()
-    if (m := state.picture.meta.get("means2d")) is not None: m.retain_grad()
+    if (m := state.picture.meta.get("means2d")) is not None:
+        m.retain_grad()
     loss.backward()
-    state.image_grad, state.scene.mean_scale = state.image.grad, 0.
+    state.image_grad, state.scene.mean_scale = state.image.grad, 0.0
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-042
 def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=None, state: State = None):
@@ -560,23 +893,42 @@ def generate(prior, prompt: str, method: str = "ism", c: Config = None, scene=No
     `scene`: what to begin with, as for `create`; `state`: to go on from. One State is changed in place and yielded again and again."""
     c, prior = c or config(), Timed(prior)
     state = state or State(_scene(c, prompt, scene, getattr(prior, "device", "cpu")))
-    while state.step < c.steps and not state.stopped: yield advance(prior, prompt, method, c, state)
+    while state.step < c.steps and not state.stopped:
+        yield advance(prior, prompt, method, c, state)
+
 
 def start(c: Config, prompt: str = "") -> Gaussians:
     "The Gaussians that a run begins with"
-    g = initial_gaussians(c.init, c.points, prompt=c.init_prompt or prompt, radius=c.radius, opacity=c.opacity, seed=c.seed, model=c.init_model, colours=c.init_colours,
-                          replicate=c.init_copies if c.init == "text" else 1, spread=c.init_spread, fit=(c.init_fit or None) if Path(c.init).suffix else None, up=c.init_up)
+    g = initial_gaussians(
+        c.init,
+        c.points,
+        prompt=c.init_prompt or prompt,
+        radius=c.radius,
+        opacity=c.opacity,
+        seed=c.seed,
+        model=c.init_model,
+        colours=c.init_colours,
+        replicate=c.init_copies if c.init == "text" else 1,
+        spread=c.init_spread,
+        fit=(c.init_fit or None) if Path(c.init).suffix else None,
+        up=c.init_up,
+    )
     return replace(g, log_scales=g.log_scales + math.log(c.init_scale))
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-044
 def pack(state: State, rows=(), notes=()) -> bytes:
     "A State as safetensors, its numbers and the records as JSON in the header, and a digest of all of it"
-    named, numbers = everything(state), dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes))
+    named, numbers = (
+        everything(state),
+        dict(step=state.step, calls=state.calls, seconds=state.seconds, rows=list(rows), notes=list(notes)),
+    )
     return with_numbers(named, numbers | dict(digest=digest(named, numbers)))
+
 
 def everything(state: State) -> dict:
     "All tensors that the next step depends on"
     return state.scene.memory() | {f"method.{k}": v for k, v in state.memory.items()}
+
 
 def digest(named: dict, numbers: dict) -> str:
     "A fingerprint of tensors and numbers: a checkpoint that lost or changed a single bit is known by it"
@@ -593,30 +945,44 @@ def check_numbers(head: dict, c: Config):
     count = lambda v, top: plain(v, int) and 0 <= v <= top
     amount = lambda v: plain(v, (int, float)) and abs(v) < 1e12
     is_row = lambda v: isinstance(v, dict) and count(v.get("step"), head["step"])
-    fits = dict(step=count(head["step"], c.steps), calls=count(head["calls"], 2**62),
-                seconds=set(head["seconds"]) == {"network", "render", "rest"} and all(map(amount, head["seconds"].values())),
-                rows=isinstance(head["rows"], list) and all(map(is_row, head["rows"])),
-                notes=isinstance(head["notes"], list) and all(isinstance(n, str) for n in head["notes"]))
+    fits = dict(
+        step=count(head["step"], c.steps),
+        calls=count(head["calls"], 2**62),
+        seconds=set(head["seconds"]) == {"network", "render", "rest"} and all(map(amount, head["seconds"].values())),
+        rows=isinstance(head["rows"], list) and all(map(is_row, head["rows"])),
+        notes=isinstance(head["notes"], list) and all(isinstance(n, str) for n in head["notes"]),
+    )
     for k, good in fits.items():
-        if not good: raise ValueError(f"its {k} cannot be {head[k]!r:.60}")
+        if not good:
+            raise ValueError(f"its {k} cannot be {head[k]!r:.60}")
+
 
 def check_tensors(named: dict, promised: dict, step: int):
     "ValueError unless tensors are of the kind that is promised, finite, and all there"
-    for k, v in named.items(): _check_tensor(k, v, promised.get(k))
+    for k, v in named.items():
+        _check_tensor(k, v, promised.get(k))
     slot = lambda k: k.rpartition(".")[0]
-    slots = {slot(k) for k in named if k.startswith(("adam.", "grown."))}               # of each of these all or nothing
+    slots = {slot(k) for k in named if k.startswith(("adam.", "grown."))}  # of each of these all or nothing
     needed = [k for k in promised if k.startswith(("param.", "buffer.", "method.")) or slot(k) in slots]
     for k in needed:
-        if k not in named: raise ValueError(f"it has no {k}")
-    if step and not slots - {"grown"}: raise ValueError("it has nothing of Adam's")
-    if bad := bad_tensor(named): raise ValueError(f"its {bad} is not finite")
+        if k not in named:
+            raise ValueError(f"it has no {k}")
+    if step and not slots - {"grown"}:
+        raise ValueError("it has nothing of Adam's")
+    if bad := bad_tensor(named):
+        raise ValueError(f"its {bad} is not finite")
+
 
 def _check_tensor(k, v, like):
     kind = lambda t: f"{t.dtype} {tuple(t.shape)}"
-    if like is None: raise ValueError(f"it holds {k!r:.60}, which no such run has")
-    if kind(v) != kind(like): raise ValueError(f"its {k} is {kind(v)}, and should be {kind(like)}")
+    if like is None:
+        raise ValueError(f"it holds {k!r:.60}, which no such run has")
+    if kind(v) != kind(like):
+        raise ValueError(f"its {k} is {kind(v)}, and should be {kind(like)}")
     never_below = k.startswith("adam.") and k.endswith((".step", ".exp_avg_sq"))
-    if never_below and (v < 0).any(): raise ValueError(f"its {k} is below 0")
+    if never_below and (v < 0).any():
+        raise ValueError(f"its {k} is below 0")
+
 
 def unpack(path, state: State, c: Config = None, method: dict = None) -> dict:
     """Set `state` to what a checkpoint holds -> its records and notes. ValueError, and `state` as it was, for a file that is not whole.
@@ -629,7 +995,8 @@ def unpack(path, state: State, c: Config = None, method: dict = None) -> dict:
         remembers = any(k.startswith("method.") for k in named)
         own = (method() if callable(method) else method) or {} if remembers else {}
         check_tensors(named, state.scene.promised(named) | {f"method.{k}": v for k, v in own.items()}, head["step"])
-        if head.pop("digest") != digest(named, head): raise ValueError("it is not as it was written")
+        if head.pop("digest") != digest(named, head):
+            raise ValueError("it is not as it was written")
         state.scene.recall(named)
     except Exception as e:
         why = f"{type(e).__name__}: {str(e)[:300]}"
@@ -639,9 +1006,16 @@ def unpack(path, state: State, c: Config = None, method: dict = None) -> dict:
     return head
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-046
-def orbit(n: int = 8, elevation: float = 20., size: int = 128, fill: float = .85, fov: float = 40.) -> Camera:
+def orbit(n: int = 8, elevation: float = 20.0, size: int = 128, fill: float = 0.85, fov: float = 40.0) -> Camera:
     "n views around an object within the toy world's ball of radius .9"
-    return Camera.orbit(torch.arange(n)*360/n, elevation, .9/math.sin(math.atan(fill*math.tan(math.radians(fov)/2))), size=size, fov_deg=fov)
+    return Camera.orbit(
+        torch.arange(n) * 360 / n,
+        elevation,
+        0.9 / math.sin(math.atan(fill * math.tan(math.radians(fov) / 2))),
+        size=size,
+        fov_deg=fov,
+    )
+
 
 @torch.no_grad()
 def shoot(scene, cam: Camera) -> Picture:
@@ -650,83 +1024,134 @@ def shoot(scene, cam: Camera) -> Picture:
     cat = lambda k: torch.cat([getattr(p, k) for p in parts]).float().cpu().clamp(0, 1)
     return Picture(cat("rgb"), cat("alpha"), cat("disparity"), {})
 
+
 def heat(grad: Tensor) -> Tensor:
     "Size of a gradient [3,H,W] as a picture: its largest value is white"
     v = grad.detach().float().norm(dim=0).cpu()
-    return (v/v.max().clamp_min(1e-30)).expand(3, -1, -1)
+    return (v / v.max().clamp_min(1e-30)).expand(3, -1, -1)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-048
 def panel(prior, state: State) -> dict:
     "name -> picture [3,H,W] of the first view of the last step: render, disparity, alpha, what the prior saw of it, expected and wanted, and |grad| at the pixels"
     p, out, wide = state.picture, state.out, lambda v: v[0].detach().float().cpu().clamp(0, 1).expand(3, -1, -1)
     decode = lambda z: None if z is None else prior.decode(z[:1].detach())[0].float().cpu()
-    found = {"render": wide(p.rgb), "disparity": wide(p.disparity), "alpha": wide(p.alpha), "seen": wide(state.image),
-             "x0_hat": decode(out.x0_hat), "target": decode(out.x0_target), "|grad|": None if state.image_grad is None else heat(state.image_grad[0])}
+    found = {
+        "render": wide(p.rgb),
+        "disparity": wide(p.disparity),
+        "alpha": wide(p.alpha),
+        "seen": wide(state.image),
+        "x0_hat": decode(out.x0_hat),
+        "target": decode(out.x0_target),
+        "|grad|": None if state.image_grad is None else heat(state.image_grad[0]),
+    }
     return {k: v for k, v in found.items() if v is not None}
 
-PANEL = ("render", "disparity", "alpha", "seen", "x0_hat", "target", "|grad|")      # what a panel shows, from left to right
+
+PANEL = ("render", "disparity", "alpha", "seen", "x0_hat", "target", "|grad|")  # what a panel shows, from left to right
+
+
 def panel_strip(pictures: dict) -> Tensor:
     "A panel in one row [3,H,7W], grey where a method has no such picture"
-    blank = torch.full_like(pictures["render"], .5)
+    blank = torch.full_like(pictures["render"], 0.5)
     return torch.cat([pictures.get(k, blank) for k in PANEL], 2)
+
 
 def record(state: State) -> dict:
     "One line of the metrics"
-    return dict(step=state.step, t=state.t, look=state.look, grad=state.grad, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)}, **{k: round(v, 3) for k, v in state.seconds.items()})
+    return dict(
+        step=state.step,
+        t=state.t,
+        look=state.look,
+        grad=state.grad,
+        calls=state.calls,
+        **{state.scene.unit.lower(): len(state.scene)},
+        **{k: round(v, 3) for k, v in state.seconds.items()},
+    )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-066
 def _blur(c: Config, g: Gaussians, blur: float) -> Tensor:
     "log of the rasterizer's `blur` in px^2 in the last training pictures, as a variance in the world at the origin"
     views = [draw_views(c, i).camera for i in range(max(c.steps - 8, 0), c.steps)]
-    pixel = torch.cat([v.centers.norm(dim=-1)/v.Ks[:, 0, 0] for v in views]).mean()
-    return torch.log(blur*pixel**2).to(g.log_scales)
+    pixel = torch.cat([v.centers.norm(dim=-1) / v.Ks[:, 0, 0] for v in views]).mean()
+    return torch.log(blur * pixel**2).to(g.log_scales)
 
-def as_seen(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
+
+def as_seen(g: Gaussians, c: Config, blur: float = 0.3) -> Gaussians:
     "Gaussians with the blur of the last training pictures in their half-axes, so that they look from nearby as they did in training."
-    return replace(g, log_scales=torch.logaddexp(2*g.log_scales, _blur(c, g, blur))/2)
+    return replace(g, log_scales=torch.logaddexp(2 * g.log_scales, _blur(c, g, blur)) / 2)
 
-def as_trained(g: Gaussians, c: Config, blur: float = .3) -> Gaussians:
+
+def as_trained(g: Gaussians, c: Config, blur: float = 0.3) -> Gaussians:
     "The opposite: Gaussians that look in the training pictures as `g` looks from nearby. A half-axis keeps at least a tenth of itself."
-    s = 2*g.log_scales                               # log(e^s - e^b) = s + log(1 - e^(b-s))
-    return replace(g, log_scales=(s + torch.log1p(-(_blur(c, g, blur) - s).exp().clamp(max=.99)))/2)
+    s = 2 * g.log_scales  # log(e^s - e^b) = s + log(1 - e^(b-s))
+    return replace(g, log_scales=(s + torch.log1p(-(_blur(c, g, blur) - s).exp().clamp(max=0.99))) / 2)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-049
 @dataclass(repr=False)
 class Creation:
     "What `create` made of one prompt. `.gaussians`, `.show()`, `.turntable()`, `.table()`, `.save(folder)`"
+
     prompt: str
     method: str
     settings: Config
     prior: str
     state: State
-    rows: list = field(default_factory=list)      # records
-    notes: list = field(default_factory=list)     # what a reader must know
-    panels: dict = field(default_factory=dict)    # step -> name -> picture
+    rows: list = field(default_factory=list)  # records
+    notes: list = field(default_factory=list)  # what a reader must know
+    panels: dict = field(default_factory=dict)  # step -> name -> picture
     interrupted: bool = False
-    began: str | None = None                      # `fingerprint` of a scene or a file that was given to begin with
-    done_before: bool = False                     # nothing was computed: the folder held all of it
+    began: str | None = None  # `fingerprint` of a scene or a file that was given to begin with
+    done_before: bool = False  # nothing was computed: the folder held all of it
 
     @property
     def gaussians(self) -> Gaussians:
         "The scene `as_seen` in training, detached, without Gaussians that are not finite; None for a radiance field. `.state.scene` is what was optimised"
-        if not isinstance(self.state.scene, Splats): return None
+        if not isinstance(self.state.scene, Splats):
+            return None
         g = self.state.scene.gaussians.map(lambda v: v.detach().cpu())
-        whole = torch.stack([v.flatten(1).isfinite().all(1) if v.ndim > 1 else v.isfinite() for v in vars(g).values()]).all(0)
+        whole = torch.stack(
+            [v.flatten(1).isfinite().all(1) if v.ndim > 1 else v.isfinite() for v in vars(g).values()]
+        ).all(0)
         return as_seen(g.map(lambda v: v[whole]), self.settings)
+
     @property
     def shown(self):
         "What pictures are taken of: `.gaussians` where the run was, or the radiance field"
         g = self.gaussians
         return self.state.scene if g is None else Splats(g, self.settings, self.state.scene.params["means"].device)
+
     @property
-    def complete(self): return self.state.step >= self.settings.steps and not self.state.stopped
+    def complete(self):
+        return self.state.step >= self.settings.steps and not self.state.stopped
+
     def _repr_html_(self):
         "A row of views under the short text; what a notebook shows of the last line of a cell"
-        from lucidteach.viz.viewer import filled
         from lucidteach.run.live import png_url
-        return filled('<figure style="margin:0"><img alt="{{ prompt }} from eight sides" src="{{ url }}" style="background:#fff;max-width:100%"><figcaption>{{ text }}</figcaption></figure>', prompt=self.prompt, text=repr(self), url=png_url(self.show(size=96)))
-    def config(self) -> dict: return json.loads(json.dumps(dict(prompt=self.prompt, method=self.method, prior=self.prior, representation=type(self.state.scene).__name__, scene=self.began) | asdict(self.settings)))
-    def table(self) -> list: return list(self.rows)
+        from lucidteach.viz.viewer import filled
+
+        return filled(
+            '<figure style="margin:0"><img alt="{{ prompt }} from eight sides" src="{{ url }}" style="background:#fff;max-width:100%"><figcaption>{{ text }}</figcaption></figure>',
+            prompt=self.prompt,
+            text=repr(self),
+            url=png_url(self.show(size=96)),
+        )
+
+    def config(self) -> dict:
+        return json.loads(
+            json.dumps(
+                dict(
+                    prompt=self.prompt,
+                    method=self.method,
+                    prior=self.prior,
+                    representation=type(self.state.scene).__name__,
+                    scene=self.began,
+                )
+                | asdict(self.settings)
+            )
+        )
+
+    def table(self) -> list:
+        return list(self.rows)
 
     def __repr__(self):
         s = self.state
@@ -734,38 +1159,49 @@ class Creation:
         return f"Creation({self.prompt!r} by {self.method}, step {s.step} of {self.settings.steps}{how}, {len(s.scene):,} {s.scene.unit}: .show(), .turntable(), .table(), .save(folder))"
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-050
-def _pil(image: Tensor) -> Image.Image: return Image.fromarray((image.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).numpy())
+def _pil(image: Tensor) -> Image.Image:
+    return Image.fromarray((image.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy())
+
 
 def _show(self, n: int = 8, size: int = 128):
     "n views around the object in a row, disparity below, as a PIL image"
     p = shoot(self.shown, orbit(n, size=size))
     return _pil(torch.cat([torch.cat(list(v.expand(-1, 3, -1, -1)), 2) for v in (p.rgb, p.disparity)], 1))
 
-def _turntable(self, path=None, n: int = 36, size: int = 128, elevation: float = 20.):
+
+def _turntable(self, path=None, n: int = 36, size: int = 128, elevation: float = 20.0):
     "n frames around the object as PIL images; with a `path` also written: .webp animated, .mp4 with the extra `video`"
     write = path and {".webp": webp, ".mp4": mp4}.get(Path(path).suffix.lower())
-    if path and not write: raise ValueError(f"a turntable is a .webp or an .mp4, got {path}")
+    if path and not write:
+        raise ValueError(f"a turntable is a .webp or an .mp4, got {path}")
     frames = [_pil(o) for o in shoot(self.shown, orbit(n, elevation, size)).rgb]
-    if path is not None: write_atomic(path, write(frames))
+    if path is not None:
+        write_atomic(path, write(frames))
     return frames
+
 
 def webp(frames, ms: int = 70) -> bytes:
     "PIL images as an endless animation"
-    f = io.BytesIO(); frames[0].save(f, "webp", save_all=True, append_images=frames[1:], duration=ms, loop=0, quality=85)
+    f = io.BytesIO()
+    frames[0].save(f, "webp", save_all=True, append_images=frames[1:], duration=ms, loop=0, quality=85)
     return f.getvalue()
+
 
 Creation.show, Creation.turntable = _show, _turntable
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-051
 def mp4(frames, fps: int = 15) -> bytes:
     "PIL images as H.264; ImportError names the extra where PyAV is missing"
-    try: import av
-    except ImportError: raise ImportError("an MP4 needs PyAV: pip install 'lucidteach[video]'; a .webp needs nothing") from None
+    try:
+        import av
+    except ImportError:
+        raise ImportError("an MP4 needs PyAV: pip install 'lucidteach[video]'; a .webp needs nothing") from None
     f = io.BytesIO()
     with av.open(f, "w", format="mp4") as box:
         stream = box.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        for o in frames: box.mux(stream.encode(av.VideoFrame.from_image(o)))
+        for o in frames:
+            box.mux(stream.encode(av.VideoFrame.from_image(o)))
         box.mux(stream.encode())
     return f.getvalue()
 
@@ -776,61 +1212,95 @@ def _metrics(self, files: dict = None) -> str:
     lines += [dict(kind="end", complete=self.complete and files is not None, files=files or {})]
     return "".join(json.dumps(v) + "\n" for v in lines)
 
+
 @contextlib.contextmanager
 def writing(path):
     "An OSError of the block (a full disk, a folder that cannot be written) names the file"
-    try: yield path
+    try:
+        yield path
     except OSError as e:
-        if "could not be written" in str(e): raise
-        raise OSError(e.errno, f"{path} could not be written ({e.strerror or e}). What was there is as it was, and the same call goes on from the last checkpoint") from None
+        if "could not be written" in str(e):
+            raise
+        raise OSError(
+            e.errno,
+            f"{path} could not be written ({e.strerror or e}). What was there is as it was, and the same call goes on from the last checkpoint",
+        ) from None
+
 
 def _write(path, data):
-    with writing(path): write_atomic(path, data)
+    with writing(path):
+        write_atomic(path, data)
+
 
 def _checkpoint(self, folder):
     "state.safetensors and metrics.jsonl; a scene of which nothing is left, or NaN, does not replace one to go on from"
-    if len(self.state.scene) and not bad_tensor(everything(self.state)): _write(folder/"state.safetensors", pack(self.state, self.rows, self.notes))
-    _write(folder/"metrics.jsonl", self.metrics())
+    if len(self.state.scene) and not bad_tensor(everything(self.state)):
+        _write(folder / "state.safetensors", pack(self.state, self.rows, self.notes))
+    _write(folder / "metrics.jsonl", self.metrics())
+
 
 LEFT = ("state.safetensors", "metrics.jsonl", "object.ply", "turntable.webp", "report.html", "panels/step-*.png")
+
 
 def _save(self, folder, overwrite: bool = False) -> Path:
     "Write everything into a folder -> report.html there; FileExistsError where another run lives. The last that is written is that the run is complete, and which files it left"
     folder, config = Path(folder), self.config()
-    if claim(folder, config, overwrite) == "new" and last_told(folder/"config.json", whole=True) != config: _begin(folder, config)
+    if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config:
+        _begin(folder, config)
     self.checkpoint(folder)
-    if self.gaussians is not None: _save_scene(self.gaussians, folder/"object.ply")
-    _write(folder/"turntable.webp", webp(self.turntable()))
-    _write(folder/"report.html", report_html(self, folder))
-    _write(folder/"metrics.jsonl", self.metrics(sizes(self.left(folder))))
-    return folder/"report.html"
+    if self.gaussians is not None:
+        _save_scene(self.gaussians, folder / "object.ply")
+    _write(folder / "turntable.webp", webp(self.turntable()))
+    _write(folder / "report.html", report_html(self, folder))
+    _write(folder / "metrics.jsonl", self.metrics(sizes(self.left(folder))))
+    return folder / "report.html"
+
 
 def _begin(folder, config):
-    with writing(Path(folder)/"config.json"): begin(folder, config, *LEFT)
+    with writing(Path(folder) / "config.json"):
+        begin(folder, config, *LEFT)
+
 
 def _save_scene(g, path):
-    with writing(path): g.save(path)
+    with writing(path):
+        g.save(path)
+
 
 def _left(self, folder) -> list:
     "The files that a folder promises of a run besides metrics.jsonl, which tells of them"
     folder, object_ = Path(folder), [] if self.gaussians is None else ["object.ply"]
-    return [folder/n for n in ("config.json", "state.safetensors", *object_, "turntable.webp", "report.html")] + [p for _, p in self.panel_files(folder)]
+    return [folder / n for n in ("config.json", "state.safetensors", *object_, "turntable.webp", "report.html")] + [
+        p for _, p in self.panel_files(folder)
+    ]
+
 
 def sizes(files) -> dict:
     "name -> bytes of files in a run's folder or in one inside it; nothing of those that are not there"
-    return {"/".join(f.parts[-2:]) if f.parent.name == "panels" else f.name: f.stat().st_size for f in files if f.is_file()}
+    return {
+        "/".join(f.parts[-2:]) if f.parent.name == "panels" else f.name: f.stat().st_size for f in files if f.is_file()
+    }
+
 
 def _panel_files(self, folder) -> list:
     "(step, path) of the panels that the records tell of: no other file is read"
-    return [(r["step"], Path(folder)/"panels"/f"step-{r['step']:06d}.png") for r in self.rows]
+    return [(r["step"], Path(folder) / "panels" / f"step-{r['step']:06d}.png") for r in self.rows]
 
-Creation.metrics, Creation.checkpoint, Creation.save, Creation.left, Creation.panel_files = _metrics, _checkpoint, _save, _left, _panel_files
+
+Creation.metrics, Creation.checkpoint, Creation.save, Creation.left, Creation.panel_files = (
+    _metrics,
+    _checkpoint,
+    _save,
+    _left,
+    _panel_files,
+)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-053
 def _viewer(g, title):
     "The interactive viewer with its poster; empty where there is nothing to show or this installation has no viewer"
-    try: from lucidteach.viz.viewer import show
-    except ImportError: return ""
+    try:
+        from lucidteach.viz.viewer import show
+    except ImportError:
+        return ""
     return "" if not g else show(g, title, size=480)._repr_html_()
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-053b
@@ -846,24 +1316,48 @@ img{width:auto;height:auto;max-width:100%}.pair{display:flex;flex-wrap:wrap;gap:
 {% for step, url in panels %}<figure class="strip"><div>{% for n in panel %}<span>{{ n }}</span>{% endfor %}</div><img alt="what was drawn, seen, expected and wanted at step {{ step }}" src="{{ url }}"><figcaption>step {{ step }}</figcaption></figure>{% endfor %}{% endif %}
 <details><summary>Settings of this run</summary><pre>{{ settings }}</pre></details></main></body></html>"""
 
+
 def report_html(self, folder=None) -> str:
     "One page that loads nothing and runs no script but the viewer's: views, turntable, viewer, panels and numbers. Every word in it is escaped."
-    from lucidteach.viz.report import CSS
     from lucidteach.run.live import png_url
+    from lucidteach.viz.report import CSS
     from lucidteach.viz.viewer import filled, rule
+
     s, frames, total = self.state, self.turntable(), sum(self.state.seconds.values())
-    share = "" if not total else f"{total:.0f} s, of which the network {s.seconds['network']/total:.0%}, rendering {s.seconds['render']/total:.0%}; "
-    summary = f"{s.step} of {self.settings.steps} steps, {share}{s.calls:,} network calls, {len(s.scene):,} {s.scene.unit}."
-    return filled(REPORT, rule=rule(frames=True), css=CSS, prompt=self.prompt, method=self.method.upper(), summary=summary, notes=self.notes, viewer=_viewer(self.gaussians, self.prompt),
-                  still=png_url(frames[0]), turning="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(), views=png_url(self.show()),
-                  panel=PANEL, panels=_panel_urls(self, folder) if folder else [], settings=json.dumps(self.config(), indent=1))
+    share = (
+        ""
+        if not total
+        else f"{total:.0f} s, of which the network {s.seconds['network'] / total:.0%}, rendering {s.seconds['render'] / total:.0%}; "
+    )
+    summary = (
+        f"{s.step} of {self.settings.steps} steps, {share}{s.calls:,} network calls, {len(s.scene):,} {s.scene.unit}."
+    )
+    return filled(
+        REPORT,
+        rule=rule(frames=True),
+        css=CSS,
+        prompt=self.prompt,
+        method=self.method.upper(),
+        summary=summary,
+        notes=self.notes,
+        viewer=_viewer(self.gaussians, self.prompt),
+        still=png_url(frames[0]),
+        turning="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(),
+        views=png_url(self.show()),
+        panel=PANEL,
+        panels=_panel_urls(self, folder) if folder else [],
+        settings=json.dumps(self.config(), indent=1),
+    )
+
 
 def _panel_urls(self, folder) -> list:
     "(step, data: address) of the panels of a folder that can be read"
     from lucidteach.run.live import png_url
+
     found = []
     for step, path in self.panel_files(folder):
-        with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError): found.append((step, png_url(Image.open(path))))
+        with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError):
+            found.append((step, png_url(Image.open(path))))
     return found
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-055
@@ -871,83 +1365,147 @@ def folder_3d(prompt: str) -> str:
     "A prompt as a name for the folder of its scene."
     return f"{folder_name(prompt)}-3d"
 
+
 def resume(result: Creation, folder, prior=None) -> bool:
     "Go on from the checkpoint of a folder, if there is one. prior: to know what the method must remember"
-    path, c = Path(folder)/"state.safetensors", result.settings
-    if not path.exists(): return False
+    path, c = Path(folder) / "state.safetensors", result.settings
+    if not path.exists():
+        return False
     fresh = lambda: init_state(result.method, prior, _latents_like(prior, c), generator=step_generator(c.seed, 0))
     head = unpack(path, result.state, c, fresh)
     result.rows, result.notes = head["rows"], [n for n in head["notes"] if not n.startswith(("Interrupted", "Stopped"))]
     return True
+
 
 @torch.no_grad()
 def _latents_like(prior, c: Config) -> Tensor:
     "Latents of the shape that a run asks its prior about"
     return prior.encode(torch.zeros(c.batch, 3, c.size, c.size, device=getattr(prior, "device", "cpu")))
 
+
 def clear_parts(folder):
     "Remove what a process that was killed while it wrote has left beside its files; only for who holds the folder's lock"
     for name in ("config.json", *LEFT):
-        place = Path(folder)/name
-        for f in place.parent.glob(f".{place.name}*"): f.unlink(missing_ok=True)
+        place = Path(folder) / name
+        for f in place.parent.glob(f".{place.name}*"):
+            f.unlink(missing_ok=True)
+
 
 def keep(prior, result: Creation, folder=None):
     "Record, and panel to memory or to the folder"
     state, c = result.state, result.settings
     result.rows.append(record(state))
     pictures = panel(prior, state)
-    if folder is None: result.panels[state.step] = pictures; return
-    f = io.BytesIO(); _pil(panel_strip(pictures)).save(f, "png")
-    with writing(folder/"panels"): (folder/"panels").mkdir(exist_ok=True)
-    _write(folder/"panels"/f"step-{state.step:06d}.png", f.getvalue())
+    if folder is None:
+        result.panels[state.step] = pictures
+        return
+    f = io.BytesIO()
+    _pil(panel_strip(pictures)).save(f, "png")
+    with writing(folder / "panels"):
+        (folder / "panels").mkdir(exist_ok=True)
+    _write(folder / "panels" / f"step-{state.step:06d}.png", f.getvalue())
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-056
 def run(prior, result: Creation, live, folder, ctrl_c: CtrlC):
     "Advance a Creation to its end: records, panels, checkpoints. Ctrl-C and a gradient that is not finite end it with what is there, and a note"
     state, c, saved = result.state, result.settings, time.monotonic()
     for _ in generate(prior, result.prompt, result.method, c, state=state):
-        if state.stopped: break
-        if state.step == 1 or state.step % c.every == 0 or state.step == c.steps: keep(prior, result, folder)
-        live.update(state.step, lambda: {result.prompt: state.picture.rgb[0].detach(), "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1)}, t=state.t, calls=state.calls, **{state.scene.unit.lower(): len(state.scene)})
-        if folder is not None and time.monotonic() - saved >= c.save_seconds: result.checkpoint(folder); saved = time.monotonic()
-        if ctrl_c.heard: break
+        if state.stopped:
+            break
+        if state.step == 1 or state.step % c.every == 0 or state.step == c.steps:
+            keep(prior, result, folder)
+        live.update(
+            state.step,
+            lambda: {
+                result.prompt: state.picture.rgb[0].detach(),
+                "disparity": state.picture.disparity[0].detach().repeat(3, 1, 1),
+            },
+            t=state.t,
+            calls=state.calls,
+            **{state.scene.unit.lower(): len(state.scene)},
+        )
+        if folder is not None and time.monotonic() - saved >= c.save_seconds:
+            result.checkpoint(folder)
+            saved = time.monotonic()
+        if ctrl_c.heard:
+            break
     result.interrupted = ctrl_c.heard and not result.complete
-    onward = "the same call goes on from there, unless it overwrites" if folder is not None else "without a folder (out=...) nothing can go on from there"
-    if result.interrupted and not state.stopped: result.notes.append(f"Interrupted after step {state.step} of {c.steps}; {onward}.")
-    if state.stopped and folder is not None: result.checkpoint(folder)
-    good = folder is not None and state.step and (folder/"state.safetensors").exists()
-    if state.stopped: result.notes.append(state.stopped + (f" The last good checkpoint: {folder/'state.safetensors'}." if good else ""))
-    if result.notes: live.say(" ".join(result.notes))
+    onward = (
+        "the same call goes on from there, unless it overwrites"
+        if folder is not None
+        else "without a folder (out=...) nothing can go on from there"
+    )
+    if result.interrupted and not state.stopped:
+        result.notes.append(f"Interrupted after step {state.step} of {c.steps}; {onward}.")
+    if state.stopped and folder is not None:
+        result.checkpoint(folder)
+    good = folder is not None and state.step and (folder / "state.safetensors").exists()
+    if state.stopped:
+        result.notes.append(
+            state.stopped + (f" The last good checkpoint: {folder / 'state.safetensors'}." if good else "")
+        )
+    if result.notes:
+        live.say(" ".join(result.notes))
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-e01
 def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> int:
     "Of the steps first..last-1, or of `most` spread evenly over them, the one whose time is nearest to their mean: what a step costs depends on the time"
     n = min(last - first, most)
-    steps = [first + i*(last - first)//n for i in range(n)]
+    steps = [first + i * (last - first) // n for i in range(n)]
     t = torch.tensor([int(c.times()(T, 1, c.progress(i), step_generator(c.seed, i))) for i in steps], dtype=torch.float)
     return steps[int((t - t.mean()).abs().argmin())]
 
+
 def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -> dict:
     "What a run will cost from `step` on: network calls, seconds, MB; from a typical step of each phase on a copy of the scene, after one that warms up"
-    state, total, head = State(copy.deepcopy(scene)), dict(calls=0, seconds=0.), max(step, math.ceil(c.head_start*c.steps))
+    state, total, head = (
+        State(copy.deepcopy(scene)),
+        dict(calls=0, seconds=0.0),
+        max(step, math.ceil(c.head_start * c.steps)),
+    )
     phases = [(a, b) for a, b in ((step, head), (head, c.steps)) if a < b]
     for i, (a, b) in enumerate(phases[:1] + phases):
-        state.step, state.memory, calls, began = typical_step(c, len(prior.schedule.alphas_cumprod), a, b), {}, state.calls, time.perf_counter()
+        state.step, state.memory, calls, began = (
+            typical_step(c, len(prior.schedule.alphas_cumprod), a, b),
+            {},
+            state.calls,
+            time.perf_counter(),
+        )
         advance(prior, prompt, method, c, state)
-        if i: total = dict(calls=total["calls"] + (b - a)*(state.calls - calls), seconds=total["seconds"] + (b - a)*(time.perf_counter() - began))
+        if i:
+            total = dict(
+                calls=total["calls"] + (b - a) * (state.calls - calls),
+                seconds=total["seconds"] + (b - a) * (time.perf_counter() - began),
+            )
     device = getattr(prior, "device", "cpu")
     return total | dict(memory=peak_memory(device), device=str(device))
+
 
 def cost_text(cost: dict, c: Config, scene) -> str:
     "The estimate as a sentence"
     memory = "" if math.isnan(cost["memory"]) else f", about {cost['memory']:,.0f} MB of memory"
-    return (f"{c.steps} steps x {c.batch} views of {c.size} px, {len(scene):,} {scene.unit}: about {cost['calls']:,} network calls, "
-            f"{cost['seconds']:,.0f} seconds{memory} on {cost['device']}.")
+    return (
+        f"{c.steps} steps x {c.batch} views of {c.size} px, {len(scene):,} {scene.unit}: about {cost['calls']:,} network calls, "
+        f"{cost['seconds']:,.0f} seconds{memory} on {cost['device']}."
+    )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-057
 @torch.inference_mode(False)
 @torch.enable_grad()
-def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=None, device: str = "auto", mode: str = "auto", overwrite: bool = False, scene=None, threads: str | None = None, **settings):
+def create(
+    prompt,
+    method: str = "ism",
+    *,
+    preset: str = None,
+    prior="toy",
+    out=None,
+    device: str = "auto",
+    mode: str = "auto",
+    overwrite: bool = False,
+    scene=None,
+    threads: str | None = None,
+    **settings,
+):
     """Make a 3D object of a prompt -> Creation; of a list of prompts -> list of Creation, by one prior.
 
     method: a name in `lucidteach.METHODS`. preset: "toy" or "paper" (None: toy for the toy prior and objects of at most 128 px, else paper); `settings`: fields of `text_to_3d.Config`. prior: "toy", a diffusers folder, a hub id, or an object.
@@ -959,121 +1517,201 @@ def create(prompt, method: str = "ism", *, preset: str = None, prior="toy", out=
     prior = str(prior) if isinstance(prior, Path) else prior
     prompts, c, name = _prepare(prompt, method, preset, prior, settings)
     _check_call(out, mode, threads)
-    outs = [None if out is None else Path(out) if isinstance(prompt, str) else Path(out)/folder_3d(p) for p in prompts]
-    if out is not None and len(set(outs)) < len(outs): raise ValueError(f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once")
+    outs = [
+        None if out is None else Path(out) if isinstance(prompt, str) else Path(out) / folder_3d(p) for p in prompts
+    ]
+    if out is not None and len(set(outs)) < len(outs):
+        raise ValueError(
+            f"several of {prompts} would share a folder of the name {max(outs, key=outs.count).name}; give each prompt once"
+        )
     prior = opened(prior, prompts, device)
     check_size(prior, c.size)
-    looks = ["rgb"] + ["disparity"]*(c.disparity_share > 0)
+    looks = ["rgb"] + ["disparity"] * (c.disparity_share > 0)
     for p in prompts:
-        for look in looks: conditions(prior, p, draw_views(c, 0), c, look)                # words that the prior does not know
-    results = [Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts]
+        for look in looks:
+            conditions(prior, p, draw_views(c, 0), c, look)  # words that the prior does not know
+    results = [
+        Creation(p, method, c, name, State(_scene(c, p, scene, getattr(prior, "device", "cpu")))) for p in prompts
+    ]
     for r in results:
-        if bad := bad_tensor(dict(r.state.scene.tensors())): raise ValueError(f"the scene that was given holds NaN or infinity: {bad}")
+        if bad := bad_tensor(dict(r.state.scene.tensors())):
+            raise ValueError(f"the scene that was given holds NaN or infinity: {bad}")
         r.began = fingerprint(r.state.scene) if scene is not None or Path(c.init).suffix else None
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
     with CtrlC() as ctrl_c:
         for r, o, f in zip(results, outs, found):
-            if ctrl_c.heard: break
+            if ctrl_c.heard:
+                break
             with held(o) if o else contextlib.nullcontext():
-                made.append(_create(prior, r, o, claim(o, r.config(), overwrite) if o else f, mode, ctrl_c, threads))      # another process may have come before
+                made.append(
+                    _create(prior, r, o, claim(o, r.config(), overwrite) if o else f, mode, ctrl_c, threads)
+                )  # another process may have come before
     return made[0] if isinstance(prompt, str) else made
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-057b
 def _prepare(prompt, method, preset, prior, settings):
-    if not isinstance(method, str): raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(method, str):
+        raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
     check_names(method, METHODS, "method")
-    if method in ("dds", "pds"): raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
+    if method in ("dds", "pds"):
+        raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
-    small = name in ("toy", "ideal", "ideal-detail") if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
+    small = (
+        name in ("toy", "ideal", "ideal-detail") if isinstance(prior, str) else getattr(prior, "image_size", 0) <= 128
+    )
     c = config(preset or ("toy" if small else "paper"), **settings)
-    if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]: check_prompts(own, toy=name == "toy")      # a preset's own may hold words that the toy prior does not know
-    if name == "toy": _check_side(c.size, 4)                              # known without loading it
+    if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]:
+        check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
+    if name == "toy":
+        _check_side(c.size, 4)  # known without loading it
     return prompts, c, name
 
+
 def _check_call(out, mode, threads=None):
-    if threads not in (None, "auto"): raise ValueError(f"threads is 'auto' (the faster of one and all) or None (as many as torch has), got {threads!r}")
+    if threads not in (None, "auto"):
+        raise ValueError(
+            f"threads is 'auto' (the faster of one and all) or None (as many as torch has), got {threads!r}"
+        )
     from lucidteach.run.live import MODES
-    if out is not None and not isinstance(out, (str, Path)): raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
-    if mode not in ("auto", *MODES): raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
+
+    if out is not None and not isinstance(out, (str, Path)):
+        raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
+    if mode not in ("auto", *MODES):
+        raise ValueError(f"unknown mode {mode!r}; choose from auto, {', '.join(MODES)}")
+
 
 def check_size(prior, size: int):
     "ValueError for pictures that the prior cannot take: its latents have a pixel for each so many of a picture, and one of pixels knows a single size"
     known, across = getattr(prior, "image_size", size), getattr(prior, "latent_shape", (0,))[-1]
-    if 1 < known == across != size: raise ValueError(f"size must be {known}, the size of this prior's pictures (it knows no other), got {size}")
-    _check_side(size, known//across if across else 1)
+    if 1 < known == across != size:
+        raise ValueError(f"size must be {known}, the size of this prior's pictures (it knows no other), got {size}")
+    _check_side(size, known // across if across else 1)
+
 
 def _check_side(size: int, factor: int):
-    low = size//factor*factor
-    if size != low: raise ValueError(f"size must be a multiple of {factor} pixels, which is one of this prior's latents, got {size}; the nearest are {', '.join(str(v) for v in (low, low + factor) if v)}")
+    low = size // factor * factor
+    if size != low:
+        raise ValueError(
+            f"size must be a multiple of {factor} pixels, which is one of this prior's latents, got {size}; the nearest are {', '.join(str(v) for v in (low, low + factor) if v)}"
+        )
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-058
 def _scene(c: Config, prompt: str, scene, device):
     "What a run begins with, as Splats or FieldScene; a copy, so that several runs can begin with one scene"
-    if isinstance(scene, (str, Path)): scene = Gaussians.load(scene)
-    if isinstance(scene, Gaussians): scene = as_trained(scene, c)
-    if scene is None: scene = start(c, prompt)
-    if isinstance(scene, (Splats, FieldScene)): scene = scene.module if isinstance(scene, FieldScene) else scene.gaussians
-    if isinstance(scene, Gaussians) and not len(scene): raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
-    if isinstance(scene, Gaussians): return Splats(scene, c, device)
-    if not hasattr(scene, "render") or not hasattr(scene, "parameters"): raise ValueError(f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points")
+    if isinstance(scene, (str, Path)):
+        scene = Gaussians.load(scene)
+    if isinstance(scene, Gaussians):
+        scene = as_trained(scene, c)
+    if scene is None:
+        scene = start(c, prompt)
+    if isinstance(scene, (Splats, FieldScene)):
+        scene = scene.module if isinstance(scene, FieldScene) else scene.gaussians
+    if isinstance(scene, Gaussians) and not len(scene):
+        raise ValueError(f"the scene holds no Gaussian: give one that does, or none to begin with init={c.init!r}")
+    if isinstance(scene, Gaussians):
+        return Splats(scene, c, device)
+    if not hasattr(scene, "render") or not hasattr(scene, "parameters"):
+        raise ValueError(
+            f"scene must be Gaussians, a file of them, or a module with .render, got {type(scene).__name__}; Gaussians.from_points makes some of points"
+        )
     return FieldScene(copy.deepcopy(scene).to(device), c)
+
 
 def fingerprint(scene) -> str:
     "Of a scene's numbers and a module's `settings`: a folder knows by it what its run began with"
     module = getattr(scene, "module", None)
     h = hashlib.sha256(repr((type(module).__name__, getattr(module, "settings", None))).encode())
-    for k, v in [*scene.tensors(), *(module.named_buffers() if module else ())]: h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
+    for k, v in [*scene.tensors(), *(module.named_buffers() if module else ())]:
+        h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()[:16]
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-058b
 def _create(prior, result, out, found, mode, ctrl_c, threads=None) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     from lucidteach.run.live import Live
+
     c, state = result.settings, result.state
-    if out is not None: clear_parts(out)
+    if out is not None:
+        clear_parts(out)
     resumed = found != "new" and resume(result, out, prior)
     result.done_before = found == "done" and resumed and result.complete and all_there(result, out)
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
         live.update(state.step)
         if result.done_before:
-            live.say("This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True).")
+            live.say(
+                "This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True)."
+            )
             return result
-        if result.complete: live.say("All steps are done; what the folder lacks is written anew.")
+        if result.complete:
+            live.say("All steps are done; what the folder lacks is written anew.")
         else:
             cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
-            live.say(f"Going on from step {state.step}. "*resumed + cost_text(cost, c, state.scene))
-        if found == "new" and out is not None: _begin(out, result.config())
-        with threads_for(prior, out) if threads == "auto" else contextlib.nullcontext(): run(prior, result, live, out, ctrl_c)
-    if out is not None: result.save(out)
+            live.say(f"Going on from step {state.step}. " * resumed + cost_text(cost, c, state.scene))
+        if found == "new" and out is not None:
+            _begin(out, result.config())
+        with threads_for(prior, out) if threads == "auto" else contextlib.nullcontext():
+            run(prior, result, live, out, ctrl_c)
+    if out is not None:
+        result.save(out)
     return result
+
 
 def all_there(result: Creation, folder) -> bool:
     "Whether a folder holds every file that a complete run promises, as long as it was written"
-    told, there = last_told(Path(folder)/"metrics.jsonl").get("files"), sizes(result.left(folder))
+    told, there = last_told(Path(folder) / "metrics.jsonl").get("files"), sizes(result.left(folder))
     return isinstance(told, dict) and len(there) == len(result.left(folder)) and told == there
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-062
 def check_quotes(words: list):
     "ValueError with the quotes in their place where the words of one prompt came as several"
     one = " ".join(words)
-    if len(words) < 2 or any(" " in w.strip() for w in words): return
+    if len(words) < 2 or any(" " in w.strip() for w in words):
+        return
+
     def known(text):
-        try: return bool(parse(text).category)
-        except ValueError: return False
+        try:
+            return bool(parse(text).category)
+        except ValueError:
+            return False
+
     if (known(one) and not all(map(known, words))) or words[0].lower() in ("a", "an", "the"):
-        raise ValueError(f"{len(words)} prompts were given: {', '.join(map(repr, words))}. If they are one, quote it: lucidteach create \"{one}\"")
+        raise ValueError(
+            f"{len(words)} prompts were given: {', '.join(map(repr, words))}. If they are one, quote it: lucidteach create \"{one}\""
+        )
+
 
 def run_create(args) -> int:
     "`lucidteach create`: 0 when done, 130 when interrupted, 1 when it stopped itself; the report's path is the last line printed"
     check_quotes(args.text)
-    given = {k: getattr(args, k) for k in ("steps", "seed", "guidance", "size", "points", "init") if getattr(args, k) is not None}
+    given = {
+        k: getattr(args, k)
+        for k in ("steps", "seed", "guidance", "size", "points", "init")
+        if getattr(args, k) is not None
+    }
     one = len(args.text) == 1
-    out = Path(args.out or (Path("runs")/folder_3d(args.text[0]) if one else "runs"))
+    out = Path(args.out or (Path("runs") / folder_3d(args.text[0]) if one else "runs"))
     c = _prepare(args.text, args.method, args.preset, args.prior, given)[1]
-    print(f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {args.method.upper()}, device {args.device}")
-    made = create(args.text[0] if one else args.text, args.method, preset=args.preset, prior=args.prior, out=out, device=args.device,
-                  overwrite=args.overwrite, scene=args.scene, threads="auto", **given)
+    print(
+        f"{len(args.text)} x {c.steps} steps x {c.batch} views of {c.size} px, {args.method.upper()}, device {args.device}"
+    )
+    made = create(
+        args.text[0] if one else args.text,
+        args.method,
+        preset=args.preset,
+        prior=args.prior,
+        out=out,
+        device=args.device,
+        overwrite=args.overwrite,
+        scene=args.scene,
+        threads="auto",
+        **given,
+    )
     made = [made] if one else made
-    for m in made: print(*m.notes, (out if one else out/folder_3d(m.prompt))/"report.html", sep="\n")
-    return 130 if any(m.interrupted for m in made) or len(made) < len(args.text) else int(not all(m.complete for m in made))
+    for m in made:
+        print(*m.notes, (out if one else out / folder_3d(m.prompt)) / "report.html", sep="\n")
+    return (
+        130
+        if any(m.interrupted for m in made) or len(made) < len(args.text)
+        else int(not all(m.complete for m in made))
+    )

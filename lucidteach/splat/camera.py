@@ -7,23 +7,25 @@ __all__ = ['look_at', 'intrinsics', 'orbit_centers', 'Camera', 'spread', 'LucidC
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-002
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Iterator
+
 import torch
-from torch import Tensor
 import torch.nn.functional as F
+from torch import Tensor
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-005
 def look_at(
-    eye: Tensor,     # camera centres [..., 3], world units
+    eye: Tensor,  # camera centres [..., 3], world units
     target: Tensor,  # points looked at [..., 3]
-    up: Tensor,      # which way is up [..., 3]; any length
-) -> Tensor:         # viewmats [..., 4, 4], world to camera, OpenCV axes, in the dtype of eye
+    up: Tensor,  # which way is up [..., 3]; any length
+) -> Tensor:  # viewmats [..., 4, 4], world to camera, OpenCV axes, in the dtype of eye
     "World-to-camera matrices that look from `eye` to `target`. ValueError where the two coincide or `up` is parallel to the view."
     eye, target, up = torch.broadcast_tensors(*(torch.as_tensor(a, dtype=eye.dtype) for a in (eye, target, up)))
     f = target - eye
     side = torch.linalg.cross(f, up)
-    if (side.norm(dim=-1) <= 1e-6*f.norm(dim=-1)*up.norm(dim=-1)).any(): raise ValueError(_degenerate(eye, target, up))
+    if (side.norm(dim=-1) <= 1e-6 * f.norm(dim=-1) * up.norm(dim=-1)).any():
+        raise ValueError(_degenerate(eye, target, up))
     f, r = F.normalize(f, dim=-1), F.normalize(side, dim=-1)
     R = torch.stack([r, torch.linalg.cross(f, r), f], -2)
     return _viewmat(R, eye)
@@ -35,70 +37,108 @@ def _viewmat(R, c):
     V[..., :3, :3], V[..., :3, 3] = R, -(R @ c[..., None])[..., 0]
     return V
 
+
 def _degenerate(eye, target, up):
-    return (f"no unique view: eye {eye.reshape(-1, 3)[0].tolist()}, target {target.reshape(-1, 3)[0].tolist()}, up {up.reshape(-1, 3)[0].tolist()} (the first of the batch); "
-            "eye and target must differ, and up must not point along the view: pass another `up`, e.g. (0, 1, 0) to look straight down")
+    return (
+        f"no unique view: eye {eye.reshape(-1, 3)[0].tolist()}, target {target.reshape(-1, 3)[0].tolist()}, up {up.reshape(-1, 3)[0].tolist()} (the first of the batch); "
+        "eye and target must differ, and up must not point along the view: pass another `up`, e.g. (0, 1, 0) to look straight down"
+    )
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-012
 def _radians(fov_deg, fov_rad):
-    if (fov_deg is None) == (fov_rad is None): raise ValueError(f"give the field of view once, by name: fov_deg (got {fov_deg}) or fov_rad (got {fov_rad})")
-    fov = torch.as_tensor(fov_rad, dtype=torch.float64) if fov_deg is None else torch.as_tensor(fov_deg, dtype=torch.float64)*math.pi/180
-    if not ((fov > 0) & (fov < math.pi)).all(): raise ValueError(f"the field of view is {fov.tolist()} rad; it must lie between 0 and 180 degrees: were degrees passed as fov_rad?")
+    if (fov_deg is None) == (fov_rad is None):
+        raise ValueError(f"give the field of view once, by name: fov_deg (got {fov_deg}) or fov_rad (got {fov_rad})")
+    fov = (
+        torch.as_tensor(fov_rad, dtype=torch.float64)
+        if fov_deg is None
+        else torch.as_tensor(fov_deg, dtype=torch.float64) * math.pi / 180
+    )
+    if not ((fov > 0) & (fov < math.pi)).all():
+        raise ValueError(
+            f"the field of view is {fov.tolist()} rad; it must lie between 0 and 180 degrees: were degrees passed as fov_rad?"
+        )
     return fov
 
+
 def intrinsics(
-    width: int,      # pixels
-    height: int,     # pixels
-    fov_deg=None,    # vertical field of view in degrees, number or [...]
-    fov_rad=None,    # the same in radians; give one of the two
-) -> Tensor:         # Ks [..., 3, 3] in pixels, float64
+    width: int,  # pixels
+    height: int,  # pixels
+    fov_deg=None,  # vertical field of view in degrees, number or [...]
+    fov_rad=None,  # the same in radians; give one of the two
+) -> Tensor:  # Ks [..., 3, 3] in pixels, float64
     "Pinhole intrinsics with square pixels and the centre in the middle. ValueError on an impossible field of view."
-    f = height/(2*torch.tan(_radians(fov_deg, fov_rad)/2))
+    f = height / (2 * torch.tan(_radians(fov_deg, fov_rad) / 2))
     K = torch.zeros(*f.shape, 3, 3, dtype=torch.float64)
-    K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2], K[..., 2, 2] = f, f, width/2, height/2, 1
+    K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2], K[..., 2, 2] = f, f, width / 2, height / 2, 1
     return K
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-017
 def orbit_centers(azimuth, elevation, radius) -> Tensor:
     "Points on a sphere around the origin [..., 3], float64; angles in degrees, azimuth 0 = +y = front, z up."
-    az, el, r = torch.broadcast_tensors(*(torch.as_tensor(a, dtype=torch.float64) for a in (azimuth, elevation, radius)))
+    az, el, r = torch.broadcast_tensors(
+        *(torch.as_tensor(a, dtype=torch.float64) for a in (azimuth, elevation, radius))
+    )
     az, el = torch.deg2rad(az), torch.deg2rad(el)
-    return r[..., None]*torch.stack([el.cos()*az.sin(), el.cos()*az.cos(), el.sin()], -1)
+    return r[..., None] * torch.stack([el.cos() * az.sin(), el.cos() * az.cos(), el.sin()], -1)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-019
 def _rows(i, n):
     "A whole number as a slice of one row, with IndexError beyond the last so that a loop ends; anything else as it is"
-    if getattr(i, 'ndim', 0) or not hasattr(i, '__index__'): return i
-    if not -n <= (i := int(i)) < n: raise IndexError(f"index {i}: there are {n}")
+    if getattr(i, 'ndim', 0) or not hasattr(i, '__index__'):
+        return i
+    if not -n <= (i := int(i)) < n:
+        raise IndexError(f"index {i}: there are {n}")
     return slice(i % n, i % n + 1)
+
 
 def _rotations(R):
     "Whether matrices [..., 3, 3] are rotations, to a hundredth"
-    R = R.double()                                   # which autocast leaves alone
-    return (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)).lt(1e-2) & (torch.linalg.det(R) > 0)
+    R = R.double()  # which autocast leaves alone
+    return (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)).lt(1e-2) & (
+        torch.linalg.det(R) > 0
+    )
+
 
 @dataclass(frozen=True)
 class Camera:
     "A batch of B pinhole cameras, OpenCV axes, z-forward. Build one with `Camera.look_at`, `.orbit`, `.from_opengl` or `.from_world`."
+
     viewmats: Tensor  # world to camera [B, 4, 4]
-    Ks: Tensor        # intrinsics in pixels [B, 3, 3], pixel centres at +0.5
-    width: int        # pixels
-    height: int       # pixels
+    Ks: Tensor  # intrinsics in pixels [B, 3, 3], pixel centres at +0.5
+    width: int  # pixels
+    height: int  # pixels
+
     def __post_init__(self):
         v, k = self.viewmats, self.Ks
-        if v.ndim != 3 or v.shape[1:] != (4, 4) or k.shape != (len(v), 3, 3): raise ValueError(f"viewmats {list(v.shape)} and Ks {list(k.shape)}: want [B,4,4] and [B,3,3]")
-        if min(self.width, self.height) < 1: raise ValueError(f"image of {self.width} x {self.height} pixels: both must be at least 1")
-        if not (v.isfinite().all() and k.isfinite().all()): raise ValueError("a camera holds NaN or infinity")
-        if (bad := ~_rotations(v[:, :3, :3].detach())).any(): raise ValueError(f"camera {int(bad.nonzero()[0])} of {len(v)} is scaled, skewed or mirrored: viewmats want a rotation [R | t]; `from_opengl` takes a scale out")
+        if v.ndim != 3 or v.shape[1:] != (4, 4) or k.shape != (len(v), 3, 3):
+            raise ValueError(f"viewmats {list(v.shape)} and Ks {list(k.shape)}: want [B,4,4] and [B,3,3]")
+        if min(self.width, self.height) < 1:
+            raise ValueError(f"image of {self.width} x {self.height} pixels: both must be at least 1")
+        if not (v.isfinite().all() and k.isfinite().all()):
+            raise ValueError("a camera holds NaN or infinity")
+        if (bad := ~_rotations(v[:, :3, :3].detach())).any():
+            raise ValueError(
+                f"camera {int(bad.nonzero()[0])} of {len(v)} is scaled, skewed or mirrored: viewmats want a rotation [R | t]; `from_opengl` takes a scale out"
+            )
 
-    def __len__(self): return len(self.viewmats)
-    def __getitem__(self, i): i = _rows(i, len(self)); return replace(self, viewmats=self.viewmats[i], Ks=self.Ks[i])
+    def __len__(self):
+        return len(self.viewmats)
+
+    def __getitem__(self, i):
+        i = _rows(i, len(self))
+        return replace(self, viewmats=self.viewmats[i], Ks=self.Ks[i])
+
     @property
-    def fov_deg(self) -> Tensor: return torch.rad2deg(2*torch.atan(self.height/(2*self.Ks[:, 1, 1])))    # vertical [B]
-    def __repr__(self): return f"Camera({len(self)} of {self.width}x{self.height}, fov {', '.join(f'{a:.1f}' for a in self.fov_deg[:4].tolist())}{'...' if len(self) > 4 else ''} deg)"
+    def fov_deg(self) -> Tensor:
+        return torch.rad2deg(2 * torch.atan(self.height / (2 * self.Ks[:, 1, 1])))  # vertical [B]
+
+    def __repr__(self):
+        return f"Camera({len(self)} of {self.width}x{self.height}, fov {', '.join(f'{a:.1f}' for a in self.fov_deg[:4].tolist())}{'...' if len(self) > 4 else ''} deg)"
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-021
-def _vec(x): return torch.as_tensor(x, dtype=torch.float64)
+def _vec(x):
+    return torch.as_tensor(x, dtype=torch.float64)
+
 
 def _build(eye, target, up, width, height, fov_deg, fov_rad):
     V = look_at(eye, _vec(target), _vec(up)).reshape(-1, 4, 4)
@@ -106,35 +146,43 @@ def _build(eye, target, up, width, height, fov_deg, fov_rad):
     return Camera(V.float(), K.float().contiguous(), width, height)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-022
-def _size(size): return (size, size) if isinstance(size, int) else tuple(size)
+def _size(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-023
 def _look_at(cls, eye, target=(0, 0, 0), up=(0, 0, 1), *, size=64, fov_deg=None, fov_rad=None) -> Camera:
     "Cameras at `eye` [3] or [B,3] that look at `target`; `size` is an int or (width, height), the field of view is vertical."
     return _build(_vec(eye), target, up, *_size(size), fov_deg, fov_rad)
 
-def _orbit(cls, azimuth, elevation=0., radius=3., *, target=(0, 0, 0), size=64, fov_deg=None, fov_rad=None) -> Camera:
+
+def _orbit(cls, azimuth, elevation=0.0, radius=3.0, *, target=(0, 0, 0), size=64, fov_deg=None, fov_rad=None) -> Camera:
     "Cameras on a sphere around `target`: numbers or [B], degrees; the vertical field of view is 36 degrees unless told; straight above or below, image up is -y or +y, the limit of azimuth 0."
-    if fov_deg is None and fov_rad is None: fov_deg = 36.       # the toy world's
+    if fov_deg is None and fov_rad is None:
+        fov_deg = 36.0  # the toy world's
     az, el = _vec(azimuth), _vec(elevation)
-    if (el.abs() > 90).any(): raise ValueError(f"elevation {el.tolist()}: must lie between -90 and 90 degrees")
+    if (el.abs() > 90).any():
+        raise ValueError(f"elevation {el.tolist()}: must lie between -90 and 90 degrees")
     c = orbit_centers(azimuth, elevation, radius)
-    up = orbit_centers(az, el + 90, 1.)                      # the tangent of the meridian: defined at the poles too
+    up = orbit_centers(az, el + 90, 1.0)  # the tangent of the meridian: defined at the poles too
     return _build(c + _vec(target), target, up, *_size(size), fov_deg, fov_rad)
+
 
 Camera.look_at, Camera.orbit = classmethod(_look_at), classmethod(_orbit)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-028
-_flip = torch.diag(torch.tensor([1., -1, -1, 1]))
+_flip = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+
 
 def _centers(self) -> Tensor:
     "Camera centres in the world [B, 3]"
     R, t = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
     return -(R.mT @ t[..., None])[..., 0]
 
+
 def _opengl(self) -> Tensor:
     "Camera-to-world matrices in OpenGL axes [B, 4, 4]"
     return _viewmat_inverse(self.viewmats) @ _flip
+
 
 def _from_opengl(cls, c2w, *, size=64, fov_deg=None, fov_rad=None) -> Camera:
     "Cameras from camera-to-world matrices [4,4] or [B,4,4] in OpenGL axes, as in Blender and transforms.json; a scale changes no picture and is taken out."
@@ -142,12 +190,17 @@ def _from_opengl(cls, c2w, *, size=64, fov_deg=None, fov_rad=None) -> Camera:
     w, h = _size(size)
     return Camera(V.float(), intrinsics(w, h, fov_deg, fov_rad).expand(len(V), 3, 3).float(), w, h)
 
+
 def _opengl_viewmats(c2w):
     "ValueError for what is no rotation times a scale"
     R, c = c2w[:, :3, :3], c2w[:, :3, 3]
-    R = R/torch.linalg.det(R).clamp_min(1e-30).pow(1/3)[:, None, None]
-    if (bad := ~_rotations(R)).any(): raise ValueError(f"camera-to-world matrix {int(bad.nonzero()[0])} of {len(R)} is singular, skewed or mirrored: it must be a rotation and a place, with one scale at most")
+    R = R / torch.linalg.det(R).clamp_min(1e-30).pow(1 / 3)[:, None, None]
+    if (bad := ~_rotations(R)).any():
+        raise ValueError(
+            f"camera-to-world matrix {int(bad.nonzero()[0])} of {len(R)} is singular, skewed or mirrored: it must be a rotation and a place, with one scale at most"
+        )
     return _viewmat((R @ _flip[:3, :3].double()).mT, c)
+
 
 def _viewmat_inverse(V):
     R = V[:, :3, :3].mT
@@ -157,16 +210,19 @@ def _viewmat_inverse(V):
 def _resized(self, size) -> Camera:
     "The same view in another image size (int or (width, height)): intrinsics scale with the pixels."
     w, h = _size(size)
-    return replace(self, Ks=torch.tensor([w/self.width, h/self.height, 1.])[:, None]*self.Ks, width=w, height=h)
+    return replace(self, Ks=torch.tensor([w / self.width, h / self.height, 1.0])[:, None] * self.Ks, width=w, height=h)
+
 
 def _args(self) -> dict:
     "The keyword arguments viewmats, Ks, width, height of `rasterization`"
     return dict(viewmats=self.viewmats, Ks=self.Ks, width=self.width, height=self.height)
 
+
 def _cat(cls, cams) -> Camera:
     "One batch from several; all must have one image size."
     sizes = {(c.width, c.height) for c in cams}
-    if len(sizes) != 1: raise ValueError(f"cameras of different sizes {sorted(sizes)}: call .resized first")
+    if len(sizes) != 1:
+        raise ValueError(f"cameras of different sizes {sorted(sizes)}: call .resized first")
     return replace(cams[0], viewmats=torch.cat([c.viewmats for c in cams]), Ks=torch.cat([c.Ks for c in cams]))
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-030
@@ -181,50 +237,53 @@ def _from_world(cls, cams, size: int = 64) -> Camera:
     stack = lambda ms: torch.stack([torch.as_tensor(m, dtype=torch.float32) for m in ms])
     return Camera(stack([c.viewmat for c in cams]), stack([c.K(size) for c in cams]), size, size)
 
+
 Camera.from_world = classmethod(_from_world)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-043
 def spread(
-    n: int,                # how many
-    low: float,            # lower end of the range
-    high: float,           # upper end
-    gamma: float = 1.,     # 1 is uniform, larger crowds towards the middle
-    generator=None,        # torch.Generator
-) -> Tensor:               # n numbers, float64
+    n: int,  # how many
+    low: float,  # lower end of the range
+    high: float,  # upper end
+    gamma: float = 1.0,  # 1 is uniform, larger crowds towards the middle
+    generator=None,  # torch.Generator
+) -> Tensor:  # n numbers, float64
     "Random numbers around the middle of a range: mid +- half * u**gamma."
     u = torch.rand(n, generator=generator, dtype=torch.float64)
-    sign = (torch.rand(n, generator=generator) > .5)*2 - 1
-    return (low + high)/2 + (high - low)/2*sign*u**gamma
+    sign = (torch.rand(n, generator=generator) > 0.5) * 2 - 1
+    return (low + high) / 2 + (high - low) / 2 * sign * u**gamma
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-047
 @dataclass(frozen=True)
 class LucidCameras:
     "LucidDreamer's random cameras with every range, jitter and schedule of its code (scene/dataset_readers.py, arguments/__init__.py). Polar angle = 90 - elevation."
-    polar: tuple = (45., 105.)           # degrees from +z; cat (60, 90), heads (45, 90), LoRA head (60, 120)
-    azimuth: tuple = (-180., 180.)       # degrees; heads start at (-80, 80)
-    azimuth_growth: float = 1.           # the azimuth range grows by this factor every `every` steps, up to +-180; heads 1.5
-    radius: tuple = (5.2, 5.5)           # world units
-    radius_shrink: float = .95           # both ends, every `every` steps
-    radius_floor: tuple = (3.5, 5.0)     # but not below
-    fov: tuple = (.32, .60)              # radians
-    fov_shrink: float = .75              # the lower end only: a zoom
-    fov_floor: float = .16
-    every: int = 500                     # steps between two changes of the ranges
-    gamma: float = 1.                    # how the angles crowd; cat and heads 1.5
-    jitter_center: float = .025          # the centre moves by U(-j, j) per axis
-    jitter_target: float = .05           # the target by N(0, j)
-    jitter_up: float = .01               # the up axis by N(0, j)
-    refill: int = 10                     # cameras drawn together; they share one field of view
-    size: int = 512                      # pixels
+
+    polar: tuple = (45.0, 105.0)  # degrees from +z; cat (60, 90), heads (45, 90), LoRA head (60, 120)
+    azimuth: tuple = (-180.0, 180.0)  # degrees; heads start at (-80, 80)
+    azimuth_growth: float = 1.0  # the azimuth range grows by this factor every `every` steps, up to +-180; heads 1.5
+    radius: tuple = (5.2, 5.5)  # world units
+    radius_shrink: float = 0.95  # both ends, every `every` steps
+    radius_floor: tuple = (3.5, 5.0)  # but not below
+    fov: tuple = (0.32, 0.60)  # radians
+    fov_shrink: float = 0.75  # the lower end only: a zoom
+    fov_floor: float = 0.16
+    every: int = 500  # steps between two changes of the ranges
+    gamma: float = 1.0  # how the angles crowd; cat and heads 1.5
+    jitter_center: float = 0.025  # the centre moves by U(-j, j) per axis
+    jitter_target: float = 0.05  # the target by N(0, j)
+    jitter_up: float = 0.01  # the up axis by N(0, j)
+    refill: int = 10  # cameras drawn together; they share one field of view
+    size: int = 512  # pixels
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-049
 def _ranges(self, step: int) -> dict:
     "The ranges in force at a step: {'radius': (low, high), 'fov': ..., 'azimuth': ..., 'polar': ...}"
-    k = step//self.every
-    radius = tuple(max(r*self.radius_shrink**k, f) for r, f in zip(self.radius, self.radius_floor))
-    fov = (max(self.fov[0]*self.fov_shrink**k, self.fov_floor), self.fov[1])
-    azimuth = tuple(max(-180., min(180., a*self.azimuth_growth**k)) for a in self.azimuth)
+    k = step // self.every
+    radius = tuple(max(r * self.radius_shrink**k, f) for r, f in zip(self.radius, self.radius_floor))
+    fov = (max(self.fov[0] * self.fov_shrink**k, self.fov_floor), self.fov[1])
+    azimuth = tuple(max(-180.0, min(180.0, a * self.azimuth_growth**k)) for a in self.azimuth)
     return dict(radius=radius, fov=fov, azimuth=azimuth, polar=self.polar)
+
 
 LucidCameras.ranges = _ranges
 
@@ -232,32 +291,40 @@ LucidCameras.ranges = _ranges
 @dataclass(frozen=True)
 class Views:
     "Random cameras with the angles that name them"
-    camera: Camera       # B cameras
-    azimuth: Tensor      # [B], degrees in (-180, 180], before the jitter
-    elevation: Tensor    # [B], degrees
-    radius: Tensor       # [B]
-    def __len__(self): return len(self.camera)
-    def __getitem__(self, i): i = _rows(i, len(self)); return Views(self.camera[i], self.azimuth[i], self.elevation[i], self.radius[i])
+
+    camera: Camera  # B cameras
+    azimuth: Tensor  # [B], degrees in (-180, 180], before the jitter
+    elevation: Tensor  # [B], degrees
+    radius: Tensor  # [B]
+
+    def __len__(self):
+        return len(self.camera)
+
+    def __getitem__(self, i):
+        i = _rows(i, len(self))
+        return Views(self.camera[i], self.azimuth[i], self.elevation[i], self.radius[i])
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-054
 def _draw(self, step: int = 0, n: int = None, generator=None) -> Views:
     "n cameras (default: one refill) for a step; they share one field of view."
     n, r = n or self.refill, self.ranges(step)
-    radius = spread(n, *r['radius'], 1., generator)
+    radius = spread(n, *r['radius'], 1.0, generator)
     polar, azimuth = spread(n, *r['polar'], self.gamma, generator), spread(n, *r['azimuth'], self.gamma, generator)
-    fov = r['fov'][0] + (r['fov'][1] - r['fov'][0])*torch.rand((), generator=generator, dtype=torch.float64)
+    fov = r['fov'][0] + (r['fov'][1] - r['fov'][0]) * torch.rand((), generator=generator, dtype=torch.float64)
     eye, target, up = self._jitter(orbit_centers(azimuth, 90 - polar, radius), generator)
     cam = _build(eye, target, up, self.size, self.size, None, fov)
     return Views(cam, azimuth.float(), (90 - polar).float(), radius.float())
 
+
 def _jitter(self, eye, generator):
     "Shaken centres, targets and up axes, each [n, 3]"
     normal = lambda: torch.randn(eye.shape, generator=generator, dtype=eye.dtype)
-    eye = eye + self.jitter_center*(2*torch.rand(eye.shape, generator=generator, dtype=eye.dtype) - 1)
-    target = self.jitter_target*normal()
+    eye = eye + self.jitter_center * (2 * torch.rand(eye.shape, generator=generator, dtype=eye.dtype) - 1)
+    target = self.jitter_target * normal()
     back = F.normalize(eye - target, dim=-1)
     right = F.normalize(torch.linalg.cross(_vec((0, 0, 1)).expand_as(back), back), dim=-1)
-    return eye, target, torch.linalg.cross(back, right) + self.jitter_up*normal()
+    return eye, target, torch.linalg.cross(back, right) + self.jitter_up * normal()
+
 
 LucidCameras.draw, LucidCameras._jitter = _draw, _jitter
 
@@ -268,16 +335,24 @@ def _stream(self, batch: int = 4, start: int = 0, generator=None) -> Iterator[Vi
     while True:
         taken = []
         while len(taken) < batch:
-            if not stack: v = self.draw(step, generator=generator); stack = [v[i:i+1] for i in range(len(v))]
+            if not stack:
+                v = self.draw(step, generator=generator)
+                stack = [v[i : i + 1] for i in range(len(v))]
             taken.append(stack.pop(int(torch.randint(len(stack), (), generator=generator))))
         yield _cat_views(taken)
         step += 1
 
-def _cat_views(vs): return Views(Camera.cat([v.camera for v in vs]), *(torch.cat([getattr(v, k) for v in vs]) for k in ('azimuth', 'elevation', 'radius')))
+
+def _cat_views(vs):
+    return Views(
+        Camera.cat([v.camera for v in vs]),
+        *(torch.cat([getattr(v, k) for v in vs]) for k in ('azimuth', 'elevation', 'radius')),
+    )
+
 
 LucidCameras.stream = _stream
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-065
-def evaluation_cameras(n: int = 8, polar: float = 60., size: int = 512) -> Camera:
+def evaluation_cameras(n: int = 8, polar: float = 60.0, size: int = 512) -> Camera:
     "n views around the object as LucidDreamer evaluates: radius 3.5, field of view 0.55 rad."
-    return Camera.orbit(torch.arange(n)*360/n, 90 - polar, 3.5, size=size, fov_rad=.55)
+    return Camera.orbit(torch.arange(n) * 360 / n, 90 - polar, 3.5, size=size, fov_rad=0.55)

@@ -8,96 +8,131 @@ __all__ = ['PAPER', 'PICTURES', 'MOST_PIXELS', 'ssim', 'photo_loss', 'Posed', 's
            'load_transforms', 'Reader', 'read_colmap', 'load_colmap']
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-002
-import hashlib, json, math, struct, tempfile, warnings
+import hashlib
+import json
+import math
+import struct
+import tempfile
+import warnings
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-import numpy as np, torch
-from PIL import Image, TiffImagePlugin, WebPImagePlugin      # a format is known once its plugin is imported
+
+import numpy as np
+import torch
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # a format is known once its plugin is imported
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from ..prior.schedule import brief
 from ..run.files import parse_json, write_file
 from ..run.live import Live
 from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density
-from ..prior.schedule import brief
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-005
 @lru_cache(maxsize=16)
 def _band(n, device, dtype):
     "[n, n]: each row the window around one pixel"
-    with torch.inference_mode(False):                        # it is kept, and training may want it later
+    with torch.inference_mode(False):  # it is kept, and training may want it later
         d = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
-        w = torch.exp(-d*d/(2*1.5**2))*(d.abs() <= 5)
-        return (w/torch.exp(-torch.arange(-5., 6).double()**2/(2*1.5**2)).sum()).to(device, dtype)
+        w = torch.exp(-d * d / (2 * 1.5**2)) * (d.abs() <= 5)
+        return (w / torch.exp(-(torch.arange(-5.0, 6).double() ** 2) / (2 * 1.5**2)).sum()).to(device, dtype)
+
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     "Mean structural similarity of images [..., H, W] in [0, 1], one number; 1 where they are equal."
-    if x.shape != y.shape: raise ValueError(f"images of different shapes {list(x.shape)} and {list(y.shape)}")
+    if x.shape != y.shape:
+        raise ValueError(f"images of different shapes {list(x.shape)} and {list(y.shape)}")
     A, B = (_band(n, x.device, x.dtype) for n in x.shape[-2:])
     blur = lambda a: A @ a @ B.mT
     mx, my = blur(x), blur(y)
-    vx, vy, c = blur(x*x) - mx*mx, blur(y*y) - my*my, blur(x*y) - mx*my
-    return ((2*mx*my + .01**2)*(2*c + .03**2)/((mx*mx + my*my + .01**2)*(vx + vy + .03**2))).mean()
+    vx, vy, c = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    return ((2 * mx * my + 0.01**2) * (2 * c + 0.03**2) / ((mx * mx + my * my + 0.01**2) * (vx + vy + 0.03**2))).mean()
 
-def photo_loss(x: Tensor, y: Tensor, weight: float = .2) -> Tensor:
+
+def photo_loss(x: Tensor, y: Tensor, weight: float = 0.2) -> Tensor:
     "(1 - weight) L1 + weight (1 - SSIM), 3DGS Eq. 7."
-    return (1 - weight)*(x - y).abs().mean() + weight*(1 - ssim(x, y))
+    return (1 - weight) * (x - y).abs().mean() + weight * (1 - ssim(x, y))
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-010
 @dataclass
 class Posed:
     "B pictures of one size and their cameras, with N surface points where known."
+
     __repr__ = brief
-    images: Tensor          # [B, 3, H, W] in [0, 1]
-    camera: Camera          # B cameras of that size
-    names: list = None      # B words
-    points: Tensor = None   # [N, 3]
-    colors: Tensor = None   # [N, 3] in [0, 1]
+    images: Tensor  # [B, 3, H, W] in [0, 1]
+    camera: Camera  # B cameras of that size
+    names: list = None  # B words
+    points: Tensor = None  # [N, 3]
+    colors: Tensor = None  # [N, 3] in [0, 1]
+
     def __post_init__(self):
         self.images = torch.as_tensor(self.images)
         b, shape = len(self.camera), tuple(self.images.shape)
-        if shape != (b, 3, self.camera.height, self.camera.width): raise ValueError(f"images {list(shape)} do not fit {self.camera}: want [{b}, 3, {self.camera.height}, {self.camera.width}]")
-        if b == 0: raise ValueError("no pictures: at least one is needed")
-        if not (self.images.min() >= 0 and self.images.max() <= 1): raise ValueError(f"images hold values {self.images.min():.3g} to {self.images.max():.3g}: want [0, 1]; divide bytes by 255")
-    def __len__(self): return len(self.camera)
+        if shape != (b, 3, self.camera.height, self.camera.width):
+            raise ValueError(
+                f"images {list(shape)} do not fit {self.camera}: want [{b}, 3, {self.camera.height}, {self.camera.width}]"
+            )
+        if b == 0:
+            raise ValueError("no pictures: at least one is needed")
+        if not (self.images.min() >= 0 and self.images.max() <= 1):
+            raise ValueError(
+                f"images hold values {self.images.min():.3g} to {self.images.max():.3g}: want [0, 1]; divide bytes by 255"
+            )
+
+    def __len__(self):
+        return len(self.camera)
+
     def __getitem__(self, i):
         i = _rows(i, len(self))
-        return Posed(self.images[i], self.camera[i], None if self.names is None else list(np.array(self.names)[i]), self.points, self.colors)
+        return Posed(
+            self.images[i],
+            self.camera[i],
+            None if self.names is None else list(np.array(self.names)[i]),
+            self.points,
+            self.colors,
+        )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-012
 def _extent(self) -> float:
     "The scene's scale in world units."
     c = self.camera.centers
-    return 1.1*float((c - c.mean(0)*(len(c) > 1)).norm(dim=1).max())
+    return 1.1 * float((c - c.mean(0) * (len(c) > 1)).norm(dim=1).max())
+
 
 Posed.extent = property(_extent)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-014
-def spiral(n: int, low=-15., high=70., radius=3.2, fov=36., turn=0.) -> list:
+def spiral(n: int, low=-15.0, high=70.0, radius=3.2, fov=36.0, turn=0.0) -> list:
     "n of the toy world's cameras on a golden spiral between two elevations; degrees."
     from lucidteach.prior import world
+
     a, b = math.sin(math.radians(low)), math.sin(math.radians(high))
-    el = [math.degrees(math.asin(a + (b - a)*(i + .5)/n)) for i in range(n)]
-    return [world.Camera((i*137.50776 + turn + 180) % 360 - 180, e, radius, fov) for i, e in enumerate(el)]
+    el = [math.degrees(math.asin(a + (b - a) * (i + 0.5) / n)) for i in range(n)]
+    return [world.Camera((i * 137.50776 + turn + 180) % 360 - 180, e, radius, fov) for i, e in enumerate(el)]
+
 
 def _from_world(cls, thing, cameras, size: int = 128, n_points: int = 2000, seed: int = 0) -> Posed:
     "True pictures of a toy object by the world's cameras, and n points of its surface."
     from lucidteach.prior import world
+
     shots, cam = [world.render(thing, c, size, 4) for c in cameras], Camera.from_world(cameras, size)
     stack = lambda k: torch.from_numpy(np.stack([getattr(s, k) for s in shots]))
-    p, c = _unproject(stack('rgb'), stack('depth'), stack('alpha') > .99, cam)
+    p, c = _unproject(stack('rgb'), stack('depth'), stack('alpha') > 0.99, cam)
     keep = torch.randperm(len(p), generator=torch.Generator().manual_seed(seed))[:n_points]
     return cls(stack('rgb'), cam, None, p[keep], c[keep])
+
 
 def _unproject(rgb, depth, solid, cam):
     "Points and colours of solid pixels [B, H, W]"
     b, v, u = solid.nonzero(as_tuple=True)
-    q = torch.stack([u + .5, v + .5, torch.ones(len(u))], 1)*depth[b, v, u, None]
+    q = torch.stack([u + 0.5, v + 0.5, torch.ones(len(u))], 1) * depth[b, v, u, None]
     at_camera = torch.linalg.solve(cam.Ks[b], q[..., None]) - cam.viewmats[b, :3, 3:]
     return (cam.viewmats[b, :3, :3].mT @ at_camera)[..., 0], rgb[b, :, v, u]
+
 
 Posed.from_world = classmethod(_from_world)
 
@@ -105,80 +140,121 @@ Posed.from_world = classmethod(_from_world)
 @dataclass(frozen=True)
 class Recipe:
     "How to fit. The defaults are for a small scene in 1500 steps; `PAPER` holds those of 3DGS."
+
     steps: int = 1500
-    means: float = 5e-4       # learning rates, the first times the scene's extent
-    means_end: float = .01    # what is left of it in the end
+    means: float = 5e-4  # learning rates, the first times the scene's extent
+    means_end: float = 0.01  # what is left of it in the end
     scales: float = 1e-2
     quats: float = 2e-3
     opacities: float = 5e-2
     sh0: float = 5e-3
-    shN: float = 5e-3/20
-    module: float = 2e-2      # of a scene that is a torch module, and what is left of it in the end
-    module_end: float = .05
-    ssim: float = .2          # weight of 1 - SSIM
-    opacity_reg: float = 0.   # weight of the mean opacity, and of the mean half-axis: MCMC's regularisers, .01 each in 3DGS-MCMC
-    scale_reg: float = 0.
+    shN: float = 5e-3 / 20
+    module: float = 2e-2  # of a scene that is a torch module, and what is left of it in the end
+    module_end: float = 0.05
+    ssim: float = 0.2  # weight of 1 - SSIM
+    opacity_reg: float = (
+        0.0  # weight of the mean opacity, and of the mean half-axis: MCMC's regularisers, .01 each in 3DGS-MCMC
+    )
+    scale_reg: float = 0.0
     sh_every: int = 300
-    batch: int = 1            # views per step
-    background: tuple = (1., 1., 1.)
+    batch: int = 1  # views per step
+    background: tuple = (1.0, 1.0, 1.0)
     seed: int = 0
-    def __post_init__(self):
-        if self.steps < 1 or self.batch < 1: raise ValueError(f"steps = {self.steps}, batch = {self.batch}: both must be at least 1")
-        if not 0 <= self.ssim <= 1: raise ValueError(f"ssim = {self.ssim}: a weight between 0 and 1")
-        if not (self.opacity_reg >= 0 and self.scale_reg >= 0): raise ValueError(f"opacity_reg = {self.opacity_reg}, scale_reg = {self.scale_reg}: not negative")
-        if self.sh_every < 1: raise ValueError(f"sh_every = {self.sh_every}: at least 1")
 
-PAPER = Recipe(steps=30_000, means=1.6e-4, scales=5e-3, quats=1e-3, sh0=2.5e-3, shN=2.5e-3/20, sh_every=1000, background=(0., 0., 0.))
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise ValueError(f"steps = {self.steps}, batch = {self.batch}: both must be at least 1")
+        if not 0 <= self.ssim <= 1:
+            raise ValueError(f"ssim = {self.ssim}: a weight between 0 and 1")
+        if not (self.opacity_reg >= 0 and self.scale_reg >= 0):
+            raise ValueError(f"opacity_reg = {self.opacity_reg}, scale_reg = {self.scale_reg}: not negative")
+        if self.sh_every < 1:
+            raise ValueError(f"sh_every = {self.sh_every}: at least 1")
+
+
+PAPER = Recipe(
+    steps=30_000,
+    means=1.6e-4,
+    scales=5e-3,
+    quats=1e-3,
+    sh0=2.5e-3,
+    shN=2.5e-3 / 20,
+    sh_every=1000,
+    background=(0.0, 0.0, 0.0),
+)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-020
-def _adam(v, rate, recipe): return torch.optim.Adam([v], lr=rate*math.sqrt(recipe.batch), eps=1e-15, betas=(.9**recipe.batch, .999**recipe.batch))
+def _adam(v, rate, recipe):
+    return torch.optim.Adam(
+        [v], lr=rate * math.sqrt(recipe.batch), eps=1e-15, betas=(0.9**recipe.batch, 0.999**recipe.batch)
+    )
+
 
 def adams(params, recipe: Recipe, extent: float) -> dict:
     "One Adam for each parameter of Gaussians."
-    return {k: _adam(v, getattr(recipe, k)*(extent if k == 'means' else 1.), recipe) for k, v in params.items()}
+    return {k: _adam(v, getattr(recipe, k) * (extent if k == 'means' else 1.0), recipe) for k, v in params.items()}
+
 
 def means_rate(recipe: Recipe, extent: float, step: int) -> float:
     "The learning rate of the positions at a step."
-    return recipe.means*extent*math.sqrt(recipe.batch)*recipe.means_end**(step/recipe.steps)
+    return recipe.means * extent * math.sqrt(recipe.batch) * recipe.means_end ** (step / recipe.steps)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-023
 def picks(n: int, recipe: Recipe, step: int) -> list:
     "The `batch` picture numbers of a step."
-    flat = range(step*recipe.batch, (step + 1)*recipe.batch)
-    return [_round(n, recipe.seed, i//n)[i % n] for i in flat]
+    flat = range(step * recipe.batch, (step + 1) * recipe.batch)
+    return [_round(n, recipe.seed, i // n)[i % n] for i in flat]
+
 
 @lru_cache(maxsize=4)
-def _round(n, seed, k): return torch.randperm(n, generator=_dice(seed, k, 1)).tolist()
+def _round(n, seed, k):
+    return torch.randperm(n, generator=_dice(seed, k, 1)).tolist()
 
-def _dice(seed, i, kind): return torch.Generator().manual_seed(((seed*1_000_003 + i)*7 + kind) % 2**63)
+
+def _dice(seed, i, kind):
+    return torch.Generator().manual_seed(((seed * 1_000_003 + i) * 7 + kind) % 2**63)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-027
 @dataclass
 class Fit:
     "A fit after `step` steps; changed in place by every further one."
+
     step: int
     params: dict
     optimizers: dict
-    counts: dict                # the strategy's
+    counts: dict  # the strategy's
     extent: float
     loss: float = float('nan')  # of the last step
     psnr: float = float('nan')  # of the last step's views
-    refinement: object = None   # what density control just did, at the steps where it did
-    module: torch.nn.Module = None   # the scene, where it is none of Gaussians
+    refinement: object = None  # what density control just did, at the steps where it did
+    module: torch.nn.Module = None  # the scene, where it is none of Gaussians
+
     @property
-    def gaussians(self) -> Gaussians: return Gaussians.from_params(self.params).detach()
+    def gaussians(self) -> Gaussians:
+        return Gaussians.from_params(self.params).detach()
+
     @property
-    def scene(self): return self.module or self.gaussians
-    def __len__(self): return len(self.params['means']) if self.module is None else sum(v.numel() for v in self.params.values())
-    def __repr__(self): return f"Fit(step {self.step}, {len(self)} {'parameters' if self.module else 'Gaussians'}, loss {self.loss:.4f}, {self.psnr:.1f} dB)"
+    def scene(self):
+        return self.module or self.gaussians
+
+    def __len__(self):
+        return len(self.params['means']) if self.module is None else sum(v.numel() for v in self.params.values())
+
+    def __repr__(self):
+        return f"Fit(step {self.step}, {len(self)} {'parameters' if self.module else 'Gaussians'}, loss {self.loss:.4f}, {self.psnr:.1f} dB)"
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-027b
 def begin(start, recipe: Recipe, extent: float, strategy=None) -> Fit:
     "The state before the first step, from Gaussians or a module that can be rendered."
     if isinstance(start, Gaussians):
         params = start.params()
-        return Fit(0, params, adams(params, recipe, extent), strategy.initialize_state(extent) if strategy else {}, extent)
-    if strategy is not None: raise ValueError(f"{type(start).__name__} has no Gaussians for {type(strategy).__name__} to edit: pass strategy=None")
+        return Fit(
+            0, params, adams(params, recipe, extent), strategy.initialize_state(extent) if strategy else {}, extent
+        )
+    if strategy is not None:
+        raise ValueError(
+            f"{type(start).__name__} has no Gaussians for {type(strategy).__name__} to edit: pass strategy=None"
+        )
     params = dict(start.named_parameters())
     return Fit(0, params, {k: _adam(v, recipe.module, recipe) for k, v in params.items()}, {}, extent, module=start)
 
@@ -188,123 +264,217 @@ def fit_step(s: Fit, views: Posed, recipe: Recipe, strategy=None, **kw):
     i = picks(len(views), recipe, s.step)
     _set_rates(s, recipe)
     out = _drawn(s, recipe).render(views.camera[i], background=recipe.background, depth=False, **kw)
-    if strategy: strategy.step_pre_backward(s.params, s.optimizers, s.counts, s.step, out.meta)
+    if strategy:
+        strategy.step_pre_backward(s.params, s.optimizers, s.counts, s.step, out.meta)
     truth = views.images[i].to(out.rgb)
     loss = photo_loss(out.rgb, truth, recipe.ssim)
     (loss + _regularisers(s, recipe)).backward()
-    for o in s.optimizers.values(): o.step(); o.zero_grad()
+    for o in s.optimizers.values():
+        o.step()
+        o.zero_grad()
     s.refinement = _edit(s, recipe, strategy, out.meta)
-    s.loss, s.psnr, s.step = loss.item(), -10*math.log10(max((out.rgb.detach() - truth).square().mean().item(), 1e-10)), s.step + 1
+    s.loss, s.psnr, s.step = (
+        loss.item(),
+        -10 * math.log10(max((out.rgb.detach() - truth).square().mean().item(), 1e-10)),
+        s.step + 1,
+    )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-028b
 def _set_rates(s, recipe):
     "The learning rates that fall"
-    if s.module is None: s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step); return
-    for o in s.optimizers.values(): o.param_groups[0]['lr'] = recipe.module*math.sqrt(recipe.batch)*recipe.module_end**(s.step/recipe.steps)
+    if s.module is None:
+        s.optimizers['means'].param_groups[0]['lr'] = means_rate(recipe, s.extent, s.step)
+        return
+    for o in s.optimizers.values():
+        o.param_groups[0]['lr'] = recipe.module * math.sqrt(recipe.batch) * recipe.module_end ** (s.step / recipe.steps)
+
 
 def _regularisers(s, recipe):
     "What 3DGS-MCMC adds to the loss, so that Gaussians that are not needed fade and may be moved"
-    if s.module is not None or not (recipe.opacity_reg or recipe.scale_reg): return 0.
-    return recipe.opacity_reg*s.params['opacities'].sigmoid().mean() + recipe.scale_reg*s.params['scales'].exp().mean()
+    if s.module is not None or not (recipe.opacity_reg or recipe.scale_reg):
+        return 0.0
+    return (
+        recipe.opacity_reg * s.params['opacities'].sigmoid().mean() + recipe.scale_reg * s.params['scales'].exp().mean()
+    )
+
 
 def _drawn(s, recipe):
     "What a step renders: the module, or the Gaussians with as many harmonics as it is time for"
-    if s.module is not None: return s.module
+    if s.module is not None:
+        return s.module
     g = Gaussians.from_params(s.params)
-    return g.with_degree(min(g.sh_degree, s.step//recipe.sh_every))
+    return g.with_degree(min(g.sh_degree, s.step // recipe.sh_every))
+
 
 def _edit(s, recipe, strategy, meta):
     "Let the strategy change the set"
-    if strategy is None: return None
+    if strategy is None:
+        return None
     dice = dict(generator=_dice(recipe.seed, s.step, 2)) if isinstance(strategy, (Density, MCMC)) else {}
-    return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, packed=meta['gaussian_ids'] is not None, **dice)
+    return strategy.step_post_backward(
+        s.params, s.optimizers, s.counts, s.step, meta, packed=meta['gaussian_ids'] is not None, **dice
+    )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
-def _generators(kw): return {k: v for k, v in kw.items() if isinstance(v, torch.Generator)}
+def _generators(kw):
+    return {k: v for k, v in kw.items() if isinstance(v, torch.Generator)}
+
 
 def _fingerprint(views, start, recipe, strategy, kw) -> str:
     "What a checkpoint must have in common with the run that takes it up"
     module = isinstance(start, torch.nn.Module)
-    own = {} if module else vars(start)           # a module may come with other numbers: those of the checkpoint replace them
-    h = hashlib.sha256(b''.join(v.detach().cpu().contiguous().numpy().tobytes() for v in (views.images, views.camera.viewmats, views.camera.Ks, *own.values())))
-    render = kw | {k: v.initial_seed() for k, v in _generators(kw).items()}      # of a generator the seed; where it stood is in the checkpoint too
-    return json.dumps(dict(recipe=asdict(recipe), strategy=repr(strategy), render=repr(render), module=repr((type(start).__name__, getattr(start, 'settings', None))) if module else None, numbers=h.hexdigest()), sort_keys=True)
+    own = {} if module else vars(start)  # a module may come with other numbers: those of the checkpoint replace them
+    h = hashlib.sha256(
+        b''.join(
+            v.detach().cpu().contiguous().numpy().tobytes()
+            for v in (views.images, views.camera.viewmats, views.camera.Ks, *own.values())
+        )
+    )
+    render = kw | {
+        k: v.initial_seed() for k, v in _generators(kw).items()
+    }  # of a generator the seed; where it stood is in the checkpoint too
+    return json.dumps(
+        dict(
+            recipe=asdict(recipe),
+            strategy=repr(strategy),
+            render=repr(render),
+            module=repr((type(start).__name__, getattr(start, 'settings', None))) if module else None,
+            numbers=h.hexdigest(),
+        ),
+        sort_keys=True,
+    )
+
 
 def save_fit(s: Fit, path, fingerprint: str = '', generators={}):
     "Write a state, and that of the `generators`, by name; atomic."
     path, t = Path(path), {f'param.{k}': v.detach() for k, v in s.params.items()}
-    for k, o in s.optimizers.items(): t |= {f'adam.{k}.{m}': v for m, v in o.state.get(s.params[k], {}).items()}
+    for k, o in s.optimizers.items():
+        t |= {f'adam.{k}.{m}': v for m, v in o.state.get(s.params[k], {}).items()}
     t |= {f'count.{k}': v for k, v in s.counts.items() if isinstance(v, Tensor)}
     t |= {f'generator.{k}': v.get_state() for k, v in generators.items()}
-    head = dict(step=s.step, extent=s.extent, loss=s.loss, psnr=s.psnr, counts={k: v for k, v in s.counts.items() if not isinstance(v, Tensor)})
+    head = dict(
+        step=s.step,
+        extent=s.extent,
+        loss=s.loss,
+        psnr=s.psnr,
+        counts={k: v for k, v in s.counts.items() if not isinstance(v, Tensor)},
+    )
     write_file(path, save({k: v.contiguous().cpu() for k, v in t.items()}, dict(fit=json.dumps(head), run=fingerprint)))
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-035
 def load_fit(path, recipe: Recipe, fingerprint: str = '', module=None, generators={}) -> Fit:
     "Read a state; a `module` takes its parameters from it, the `generators` their states. ValueError where the file is no whole one, or of another run."
     try:
-        with safe_open(path, 'pt') as f: head, t = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}): delete it, or name another file") from None
-    if 'fit' in head and head.get('run', '') != fingerprint: raise ValueError(f"{path} belongs to another run (recipe, strategy, start, pictures or what goes to render differ): delete it, or name another file")
-    try: return _restored(_head(head), t, recipe, module, generators)
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as e: raise ValueError(f"{path} is no whole checkpoint of a fit ({type(e).__name__}: {str(e)[:300]}): delete it, or name another file") from None
+        with safe_open(path, 'pt') as f:
+            head, t = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+    except Exception as e:
+        raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}): delete it, or name another file") from None
+    if 'fit' in head and head.get('run', '') != fingerprint:
+        raise ValueError(
+            f"{path} belongs to another run (recipe, strategy, start, pictures or what goes to render differ): delete it, or name another file"
+        )
+    try:
+        return _restored(_head(head), t, recipe, module, generators)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as e:
+        raise ValueError(
+            f"{path} is no whole checkpoint of a fit ({type(e).__name__}: {str(e)[:300]}): delete it, or name another file"
+        ) from None
+
 
 def _head(head) -> dict:
     "Step, extent, loss, PSNR and the strategy's counts, each of its kind"
     now = parse_json(head['fit'], 'its header')
-    if type(now['step']) is not int or now['step'] < 0: raise ValueError(f"step {now['step']!r:.40}")
-    if not isinstance(now['counts'], dict): raise ValueError(f"counts {now['counts']!r:.40}")
+    if type(now['step']) is not int or now['step'] < 0:
+        raise ValueError(f"step {now['step']!r:.40}")
+    if not isinstance(now['counts'], dict):
+        raise ValueError(f"counts {now['counts']!r:.40}")
     for k in ('extent', 'loss', 'psnr'):
-        if type(now[k]) not in (int, float) or k == 'extent' and not 0 < now[k] < math.inf: raise ValueError(f"{k} {now[k]!r:.40}")
+        if type(now[k]) not in (int, float) or k == 'extent' and not 0 < now[k] < math.inf:
+            raise ValueError(f"{k} {now[k]!r:.40}")
     return now
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-035b
 def _restored(now, t, recipe, module, generators) -> Fit:
     "The state, from the header and the tensors of a checkpoint"
     g = lambda kind: {k.removeprefix(kind + '.'): v for k, v in t.items() if k.startswith(kind + '.')}
-    if now['step'] > recipe.steps: raise ValueError(f"step {now['step']} of {recipe.steps}")
-    s = _restored_module(now, g('param'), recipe, module) if module is not None else _restored_gaussians(now, g('param'), g('count'), recipe)
+    if now['step'] > recipe.steps:
+        raise ValueError(f"step {now['step']} of {recipe.steps}")
+    s = (
+        _restored_module(now, g('param'), recipe, module)
+        if module is not None
+        else _restored_gaussians(now, g('param'), g('count'), recipe)
+    )
     for k, o in s.optimizers.items():
-        if m := g(f'adam.{k}') or module is None and now['step'] and s.params[k].numel(): o.state[s.params[k]] = _memory(k, m, s.params[k])
-    for k, v in generators.items(): v.set_state(t[f'generator.{k}'])
+        if m := g(f'adam.{k}') or module is None and now['step'] and s.params[k].numel():
+            o.state[s.params[k]] = _memory(k, m, s.params[k])
+    for k, v in generators.items():
+        v.set_state(t[f'generator.{k}'])
     return s
+
 
 def _memory(name, m, v) -> dict:
     "What an Adam remembers of a parameter v, if it is whole"
-    if not isinstance(m, dict) or m.keys() != {'step', 'exp_avg', 'exp_avg_sq'}: raise ValueError(f"the optimiser's memory of {name} is incomplete: {sorted(m) if isinstance(m, dict) else 'none'}")
-    if m['step'].numel() != 1 or any(m[k].shape != v.shape or m[k].dtype != v.dtype for k in ('exp_avg', 'exp_avg_sq')): raise ValueError(f"the optimiser's memory of {name} does not fit {name}, {list(v.shape)} of {v.dtype}")
-    if not m['step'].is_floating_point() or not all(m[k].isfinite().all() for k in m) or (m['exp_avg_sq'] < 0).any() or m['step'] < 0: raise ValueError(f"the optimiser's memory of {name} holds numbers that no Adam has")
+    if not isinstance(m, dict) or m.keys() != {'step', 'exp_avg', 'exp_avg_sq'}:
+        raise ValueError(
+            f"the optimiser's memory of {name} is incomplete: {sorted(m) if isinstance(m, dict) else 'none'}"
+        )
+    if m['step'].numel() != 1 or any(m[k].shape != v.shape or m[k].dtype != v.dtype for k in ('exp_avg', 'exp_avg_sq')):
+        raise ValueError(f"the optimiser's memory of {name} does not fit {name}, {list(v.shape)} of {v.dtype}")
+    if (
+        not m['step'].is_floating_point()
+        or not all(m[k].isfinite().all() for k in m)
+        or (m['exp_avg_sq'] < 0).any()
+        or m['step'] < 0
+    ):
+        raise ValueError(f"the optimiser's memory of {name} holds numbers that no Adam has")
     return m
+
 
 def _restored_gaussians(now, saved, counts, recipe) -> Fit:
     "Gaussians and what is counted of them, if they fit each other"
     params = torch.nn.ParameterDict({k: torch.nn.Parameter(v) for k, v in saved.items()})
     want = dict(means=3, scales=3, quats=4, opacities=(), sh0=(1, 3), shN=None)
-    if params.keys() != want.keys(): raise ValueError(f"it holds {sorted(params)}, where {sorted(want)} are needed")
-    if any(v.dtype != torch.float32 or not v.isfinite().all() for v in params.values()): raise ValueError("numbers in it that are not finite, or not float32")
-    n = len(Gaussians.from_params(params))                          # looks at the shapes
-    if bad := [k for k, v in counts.items() if v.ndim and len(v) != n or not v.is_floating_point() or not v.isfinite().all()]: raise ValueError(f"what the strategy counts as {bad[0]} is no number for each of {n} Gaussians")
-    return Fit(now['step'], params, adams(params, recipe, now['extent']), now['counts'] | counts, now['extent'], now['loss'], now['psnr'])
+    if params.keys() != want.keys():
+        raise ValueError(f"it holds {sorted(params)}, where {sorted(want)} are needed")
+    if any(v.dtype != torch.float32 or not v.isfinite().all() for v in params.values()):
+        raise ValueError("numbers in it that are not finite, or not float32")
+    n = len(Gaussians.from_params(params))  # looks at the shapes
+    if bad := [
+        k for k, v in counts.items() if v.ndim and len(v) != n or not v.is_floating_point() or not v.isfinite().all()
+    ]:
+        raise ValueError(f"what the strategy counts as {bad[0]} is no number for each of {n} Gaussians")
+    return Fit(
+        now['step'],
+        params,
+        adams(params, recipe, now['extent']),
+        now['counts'] | counts,
+        now['extent'],
+        now['loss'],
+        now['psnr'],
+    )
+
 
 def _restored_module(now, saved, recipe, module) -> Fit:
     "The module with the numbers of a checkpoint"
     s = begin(module, recipe, now['extent'])
     shapes = lambda p: {k: tuple(v.shape) for k, v in p.items()}
-    if shapes(saved) != shapes(s.params): raise ValueError(f"the checkpoint holds {shapes(saved)}, the module {shapes(s.params)}: build it as it was")
-    for k, v in s.params.items(): v.data.copy_(saved[k])
+    if shapes(saved) != shapes(s.params):
+        raise ValueError(f"the checkpoint holds {shapes(saved)}, the module {shapes(s.params)}: build it as it was")
+    for k, v in s.params.items():
+        v.data.copy_(saved[k])
     s.step, s.loss, s.psnr = now['step'], now['loss'], now['psnr']
     return s
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-037
 def fit(
     views: Posed,
-    start = None,                  # Gaussians, or a module with `.render`; None: 2000 in a ball a quarter of the scene's extent wide
+    start=None,  # Gaussians, or a module with `.render`; None: 2000 in a ball a quarter of the scene's extent wide
     recipe: Recipe = Recipe(),
-    strategy='auto',               # Density, MCMC, gsplat's DefaultStrategy, None; 'auto' is `density(recipe)`, for a module None
-    checkpoint=None,               # file: taken up if it is there, written every `save_every` steps and in the end
+    strategy='auto',  # Density, MCMC, gsplat's DefaultStrategy, None; 'auto' is `density(recipe)`, for a module None
+    checkpoint=None,  # file: taken up if it is there, written every `save_every` steps and in the end
     save_every: int = 500,
-    **kw,                          # to `render`, e.g. rasterize_mode='antialiased'; a torch.Generator is set to where the checkpoint left it
-):                                 # yields one Fit, changed in place, after every step
+    **kw,  # to `render`, e.g. rasterize_mode='antialiased'; a torch.Generator is set to where the checkpoint left it
+):  # yields one Fit, changed in place, after every step
     """Fit a scene to posed pictures as 3DGS does; a module is changed in place. ValueError for a checkpoint of another run, and for what cannot be fitted;
     RuntimeError when all Gaussians are pruned."""
     return _loop(*_opened(views, start, recipe, strategy, checkpoint, save_every, kw))
@@ -312,154 +482,258 @@ def fit(
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-037b
 def _opened(views, start, recipe, strategy, checkpoint, save_every, kw) -> tuple:
     "What `_loop` takes: the state, from the checkpoint if it is there, and everything else, looked at"
-    if not isinstance(views, Posed): raise TypeError(f"views is a {type(views).__name__}: give a Posed, e.g. Posed.from_world, load_transforms or load_colmap")
-    if not isinstance(recipe, Recipe): raise TypeError(f"recipe is a {type(recipe).__name__}: give a Recipe, e.g. Recipe(steps=500); its settings are {', '.join(Recipe.__dataclass_fields__)}")
-    if not (start is None or isinstance(start, Gaussians) or hasattr(start, 'render')): raise TypeError(f"start is a {type(start).__name__}: give Gaussians, a module with .render, or None")
+    if not isinstance(views, Posed):
+        raise TypeError(
+            f"views is a {type(views).__name__}: give a Posed, e.g. Posed.from_world, load_transforms or load_colmap"
+        )
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"recipe is a {type(recipe).__name__}: give a Recipe, e.g. Recipe(steps=500); its settings are {', '.join(Recipe.__dataclass_fields__)}"
+        )
+    if not (start is None or isinstance(start, Gaussians) or hasattr(start, 'render')):
+        raise TypeError(f"start is a {type(start).__name__}: give Gaussians, a module with .render, or None")
     module = start if isinstance(start, torch.nn.Module) else None
-    if strategy == 'auto': strategy = density(recipe) if module is None else None
-    if isinstance(strategy, str): raise ValueError(f"unknown strategy {strategy!r}: give Density, MCMC, gsplat's DefaultStrategy, None or 'auto'")
-    if save_every < 1: raise ValueError(f"save_every = {save_every}: at least 1")
-    if checkpoint is not None and not Path(checkpoint).parent.is_dir(): raise FileNotFoundError(f"there is no folder {Path(checkpoint).parent} for the checkpoint")
-    if isinstance(start, Gaussians) and not len(start): raise ValueError("no Gaussians to begin with")
+    if strategy == 'auto':
+        strategy = density(recipe) if module is None else None
+    if isinstance(strategy, str):
+        raise ValueError(f"unknown strategy {strategy!r}: give Density, MCMC, gsplat's DefaultStrategy, None or 'auto'")
+    if save_every < 1:
+        raise ValueError(f"save_every = {save_every}: at least 1")
+    if checkpoint is not None and not Path(checkpoint).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {Path(checkpoint).parent} for the checkpoint")
+    if isinstance(start, Gaussians) and not len(start):
+        raise ValueError("no Gaussians to begin with")
     extent = _reach(views, start)
-    start = Gaussians.ball(2000, radius=extent/4, sh_degree=0) if start is None else start
+    start = Gaussians.ball(2000, radius=extent / 4, sh_degree=0) if start is None else start
     run = _fingerprint(views, start, recipe, strategy, kw)
     there = checkpoint is not None and Path(checkpoint).exists()
     s = load_fit(checkpoint, recipe, run, module, _generators(kw)) if there else begin(start, recipe, extent, strategy)
-    if there and strategy and (lost := _uncounted(strategy.initialize_state(extent), s.counts)): raise ValueError(f"{checkpoint} is no whole checkpoint of a fit (what the strategy counts as {', '.join(lost)} is not there, or no number): delete it, or name another file")
+    if there and strategy and (lost := _uncounted(strategy.initialize_state(extent), s.counts)):
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint of a fit (what the strategy counts as {', '.join(lost)} is not there, or no number): delete it, or name another file"
+        )
     return s, views, recipe, strategy, checkpoint, save_every, run, kw
+
 
 def _uncounted(wanted, counts) -> list:
     "Names of what a strategy counts and a checkpoint lacks, or holds as something else"
     number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-    return [k for k, v in wanted.items() if k not in counts or (number(v) and not number(counts[k])) or not (counts[k] is None or number(counts[k]) or isinstance(counts[k], Tensor))]
+    return [
+        k
+        for k, v in wanted.items()
+        if k not in counts
+        or (number(v) and not number(counts[k]))
+        or not (counts[k] is None or number(counts[k]) or isinstance(counts[k], Tensor))
+    ]
+
 
 def _reach(views, start):
     "The scene's scale: the cameras' extent, or where all stand in one place, how far from there the Gaussians lie"
     c, near = views.camera.centers, isinstance(start, Gaussians)
-    if views.extent > 1e-6*(1 + float(c.norm(dim=1).max())) or isinstance(start, torch.nn.Module): return views.extent
-    reach = float((start.means.detach().cpu() - c.mean(0)).norm(dim=1).median()) if near else 0.
-    if not reach > 0: raise ValueError(f"the cameras all stand at {c[0].tolist()}, which tells no size of the scene: pass `start`, Gaussians that lie around them")
+    if views.extent > 1e-6 * (1 + float(c.norm(dim=1).max())) or isinstance(start, torch.nn.Module):
+        return views.extent
+    reach = float((start.means.detach().cpu() - c.mean(0)).norm(dim=1).median()) if near else 0.0
+    if not reach > 0:
+        raise ValueError(
+            f"the cameras all stand at {c[0].tolist()}, which tells no size of the scene: pass `start`, Gaussians that lie around them"
+        )
     return reach
+
 
 def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
     while s.step < recipe.steps:
         fit_step(s, views, recipe, strategy, **kw)
-        if not len(s): raise RuntimeError(f"all Gaussians were pruned in step {s.step} of {recipe.steps}: lower the strategy's prune_opa" + (f"; the checkpoint before it: {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""))
-        if checkpoint is not None and (s.step % save_every == 0 or s.step == recipe.steps): save_fit(s, checkpoint, run, _generators(kw))
+        if not len(s):
+            raise RuntimeError(
+                f"all Gaussians were pruned in step {s.step} of {recipe.steps}: lower the strategy's prune_opa"
+                + (f"; the checkpoint before it: {checkpoint}" if checkpoint and Path(checkpoint).exists() else "")
+            )
+        if checkpoint is not None and (s.step % save_every == 0 or s.step == recipe.steps):
+            save_fit(s, checkpoint, run, _generators(kw))
         yield s
+
 
 def density(recipe: Recipe, cap: int = 6000) -> Density:
     "Density control over the first three fifths of a run; no opacity reset, for which a short run has no time."
-    every = max(1, recipe.steps//15)
-    return Density(refine_start_iter=recipe.steps//10, refine_stop_iter=recipe.steps*3//5, refine_every=every, reset_every=max(1, recipe.steps), cap=cap)
+    every = max(1, recipe.steps // 15)
+    return Density(
+        refine_start_iter=recipe.steps // 10,
+        refine_stop_iter=recipe.steps * 3 // 5,
+        refine_every=every,
+        reset_every=max(1, recipe.steps),
+        cap=cap,
+    )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-049
 @torch.no_grad()
-def evaluate(scene, views: Posed, background=(1., 1., 1.), **kw) -> dict:
+def evaluate(scene, views: Posed, background=(1.0, 1.0, 1.0), **kw) -> dict:
     """Mean and worst PSNR in dB, and mean SSIM, over the views, of Gaussians or a module; `each` has the PSNR of each view.
 
     `object`, `each_object`: the PSNR inside the box of what differs from `background` in the true picture."""
-    if isinstance(scene, Gaussians) and not len(scene): raise ValueError("no Gaussians to render")
+    if isinstance(scene, Gaussians) and not len(scene):
+        raise ValueError("no Gaussians to render")
     from lucidteach.prior.world import foreground_box, psnr
+
     each, s, inside = [], [], []
     for i in range(len(views)):
         x = scene.render(views.camera[i], background=background, depth=False, **kw).rgb.clamp(0, 1)
-        y = views.images[i:i + 1].to(x)
-        each.append(-10*math.log10(max((x - y).square().mean().item(), 1e-10))); s.append(ssim(x, y).item())
+        y = views.images[i : i + 1].to(x)
+        each.append(-10 * math.log10(max((x - y).square().mean().item(), 1e-10)))
+        s.append(ssim(x, y).item())
         box = (slice(None), *foreground_box(y[0].cpu().numpy(), np.asarray(background)))
         inside.append(psnr(x[0].cpu().numpy()[box], y[0].cpu().numpy()[box]))
-    return dict(psnr=sum(each)/len(each), worst=min(each), ssim=sum(s)/len(s), each=each, object=sum(inside)/len(inside), each_object=inside)
+    return dict(
+        psnr=sum(each) / len(each),
+        worst=min(each),
+        ssim=sum(s) / len(s),
+        each=each,
+        object=sum(inside) / len(inside),
+        each_object=inside,
+    )
 
-def fitted(views: Posed, start=None, recipe: Recipe = Recipe(), strategy='auto', mode: str = 'auto', checkpoint=None, save_every: int = 500, **kw):
+
+def fitted(
+    views: Posed,
+    start=None,
+    recipe: Recipe = Recipe(),
+    strategy='auto',
+    mode: str = 'auto',
+    checkpoint=None,
+    save_every: int = 500,
+    **kw,
+):
     "Run `fit` to its end with a progress display -> the scene; `mode` as in `Live`, other arguments as `fit`."
     s, *rest = _opened(views, start, recipe, strategy, checkpoint, save_every, kw)
     with Live(recipe.steps, 'fit', mode=mode) as live:
         live.update(s.step)
-        for s in _loop(s, *rest): live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
+        for s in _loop(s, *rest):
+            live.update(s.step, loss=s.loss, psnr=s.psnr, **{'parameters' if s.module else 'gaussians': len(s)})
     return s.scene
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-062
 def fit_image(
-    image: Tensor,         # [3, H, W] in [0, 1]
-    n: int = 2000,         # Gaussians
+    image: Tensor,  # [3, H, W] in [0, 1]
+    n: int = 2000,  # Gaussians
     steps: int = 200,
     seed: int = 0,
-):                         # Gaussians on the plane y = 0, and their one-camera `Posed`
+):  # Gaussians on the plane y = 0, and their one-camera `Posed`
     "Paint one picture with Gaussians."
-    if image.ndim != 3 or image.shape[0] != 3: raise ValueError(f"an image must be [3, H, W], got {list(image.shape)}")
-    if n < 1: raise ValueError(f"n = {n} Gaussians: at least 1")
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"an image must be [3, H, W], got {list(image.shape)}")
+    if n < 1:
+        raise ValueError(f"n = {n} Gaussians: at least 1")
     views, (h, w) = _flat_view(image), image.shape[1:]
     uv = torch.rand(n, 2, generator=torch.Generator().manual_seed(seed))
-    rgb = image[:, (uv[:, 1]*h).long(), (uv[:, 0]*w).long()].T
-    xyz = torch.stack([(1 - 2*uv[:, 0])*w/h, torch.zeros(n), 1 - 2*uv[:, 1]], 1)         # seen from +y, +x is on the left
-    start = Gaussians.from_points(xyz, rgb, opacity=.5, scale=math.sqrt(4*w/h/n/math.pi))
+    rgb = image[:, (uv[:, 1] * h).long(), (uv[:, 0] * w).long()].T
+    xyz = torch.stack(
+        [(1 - 2 * uv[:, 0]) * w / h, torch.zeros(n), 1 - 2 * uv[:, 1]], 1
+    )  # seen from +y, +x is on the left
+    start = Gaussians.from_points(xyz, rgb, opacity=0.5, scale=math.sqrt(4 * w / h / n / math.pi))
     recipe = Recipe(steps=steps, means=2e-3, scales=2e-2, quats=1e-2, sh0=1e-2, seed=seed)
-    for s in fit(views, start, recipe, None): pass
+    for s in fit(views, start, recipe, None):
+        pass
     return s.gaussians, views
+
 
 def _flat_view(image):
     "A distant camera on +y in whose picture the plane y = 0 reaches from z = -1 to 1"
     h, w = image.shape[1:]
-    return Posed(image[None], Camera.orbit(0, 0, 4., size=(w, h), fov_rad=2*math.atan(1/4)))
+    return Posed(image[None], Camera.orbit(0, 0, 4.0, size=(w, h), fov_rad=2 * math.atan(1 / 4)))
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-068
-PICTURES, MOST_PIXELS = ('PNG', 'JPEG', 'WEBP', 'TIFF', 'BMP', 'GIF'), 100_000_000     # formats that run nothing; of one picture
+PICTURES, MOST_PIXELS = (
+    ('PNG', 'JPEG', 'WEBP', 'TIFF', 'BMP', 'GIF'),
+    100_000_000,
+)  # formats that run nothing; of one picture
+
 
 def _read_image(path, background, size, wanted=None):
     "(picture [3,H,W], its full size) from a file, opaque on a background; `size` limits the longer side; `wanted`: (w, h) of its camera, looked at before anything is decoded"
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(path, formats=PICTURES) as im:
             full = im.size
-            if full[0]*full[1] > MOST_PIXELS: raise ValueError(f"{path} is {full[0]} x {full[1]} pixels: up to {MOST_PIXELS:,} are read")
-            if wanted: _check_aspect(path, full, wanted)
-            im = _bytes(im); im = im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB')
-    except FileNotFoundError: raise ValueError(f"there is no picture {path}") from None
-    except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as e: raise ValueError(f"{path} is no picture that can be read: {e}") from None
-    if size and max(full) > size: im = im.resize([max(1, round(a*size/max(full))) for a in full], Image.LANCZOS)
-    x = torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
-    return (x if len(x) == 3 else x[:3]*x[3:] + torch.tensor(background)[:, None, None]*(1 - x[3:])).float(), full
+            if full[0] * full[1] > MOST_PIXELS:
+                raise ValueError(f"{path} is {full[0]} x {full[1]} pixels: up to {MOST_PIXELS:,} are read")
+            if wanted:
+                _check_aspect(path, full, wanted)
+            im = _bytes(im)
+            im = im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB')
+    except FileNotFoundError:
+        raise ValueError(f"there is no picture {path}") from None
+    except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as e:
+        raise ValueError(f"{path} is no picture that can be read: {e}") from None
+    if size and max(full) > size:
+        im = im.resize([max(1, round(a * size / max(full))) for a in full], Image.LANCZOS)
+    x = torch.from_numpy(np.array(im)).permute(2, 0, 1) / 255
+    return (x if len(x) == 3 else x[:3] * x[3:] + torch.tensor(background)[:, None, None] * (1 - x[3:])).float(), full
+
 
 def _check_aspect(path, full, camera):
     "ValueError where a picture is not its camera's, at any scale; a pixel of rounding is allowed on either side"
     (w, h), (W, H) = full, camera
-    low, high = max((w - 1)/W, (h - 1)/H), min((w + 1)/W, (h + 1)/H)
-    if low > high: raise ValueError(f"{path} is {w} x {h} pixels, its camera {W:g} x {H:g}: not the same shape" + (", it lies on its side; was it turned (EXIF) when the cameras were found?" if (w > h) != (W > H) else "; was it cropped?"))
+    low, high = max((w - 1) / W, (h - 1) / H), min((w + 1) / W, (h + 1) / H)
+    if low > high:
+        raise ValueError(
+            f"{path} is {w} x {h} pixels, its camera {W:g} x {H:g}: not the same shape"
+            + (
+                ", it lies on its side; was it turned (EXIF) when the cameras were found?"
+                if (w > h) != (W > H)
+                else "; was it cropped?"
+            )
+        )
+
 
 def _bytes(im):
     "A grey picture of 16 bits, which PIL would clip, as one of 8; others as they are"
-    return Image.fromarray((np.asarray(im, dtype=np.float32)/257).round().clip(0, 255).astype(np.uint8)) if im.mode[0] == 'I' else im
+    return (
+        Image.fromarray((np.asarray(im, dtype=np.float32) / 257).round().clip(0, 255).astype(np.uint8))
+        if im.mode[0] == 'I'
+        else im
+    )
+
 
 def _inside(folder, name):
     "A path below folder; names that lead elsewhere are refused"
-    try: p = (folder/name).resolve()
-    except (OSError, ValueError, RuntimeError) as e: raise ValueError(f"picture {name[:80]!r} is no name of a file: {e}") from None
-    if not p.is_relative_to(folder.resolve()): raise ValueError(f"picture {name[:80]!r} lies outside of {folder}")
+    try:
+        p = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as e:
+        raise ValueError(f"picture {name[:80]!r} is no name of a file: {e}") from None
+    if not p.is_relative_to(folder.resolve()):
+        raise ValueError(f"picture {name[:80]!r} lies outside of {folder}")
     return p
+
 
 def _posed(pictures, V, K, names, **kw):
     "Assemble; K is of the full size, pictures may be smaller"
     shapes = {tuple(x.shape[1:]) for x, _ in pictures}
-    if len(shapes) > 1: raise ValueError(f"pictures of different sizes {sorted((w, h) for h, w in shapes)}: bring them to one size, or load them apart")
+    if len(shapes) > 1:
+        raise ValueError(
+            f"pictures of different sizes {sorted((w, h) for h, w in shapes)}: bring them to one size, or load them apart"
+        )
     h, w = shapes.pop()
-    scale = torch.tensor([[w/f[0], h/f[1], 1.] for _, f in pictures])[:, :, None]
-    return Posed(torch.stack([x for x, _ in pictures]), Camera(V.float(), (K*scale).float(), w, h), names, **kw)
+    scale = torch.tensor([[w / f[0], h / f[1], 1.0] for _, f in pictures])[:, :, None]
+    return Posed(torch.stack([x for x, _ in pictures]), Camera(V.float(), (K * scale).float(), w, h), names, **kw)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-069
 def load_transforms(
-    folder,                        # holds transforms_<split>.json or transforms.json, and the pictures
+    folder,  # holds transforms_<split>.json or transforms.json, and the pictures
     split: str = 'train',
-    background=(1., 1., 1.),       # under transparent pictures
-    size: int = None,              # longest side in pixels; None: as it is
+    background=(1.0, 1.0, 1.0),  # under transparent pictures
+    size: int = None,  # longest side in pixels; None: as it is
 ) -> Posed:
     "A NeRF-synthetic (Blender) or instant-ngp folder. ValueError says what is missing or wrong."
     folder = Path(folder)
-    found = [f for f in (folder/f'transforms_{split}.json', folder/'transforms.json') if f.is_file()]
-    if not found: raise ValueError(f"{folder} holds neither transforms_{split}.json nor transforms.json")
+    found = [f for f in (folder / f'transforms_{split}.json', folder / 'transforms.json') if f.is_file()]
+    if not found:
+        raise ValueError(f"{folder} holds neither transforms_{split}.json nor transforms.json")
     d = parse_json(found[0].read_bytes(), found[0].name)
-    if not isinstance(d.get('frames', []), list) or not all(isinstance(f, dict) for f in d.get('frames', [])): raise ValueError(f"{found[0].name} is damaged: frames is {d['frames']!r:.60}, where a list of {{...}} is needed")
+    if not isinstance(d.get('frames', []), list) or not all(isinstance(f, dict) for f in d.get('frames', [])):
+        raise ValueError(
+            f"{found[0].name} is damaged: frames is {d['frames']!r:.60}, where a list of {{...}} is needed"
+        )
     frames = _of_split(d, found[0].name, split)
-    if not frames: raise ValueError(f"{found[0].name} has no frames" + f" of the split {split!r}"*bool(d.get('frames')))
+    if not frames:
+        raise ValueError(f"{found[0].name} has no frames" + f" of the split {split!r}" * bool(d.get('frames')))
     pictures, Ks, c2w = zip(*(_frame(folder, d | f, i, background, size) for i, f in enumerate(frames)))
     return _posed(pictures, _opengl_viewmats(torch.stack(c2w)), torch.stack(Ks), [f['file_path'] for f in frames])
 
@@ -467,63 +741,129 @@ def load_transforms(
 def _of_split(d, name, split):
     "The frames of one split; a single transforms.json holds the training pictures, unless it names those of each split as nerfstudio's do"
     names = d.get(f'{split}_filenames')
-    if name == 'transforms.json' and names is None and split != 'train': raise ValueError(f"{name} tells no {split}_filenames, and there is no transforms_{split}.json: only split='train' is here")
-    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)): raise ValueError(f"{name} is damaged: {split}_filenames is {names!r:.60}, where a list of names is needed")
-    return d.get('frames') if names is None or name != 'transforms.json' else [f for f in d.get('frames') or [] if f.get('file_path') in names]
+    if name == 'transforms.json' and names is None and split != 'train':
+        raise ValueError(
+            f"{name} tells no {split}_filenames, and there is no transforms_{split}.json: only split='train' is here"
+        )
+    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        raise ValueError(f"{name} is damaged: {split}_filenames is {names!r:.60}, where a list of names is needed")
+    return (
+        d.get('frames')
+        if names is None or name != 'transforms.json'
+        else [f for f in d.get('frames') or [] if f.get('file_path') in names]
+    )
 
-_PINHOLES = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENCV', 'FULL_OPENCV')       # where there is no distortion
+
+_PINHOLES = (
+    'SIMPLE_PINHOLE',
+    'PINHOLE',
+    'SIMPLE_RADIAL',
+    'RADIAL',
+    'OPENCV',
+    'FULL_OPENCV',
+)  # where there is no distortion
+
 
 def _check_lens(f, i):
     "A pinhole with sensible numbers, or ValueError"
-    if f.get('is_fisheye') or str(f.get('camera_model', 'PINHOLE')).upper() not in (*_PINHOLES, 'PERSPECTIVE'): raise ValueError(f"frame {i}: camera_model {f.get('camera_model')!r}{', is_fisheye'*bool(f.get('is_fisheye'))} is no pinhole: undistort the pictures first")
-    if bad := [k for k in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2') if f.get(k)]: raise ValueError(f"frame {i}: lens distortion {bad} is not supported: undistort the pictures first")
+    if f.get('is_fisheye') or str(f.get('camera_model', 'PINHOLE')).upper() not in (*_PINHOLES, 'PERSPECTIVE'):
+        raise ValueError(
+            f"frame {i}: camera_model {f.get('camera_model')!r}{', is_fisheye' * bool(f.get('is_fisheye'))} is no pinhole: undistort the pictures first"
+        )
+    if bad := [k for k in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2') if f.get(k)]:
+        raise ValueError(f"frame {i}: lens distortion {bad} is not supported: undistort the pictures first")
     keys = {k: f[k] for k in ('w', 'h', 'camera_angle_x', 'camera_angle_y', 'fl_x', 'fl_y', 'cx', 'cy') if k in f}
-    if bad := {k: v for k, v in keys.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or not abs(v) < 1e9}: raise ValueError(f"frame {i}: not a number: {bad}")
-    if bad := {k: v for k, v in keys.items() if k[0] in 'whf' and v <= 0 or k[:3] == 'cam' and not 0 < v < math.pi}: raise ValueError(f"frame {i}: {bad}: w, h and focal lengths are positive pixels, angles radians between 0 and pi")
-    if not {'fl_x', 'camera_angle_x'} & set(f): raise ValueError(f"frame {i}: neither camera_angle_x nor fl_x")
+    if bad := {
+        k: v for k, v in keys.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or not abs(v) < 1e9
+    }:
+        raise ValueError(f"frame {i}: not a number: {bad}")
+    if bad := {k: v for k, v in keys.items() if k[0] in 'whf' and v <= 0 or k[:3] == 'cam' and not 0 < v < math.pi}:
+        raise ValueError(
+            f"frame {i}: {bad}: w, h and focal lengths are positive pixels, angles radians between 0 and pi"
+        )
+    if not {'fl_x', 'camera_angle_x'} & set(f):
+        raise ValueError(f"frame {i}: neither camera_angle_x nor fl_x")
+
 
 def _frame(folder, f, i, background, size):
     "(picture, K of its full size, camera to world) of one frame"
-    try: name, M = f['file_path'], torch.tensor(f['transform_matrix'], dtype=torch.float64); name.encode()
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as e: raise ValueError(f"frame {i}: {e!r}; it needs file_path and a transform_matrix of numbers") from None
-    if M.shape != (4, 4) or not M.isfinite().all(): raise ValueError(f"frame {i}: transform_matrix of shape {list(M.shape)}, wanted [4, 4] of finite numbers")
+    try:
+        name, M = f['file_path'], torch.tensor(f['transform_matrix'], dtype=torch.float64)
+        name.encode()
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as e:
+        raise ValueError(f"frame {i}: {e!r}; it needs file_path and a transform_matrix of numbers") from None
+    if M.shape != (4, 4) or not M.isfinite().all():
+        raise ValueError(f"frame {i}: transform_matrix of shape {list(M.shape)}, wanted [4, 4] of finite numbers")
     _check_lens(f, i)
     path = _inside(folder, name)
     file = path if path.suffix.lower() in ('.png', '.jpg', '.jpeg', '.webp') else path.with_name(path.name + '.png')
     picture = _read_image(file, background, size, (f['w'], f['h']) if 'w' in f and 'h' in f else None)
     w, h = picture[1]
-    k = w/f.get('w', w)                                             # intrinsics may be of another size
-    fx = f['fl_x']*k if 'fl_x' in f else .5*w/math.tan(.5*f['camera_angle_x'])
-    fy = f['fl_y']*k if 'fl_y' in f else .5*h/math.tan(.5*f['camera_angle_y']) if 'camera_angle_y' in f else fx
-    return picture, torch.tensor([[fx, 0, f.get('cx', w/2/k)*k], [0, fy, f.get('cy', h/2/k)*k], [0, 0, 1.]]), M
+    k = w / f.get('w', w)  # intrinsics may be of another size
+    fx = f['fl_x'] * k if 'fl_x' in f else 0.5 * w / math.tan(0.5 * f['camera_angle_x'])
+    fy = (
+        f['fl_y'] * k if 'fl_y' in f else 0.5 * h / math.tan(0.5 * f['camera_angle_y']) if 'camera_angle_y' in f else fx
+    )
+    return (
+        picture,
+        torch.tensor([[fx, 0, f.get('cx', w / 2 / k) * k], [0, fy, f.get('cy', h / 2 / k) * k], [0, 0, 1.0]]),
+        M,
+    )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-074
 class Reader:
     "Numbers from bytes, one after the other; ValueError where they end too early."
-    def __init__(self, data: bytes, name: str): self.data, self.at, self.name = data, 0, name
+
+    def __init__(self, data: bytes, name: str):
+        self.data, self.at, self.name = data, 0, name
+
     def take(self, n: int) -> bytes:
-        if n < 0 or self.at + n > len(self.data): raise ValueError(f"{self.name} ends too early: {n} bytes wanted at {self.at}, {len(self.data)} there; is it cut off?")
+        if n < 0 or self.at + n > len(self.data):
+            raise ValueError(
+                f"{self.name} ends too early: {n} bytes wanted at {self.at}, {len(self.data)} there; is it cut off?"
+            )
         self.at += n
-        return self.data[self.at - n:self.at]
-    def numbers(self, form: str) -> tuple: return struct.unpack('<' + form, self.take(struct.calcsize('<' + form)))
+        return self.data[self.at - n : self.at]
+
+    def numbers(self, form: str) -> tuple:
+        return struct.unpack('<' + form, self.take(struct.calcsize('<' + form)))
+
     def word(self) -> str:
         end = self.data.find(b'\0', self.at)
-        if end < 0: raise ValueError(f"{self.name} ends too early: a name without its end")
+        if end < 0:
+            raise ValueError(f"{self.name} ends too early: a name without its end")
         return self.take(end + 1 - self.at)[:-1].decode('utf-8', 'replace')
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-078
-_MODELS = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENCV', 'OPENCV_FISHEYE', 'FULL_OPENCV', 'FOV', 'SIMPLE_RADIAL_FISHEYE', 'RADIAL_FISHEYE', 'THIN_PRISM_FISHEYE')
+_MODELS = (
+    'SIMPLE_PINHOLE',
+    'PINHOLE',
+    'SIMPLE_RADIAL',
+    'RADIAL',
+    'OPENCV',
+    'OPENCV_FISHEYE',
+    'FULL_OPENCV',
+    'FOV',
+    'SIMPLE_RADIAL_FISHEYE',
+    'RADIAL_FISHEYE',
+    'THIN_PRISM_FISHEYE',
+)
 _COUNTS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
+
 
 def _pinhole(model, p):
     "K [3,3] from a COLMAP camera model and its parameters"
-    if model not in _PINHOLES: raise ValueError(f"camera model {model!r} is not a pinhole: run COLMAP's image_undistorter first")
+    if model not in _PINHOLES:
+        raise ValueError(f"camera model {model!r} is not a pinhole: run COLMAP's image_undistorter first")
     one = model in ('SIMPLE_PINHOLE', 'SIMPLE_RADIAL', 'RADIAL')
-    if len(p) != _COUNTS[_MODELS.index(model)]: raise ValueError(f"{model} has {_COUNTS[_MODELS.index(model)]} parameters, this one {len(p)}")
-    if any(p[3 if one else 4:]): raise ValueError(f"{model} with distortion {list(p[3 if one else 4:])}: run COLMAP's image_undistorter first")
+    if len(p) != _COUNTS[_MODELS.index(model)]:
+        raise ValueError(f"{model} has {_COUNTS[_MODELS.index(model)]} parameters, this one {len(p)}")
+    if any(p[3 if one else 4 :]):
+        raise ValueError(f"{model} with distortion {list(p[3 if one else 4 :])}: run COLMAP's image_undistorter first")
     fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if one else p[:4]
-    if not (fx > 0 and fy > 0): raise ValueError(f"{model} with focal lengths {fx}, {fy}: they must be positive")
-    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1.]], dtype=torch.float64)
+    if not (fx > 0 and fy > 0):
+        raise ValueError(f"{model} with focal lengths {fx}, {fy}: they must be positive")
+    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]], dtype=torch.float64)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-079
 def _cameras_bin(r):
@@ -531,92 +871,148 @@ def _cameras_bin(r):
     out = {}
     for _ in range(r.numbers('Q')[0]):
         i, m, w, h = r.numbers('iiQQ')
-        if not 0 <= m < len(_MODELS): raise ValueError(f"{r.name}: unknown camera model number {m}")
+        if not 0 <= m < len(_MODELS):
+            raise ValueError(f"{r.name}: unknown camera model number {m}")
         out[i] = _MODELS[m], w, h, r.numbers(f'{_COUNTS[m]}d')
     return out
+
 
 def _images_bin(r):
     "(name, camera id, quaternion, translation) of each picture"
     out = []
     for _ in range(r.numbers('Q')[0]):
-        v = r.numbers('i7di'); out.append((r.word(), v[8], v[1:5], v[5:8]))
-        r.take(24*r.numbers('Q')[0])                             # its key points: x, y, point id
+        v = r.numbers('i7di')
+        out.append((r.word(), v[8], v[1:5], v[5:8]))
+        r.take(24 * r.numbers('Q')[0])  # its key points: x, y, point id
     return out
+
 
 def _points_bin(r):
     "[N, 6]: place, colour in bytes"
     out = []
     for _ in range(r.numbers('Q')[0]):
-        v = r.numbers('Q3d3BdQ'); out.append(v[1:7]); r.take(8*v[8])      # its track
+        v = r.numbers('Q3d3BdQ')
+        out.append(v[1:7])
+        r.take(8 * v[8])  # its track
     return out
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-080
-def _lines(data): return [l for l in data.decode('utf-8', 'replace').splitlines() if not l.lstrip().startswith('#')]
+def _lines(data):
+    return [l for l in data.decode('utf-8', 'replace').splitlines() if not l.lstrip().startswith('#')]
+
 
 def _cameras_txt(data):
     out = {}
-    for a in (l.split() for l in _lines(data) if l.strip()): out[int(a[0])] = a[1], int(a[2]), int(a[3]), tuple(map(float, a[4:]))
+    for a in (l.split() for l in _lines(data) if l.strip()):
+        out[int(a[0])] = a[1], int(a[2]), int(a[3]), tuple(map(float, a[4:]))
     return out
+
 
 def _images_txt(data):
     "A line for each picture, and after it one of its key points, which may be empty or left out"
     out, lines, i = [], _lines(data), 0
     while i < len(lines):
         a = lines[i].split(maxsplit=9)
-        if a: out.append((a[9].strip(), int(a[8]), tuple(map(float, a[1:5])), tuple(map(float, a[5:8]))))
+        if a:
+            out.append((a[9].strip(), int(a[8]), tuple(map(float, a[1:5])), tuple(map(float, a[5:8]))))
         i += 2 if a and i + 1 < len(lines) and _key_points(lines[i + 1]) else 1
     return out
+
 
 def _key_points(line) -> bool:
     "Is a line one of key points: triples of numbers, or nothing?"
     words = line.split()
     return len(words) % 3 == 0 and all(_is_number(w) for w in words)
 
-def _is_number(word) -> bool:
-    try: float(word); return True
-    except ValueError: return False
 
-def _points_txt(data): return [tuple(float(a[k]) for k in range(1, 7)) for a in (l.split() for l in _lines(data) if l.strip())]
+def _is_number(word) -> bool:
+    try:
+        float(word)
+        return True
+    except ValueError:
+        return False
+
+
+def _points_txt(data):
+    return [tuple(float(a[k]) for k in range(1, 7)) for a in (l.split() for l in _lines(data) if l.strip())]
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-081
 def read_colmap(folder) -> tuple:
     "(cameras, images, points) of a COLMAP model folder, binary or text. ValueError says what is wrong."
     folder, out = Path(folder), []
-    kind = next((k for k in ('bin', 'txt') if (folder/f'cameras.{k}').is_file() and (folder/f'images.{k}').is_file()), None)
-    if not kind: raise ValueError(f"{folder} holds no COLMAP model: cameras and images, .bin or .txt, are needed")
-    for name, b, t in (('cameras', _cameras_bin, _cameras_txt), ('images', _images_bin, _images_txt), ('points3D', _points_bin, _points_txt)):
-        f = folder/f'{name}.{kind}'
-        if name == 'points3D' and not f.is_file(): out.append([]); continue
-        try: out.append(b(Reader(f.read_bytes(), f.name)) if kind == 'bin' else t(f.read_bytes()))
-        except (IndexError, struct.error) as e: raise ValueError(f"{f.name}: a line or record is too short ({e})") from None
-        except (ValueError, OverflowError) as e: raise ValueError(str(e) if f.name in str(e) else f"{f.name}: {e}") from None
+    kind = next(
+        (k for k in ('bin', 'txt') if (folder / f'cameras.{k}').is_file() and (folder / f'images.{k}').is_file()), None
+    )
+    if not kind:
+        raise ValueError(f"{folder} holds no COLMAP model: cameras and images, .bin or .txt, are needed")
+    for name, b, t in (
+        ('cameras', _cameras_bin, _cameras_txt),
+        ('images', _images_bin, _images_txt),
+        ('points3D', _points_bin, _points_txt),
+    ):
+        f = folder / f'{name}.{kind}'
+        if name == 'points3D' and not f.is_file():
+            out.append([])
+            continue
+        try:
+            out.append(b(Reader(f.read_bytes(), f.name)) if kind == 'bin' else t(f.read_bytes()))
+        except (IndexError, struct.error) as e:
+            raise ValueError(f"{f.name}: a line or record is too short ({e})") from None
+        except (ValueError, OverflowError) as e:
+            raise ValueError(str(e) if f.name in str(e) else f"{f.name}: {e}") from None
     return tuple(out)
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-081b
 def load_colmap(
-    folder,                        # holds the pictures and sparse/0, sparse or the model itself
-    images: str = 'images',        # folder of the pictures; 'images_4' for those that are smaller by four
-    background=(1., 1., 1.),       # under transparent pictures
-    size: int = None,              # longest side in pixels
+    folder,  # holds the pictures and sparse/0, sparse or the model itself
+    images: str = 'images',  # folder of the pictures; 'images_4' for those that are smaller by four
+    background=(1.0, 1.0, 1.0),  # under transparent pictures
+    size: int = None,  # longest side in pixels
 ) -> Posed:
     "A COLMAP folder with pinhole cameras. ValueError says what is missing or wrong."
     folder = Path(folder)
-    model = next((m for m in (folder/'sparse'/'0', folder/'sparse', folder) if any((m/f'cameras.{k}').is_file() for k in ('bin', 'txt'))), folder/'sparse'/'0')
+    model = next(
+        (
+            m
+            for m in (folder / 'sparse' / '0', folder / 'sparse', folder)
+            if any((m / f'cameras.{k}').is_file() for k in ('bin', 'txt'))
+        ),
+        folder / 'sparse' / '0',
+    )
     cameras, shots, points = read_colmap(model)
-    if not shots: raise ValueError(f"{model} names no pictures")
-    if lost := [(name, c) for name, c, _, _ in shots if c not in cameras]: raise ValueError(f"picture {lost[0][0][:80]!r} has the unknown camera {lost[0][1]}")
-    if flat := [k for k, c in cameras.items() if min(c[1:3]) < 1]: raise ValueError(f"camera {flat[0]} is {cameras[flat[0]][1]} x {cameras[flat[0]][2]} pixels: both must be at least 1")
+    if not shots:
+        raise ValueError(f"{model} names no pictures")
+    if lost := [(name, c) for name, c, _, _ in shots if c not in cameras]:
+        raise ValueError(f"picture {lost[0][0][:80]!r} has the unknown camera {lost[0][1]}")
+    if flat := [k for k, c in cameras.items() if min(c[1:3]) < 1]:
+        raise ValueError(
+            f"camera {flat[0]} is {cameras[flat[0]][1]} x {cameras[flat[0]][2]} pixels: both must be at least 1"
+        )
     shots = sorted(shots)
     cams = [cameras[s[1]] for s in shots]
-    pictures = [_read_image(_inside(folder/images, s[0]), background, size, c[1:3]) for s, c in zip(shots, cams)]
-    K = torch.stack([_pinhole(m, p)*torch.tensor([x[1][0]/w, x[1][1]/h, 1.])[:, None] for (m, w, h, p), x in zip(cams, pictures)])
+    pictures = [_read_image(_inside(folder / images, s[0]), background, size, c[1:3]) for s, c in zip(shots, cams)]
+    K = torch.stack(
+        [
+            _pinhole(m, p) * torch.tensor([x[1][0] / w, x[1][1] / h, 1.0])[:, None]
+            for (m, w, h, p), x in zip(cams, pictures)
+        ]
+    )
     P = torch.tensor(points, dtype=torch.float64).reshape(-1, 6)
-    return _posed(pictures, _colmap_views(shots), K, [s[0] for s in shots], points=P[:, :3].float(), colors=(P[:, 3:]/255).float())
+    return _posed(
+        pictures,
+        _colmap_views(shots),
+        K,
+        [s[0] for s in shots],
+        points=P[:, :3].float(),
+        colors=(P[:, 3:] / 255).float(),
+    )
+
 
 def _colmap_views(shots):
     "viewmats [B, 4, 4]"
     q, t = (torch.tensor([s[i] for s in shots], dtype=torch.float64) for i in (2, 3))
-    if not (q.norm(dim=1) > 1e-6).all(): raise ValueError("a picture with a zero quaternion, which is no rotation")
+    if not (q.norm(dim=1) > 1e-6).all():
+        raise ValueError("a picture with a zero quaternion, which is no rotation")
     V = torch.eye(4, dtype=torch.float64).repeat(len(q), 1, 1)
     V[:, :3, :3], V[:, :3, 3] = rotation_matrix(q), t
     return V

@@ -7,95 +7,148 @@ __all__ = ['PRIMITIVES', 'LOGIT', 'MOST', 'rotation_matrix', 'covariance', 'logi
            'Gaussians', 'knn_dist2', 'to_ply', 'from_ply', 'sh_rotation', 'quat_multiply', 'from_sog', 'file_format']
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-002
-import io, math, struct, zipfile, zlib
+import io
+import math
+import struct
+import zipfile
+import zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-import numba, numpy as np, torch
-from PIL import Image, WebPImagePlugin      # a format is known once its plugin is imported
-from torch import Tensor, nn
+
+import numba
+import numpy as np
+import torch
 import torch.nn.functional as F
+from PIL import Image, WebPImagePlugin  # a format is known once its plugin is imported
+from torch import Tensor, nn
+
 from ..run.files import parse_json, write_file
 from .camera import _rows
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-005
 def rotation_matrix(
     quats: Tensor,  # quaternions (w, x, y, z) [..., 4], of any length but zero
-) -> Tensor:        # rotation matrices [..., 3, 3]
+) -> Tensor:  # rotation matrices [..., 3, 3]
     "The rotation that a quaternion stands for; 3DGS Eq. 6's R."
     w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
-    return torch.stack([1 - 2*(y*y + z*z), 2*(x*y - w*z), 2*(x*z + w*y),
-                        2*(x*y + w*z), 1 - 2*(x*x + z*z), 2*(y*z - w*x),
-                        2*(x*z - w*y), 2*(y*z + w*x), 1 - 2*(x*x + y*y)], -1).unflatten(-1, (3, 3))
+    return torch.stack(
+        [
+            1 - 2 * (y * y + z * z),
+            2 * (x * y - w * z),
+            2 * (x * z + w * y),
+            2 * (x * y + w * z),
+            1 - 2 * (x * x + z * z),
+            2 * (y * z - w * x),
+            2 * (x * z - w * y),
+            2 * (y * z + w * x),
+            1 - 2 * (x * x + y * y),
+        ],
+        -1,
+    ).unflatten(-1, (3, 3))
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-009
 def covariance(
-    quats: Tensor,   # (w, x, y, z) [..., 4]
+    quats: Tensor,  # (w, x, y, z) [..., 4]
     scales: Tensor,  # half-axes, standard deviations in world units [..., 3]
-) -> Tensor:         # Sigma [..., 3, 3]
+) -> Tensor:  # Sigma [..., 3, 3]
     "Covariance of a Gaussian from rotation and half-axes: R S S' R' (3DGS, Eq. 6)."
-    M = rotation_matrix(quats)*scales[..., None, :]      # R S
+    M = rotation_matrix(quats) * scales[..., None, :]  # R S
     return M @ M.mT
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-012
 def logit(p: float) -> float:
     "The number whose sigmoid is p. ValueError outside of (0, 1)."
-    if not 0 < p < 1: raise ValueError(f"an opacity of {p} has no logit: it must lie strictly between 0 and 1")
-    return math.log(p/(1 - p))
+    if not 0 < p < 1:
+        raise ValueError(f"an opacity of {p} has no logit: it must lie strictly between 0 and 1")
+    return math.log(p / (1 - p))
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-015
 _pi = math.pi
-_SH0 = math.sqrt(1/_pi)/2
-_SH1 = math.sqrt(3/_pi)/2
-_SH2 = (math.sqrt(15/_pi)/2, math.sqrt(5/_pi)/4)
-_SH3 = (math.sqrt(35/(2*_pi))/4, math.sqrt(105/_pi)/2, math.sqrt(21/(2*_pi))/4, math.sqrt(7/_pi)/4)
+_SH0 = math.sqrt(1 / _pi) / 2
+_SH1 = math.sqrt(3 / _pi) / 2
+_SH2 = (math.sqrt(15 / _pi) / 2, math.sqrt(5 / _pi) / 4)
+_SH3 = (math.sqrt(35 / (2 * _pi)) / 4, math.sqrt(105 / _pi) / 2, math.sqrt(21 / (2 * _pi)) / 4, math.sqrt(7 / _pi) / 4)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-016
 def sh_basis(
     dirs: Tensor,  # view directions, from the camera to the Gaussian [..., 3]; any length but zero
-    degree: int,   # 0 to 3
-) -> Tensor:       # Y [..., (degree+1)**2]
+    degree: int,  # 0 to 3
+) -> Tensor:  # Y [..., (degree+1)**2]
     "Real spherical harmonics up to a degree, in the order and with the signs of 3DGS."
-    if degree not in (0, 1, 2, 3): raise ValueError(f"SH degree {degree}: 0, 1, 2 and 3 are supported")
+    if degree not in (0, 1, 2, 3):
+        raise ValueError(f"SH degree {degree}: 0, 1, 2 and 3 are supported")
     x, y, z = F.normalize(dirs, dim=-1).unbind(-1)
-    Y = [_SH0*torch.ones_like(x)]
-    if degree > 0: Y += [-_SH1*y, _SH1*z, -_SH1*x]
-    if degree > 1: a, b = _SH2; Y += [a*x*y, -a*y*z, b*(3*z*z - 1), -a*x*z, a/2*(x*x - y*y)]
+    Y = [_SH0 * torch.ones_like(x)]
+    if degree > 0:
+        Y += [-_SH1 * y, _SH1 * z, -_SH1 * x]
+    if degree > 1:
+        a, b = _SH2
+        Y += [a * x * y, -a * y * z, b * (3 * z * z - 1), -a * x * z, a / 2 * (x * x - y * y)]
     if degree > 2:
         a, b, c, d = _SH3
-        Y += [-a*y*(3*x*x - y*y), b*x*y*z, -c*y*(5*z*z - 1), d*z*(5*z*z - 3), -c*x*(5*z*z - 1), b/2*z*(x*x - y*y), -a*x*(x*x - 3*y*y)]
+        Y += [
+            -a * y * (3 * x * x - y * y),
+            b * x * y * z,
+            -c * y * (5 * z * z - 1),
+            d * z * (5 * z * z - 3),
+            -c * x * (5 * z * z - 1),
+            b / 2 * z * (x * x - y * y),
+            -a * x * (x * x - 3 * y * y),
+        ]
     return torch.stack(Y, -1)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-023
-def rgb_to_sh(rgb): "Degree-0 coefficient of a colour in [0, 1]."; return (rgb - .5)/_SH0
-def sh_to_rgb(sh0): "Colour of a degree-0 coefficient, not clamped."; return .5 + _SH0*sh0
+def rgb_to_sh(rgb):
+    "Degree-0 coefficient of a colour in [0, 1]."
+    return (rgb - 0.5) / _SH0
+
+
+def sh_to_rgb(sh0):
+    "Colour of a degree-0 coefficient, not clamped."
+    return 0.5 + _SH0 * sh0
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-026
 @dataclass
 class Gaussians:
     "N Gaussians: stored parameters, before activation. Make one with `.from_points`, `.ball`, `.primitive` or `.load`; `.render(camera)` draws it."
-    means: Tensor       # centres [N, 3], world units, z up
+
+    means: Tensor  # centres [N, 3], world units, z up
     log_scales: Tensor  # natural log of the half-axes [N, 3]
-    quats: Tensor       # rotations (w, x, y, z) [N, 4], any length but zero
-    logits: Tensor      # opacities before the sigmoid [N]
-    sh: Tensor          # spherical harmonics [N, K, 3], K = 1, 4, 9 or 16
+    quats: Tensor  # rotations (w, x, y, z) [N, 4], any length but zero
+    logits: Tensor  # opacities before the sigmoid [N]
+    sh: Tensor  # spherical harmonics [N, K, 3], K = 1, 4, 9 or 16
+
     def __post_init__(self):
         n, k = self.means.shape[:1], tuple(self.sh.shape[1:2])
         for name, want in dict(means=n + (3,), log_scales=n + (3,), quats=n + (4,), logits=n, sh=n + k + (3,)).items():
-            if tuple(getattr(self, name).shape) != want: raise ValueError(f"{name} has shape {list(getattr(self, name).shape)}, wanted {list(want)}")
-        if k[0] not in (1, 4, 9, 16): raise ValueError(f"sh holds {k[0]} coefficients per channel, wanted 1, 4, 9 or 16")
+            if tuple(getattr(self, name).shape) != want:
+                raise ValueError(f"{name} has shape {list(getattr(self, name).shape)}, wanted {list(want)}")
+        if k[0] not in (1, 4, 9, 16):
+            raise ValueError(f"sh holds {k[0]} coefficients per channel, wanted 1, 4, 9 or 16")
 
     @property
-    def scales(self) -> Tensor: return self.log_scales.exp()          # [N, 3]
+    def scales(self) -> Tensor:
+        return self.log_scales.exp()  # [N, 3]
+
     @property
-    def opacities(self) -> Tensor: return self.logits.sigmoid()       # [N]
+    def opacities(self) -> Tensor:
+        return self.logits.sigmoid()  # [N]
+
     @property
-    def rgb(self) -> Tensor: return sh_to_rgb(self.sh[:, 0]).clamp(0, 1)  # plain colour [N, 3]
+    def rgb(self) -> Tensor:
+        return sh_to_rgb(self.sh[:, 0]).clamp(0, 1)  # plain colour [N, 3]
+
     @property
-    def sh_degree(self) -> int: return math.isqrt(self.sh.shape[1]) - 1
-    def __len__(self): return len(self.means)
+    def sh_degree(self) -> int:
+        return math.isqrt(self.sh.shape[1]) - 1
+
+    def __len__(self):
+        return len(self.means)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-030
-def _map(self, f) -> Gaussians: return Gaussians(*(f(getattr(self, k.name)) for k in fields(self)))
+def _map(self, f) -> Gaussians:
+    return Gaussians(*(f(getattr(self, k.name)) for k in fields(self)))
+
 
 def _cat(cls, gs) -> Gaussians:
     "All Gaussians of several scenes; lower SH degrees are filled up with zeros."
@@ -103,9 +156,10 @@ def _cat(cls, gs) -> Gaussians:
     gs = [replace(g, sh=F.pad(g.sh, (0, 0, 0, k - g.sh.shape[1]))) for g in gs]
     return Gaussians(*(torch.cat([getattr(g, f.name) for g in gs]) for f in fields(cls)))
 
+
 def _with_degree(self, degree: int) -> Gaussians:
     "The same scene with another SH degree: coefficients cut off, or zeros added."
-    k = (degree + 1)**2
+    k = (degree + 1) ** 2
     return replace(self, sh=F.pad(self.sh[:, :k], (0, 0, 0, max(0, k - self.sh.shape[1]))))
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-031
@@ -119,12 +173,21 @@ Gaussians.__repr__ = lambda self: f"Gaussians({len(self)}, SH degree {self.sh_de
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-032
 def _params(self) -> nn.ParameterDict:
     "Copies as gsplat names them: means, scales (log), quats, opacities (logit), sh0 [N,1,3], shN [N,K-1,3]."
-    p = dict(means=self.means, scales=self.log_scales, quats=self.quats, opacities=self.logits, sh0=self.sh[:, :1], shN=self.sh[:, 1:])
+    p = dict(
+        means=self.means,
+        scales=self.log_scales,
+        quats=self.quats,
+        opacities=self.logits,
+        sh0=self.sh[:, :1],
+        shN=self.sh[:, 1:],
+    )
     return nn.ParameterDict({k: nn.Parameter(v.detach().clone()) for k, v in p.items()})
+
 
 def _from_params(cls, p) -> Gaussians:
     "From such a dictionary; gradients flow back into it."
     return cls(p['means'], p['scales'], p['quats'], p['opacities'], torch.cat([p['sh0'], p['shN']], 1))
+
 
 Gaussians.params, Gaussians.from_params = _params, classmethod(_from_params)
 
@@ -132,7 +195,9 @@ Gaussians.params, Gaussians.from_params = _params, classmethod(_from_params)
 def _render(self, camera, **kw):
     "Picture, alpha and depth from a `Camera`; see `lucidteach.splat.rasterize.render`."
     from lucidteach.splat.rasterize import render
+
     return render(self, camera, **kw)
+
 
 Gaussians.render = _render
 
@@ -140,20 +205,29 @@ Gaussians.render = _render
 @numba.njit(cache=True)
 def _knn_sorted(p, k):
     "Mean squared distance to the k nearest, for points [N,3] sorted by x"
-    n = len(p); out = np.empty(n)
+    n = len(p)
+    out = np.empty(n)
     for i in range(n):
-        best = np.full(k, np.inf); a = i - 1; b = i + 1
+        best = np.full(k, np.inf)
+        a = i - 1
+        b = i + 1
         while True:
-            da = (p[i, 0] - p[a, 0])**2 if a >= 0 else np.inf
-            db = (p[b, 0] - p[i, 0])**2 if b < n else np.inf
-            if min(da, db) >= best[k - 1]: break             # nothing nearer can follow on either side
+            da = (p[i, 0] - p[a, 0]) ** 2 if a >= 0 else np.inf
+            db = (p[b, 0] - p[i, 0]) ** 2 if b < n else np.inf
+            if min(da, db) >= best[k - 1]:
+                break  # nothing nearer can follow on either side
             j = a if da <= db else b
-            if da <= db: a -= 1
-            else: b += 1
-            d = (p[i, 0] - p[j, 0])**2 + (p[i, 1] - p[j, 1])**2 + (p[i, 2] - p[j, 2])**2
+            if da <= db:
+                a -= 1
+            else:
+                b += 1
+            d = (p[i, 0] - p[j, 0]) ** 2 + (p[i, 1] - p[j, 1]) ** 2 + (p[i, 2] - p[j, 2]) ** 2
             m = k - 1
-            if d >= best[m]: continue
-            while m > 0 and best[m - 1] > d: best[m] = best[m - 1]; m -= 1
+            if d >= best[m]:
+                continue
+            while m > 0 and best[m - 1] > d:
+                best[m] = best[m - 1]
+                m -= 1
             best[m] = d
         out[i] = best.mean()
     return out
@@ -161,83 +235,139 @@ def _knn_sorted(p, k):
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-039
 def knn_dist2(
     points: Tensor,  # [N, 3]
-    k: int = 3,      # neighbours
-) -> Tensor:         # [N], float64
+    k: int = 3,  # neighbours
+) -> Tensor:  # [N], float64
     "Mean squared distance to the k nearest other points. ValueError for fewer than two points, or one that is not finite."
-    if len(points) < 2: raise ValueError(f"{len(points)} point(s) have no neighbour: give the scale yourself")
-    if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
+    if len(points) < 2:
+        raise ValueError(f"{len(points)} point(s) have no neighbour: give the scale yourself")
+    if n := int((~points.isfinite()).any(1).sum()):
+        raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
     p = points.detach().cpu().double().numpy()
-    spread = np.subtract(*np.quantile(p, [.9, .1], axis=0))
-    p = p[:, np.argsort(-spread, kind='stable')]             # sorted along the axis of largest spread: along x, a wall x = const would compare all with all
+    spread = np.subtract(*np.quantile(p, [0.9, 0.1], axis=0))
+    p = p[
+        :, np.argsort(-spread, kind='stable')
+    ]  # sorted along the axis of largest spread: along x, a wall x = const would compare all with all
     order = np.argsort(p[:, 0], kind='stable')
-    out = np.empty(len(p)); out[order] = _knn_sorted(p[order], min(k, len(p) - 1))
+    out = np.empty(len(p))
+    out[order] = _knn_sorted(p[order], min(k, len(p) - 1))
     return torch.from_numpy(out)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-042
-def _from_points(cls, points, rgb=.5, *, opacity: float = .1, scale: float = None, sh_degree: int = 0, k: int = 3) -> Gaussians:
+def _from_points(
+    cls, points, rgb=0.5, *, opacity: float = 0.1, scale: float = None, sh_degree: int = 0, k: int = 3
+) -> Gaussians:
     "Round Gaussians at points [N,3] with colours [N,3], [3] or one grey; sized by their neighbours unless `scale` is given (3DGS, LucidDreamer)."
     points = torch.as_tensor(points, dtype=torch.float32)
-    if points.ndim != 2 or points.shape[1] != 3: raise ValueError(f"points of shape {list(points.shape)}, wanted [N, 3]")
-    if n := int((~points.isfinite()).any(1).sum()): raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
-    if not (scale is None or 0 < scale < math.inf) or k < 1: raise ValueError(f"scale = {scale}, k = {k}: a positive size, or at least one neighbour to take it from")
-    s2 = knn_dist2(points, k).clamp_min(1e-7) if scale is None else torch.full((len(points),), float(scale)**2)
-    quats = torch.tensor([1., 0, 0, 0]).repeat(len(points), 1)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"points of shape {list(points.shape)}, wanted [N, 3]")
+    if n := int((~points.isfinite()).any(1).sum()):
+        raise ValueError(f"{n} of {len(points)} points are not finite: leave them out")
+    if not (scale is None or 0 < scale < math.inf) or k < 1:
+        raise ValueError(f"scale = {scale}, k = {k}: a positive size, or at least one neighbour to take it from")
+    s2 = knn_dist2(points, k).clamp_min(1e-7) if scale is None else torch.full((len(points),), float(scale) ** 2)
+    quats = torch.tensor([1.0, 0, 0, 0]).repeat(len(points), 1)
     sh0 = rgb_to_sh(torch.as_tensor(rgb, dtype=torch.float32)).expand(len(points), 3)
-    g = cls(points, s2.log().div(2).float()[:, None].repeat(1, 3), quats, torch.full((len(points),), logit(opacity)), sh0[:, None].contiguous())
+    g = cls(
+        points,
+        s2.log().div(2).float()[:, None].repeat(1, 3),
+        quats,
+        torch.full((len(points),), logit(opacity)),
+        sh0[:, None].contiguous(),
+    )
     return g.with_degree(sh_degree)
+
 
 Gaussians.from_points = classmethod(_from_points)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-046
-def _unit(n, g): return F.normalize(torch.randn(n, 3, generator=g), dim=1)
-def _rand(n, g, *size): return torch.rand(n, *size, generator=g)
-def _ring(a): return torch.stack([a.cos(), a.sin()], 1)
+def _unit(n, g):
+    return F.normalize(torch.randn(n, 3, generator=g), dim=1)
 
-def _ball(n, g): return _unit(n, g)*_rand(n, g, 1)**(1/3)
-def _sphere(n, g): return _unit(n, g)
+
+def _rand(n, g, *size):
+    return torch.rand(n, *size, generator=g)
+
+
+def _ring(a):
+    return torch.stack([a.cos(), a.sin()], 1)
+
+
+def _ball(n, g):
+    return _unit(n, g) * _rand(n, g, 1) ** (1 / 3)
+
+
+def _sphere(n, g):
+    return _unit(n, g)
+
+
 def _box(n, g):
-    p, face = 2*_rand(n, g, 3) - 1, torch.randint(6, (n,), generator=g)
-    return p.scatter(1, (face % 3)[:, None], (face//3*2. - 1)[:, None])
+    p, face = 2 * _rand(n, g, 3) - 1, torch.randint(6, (n,), generator=g)
+    return p.scatter(1, (face % 3)[:, None], (face // 3 * 2.0 - 1)[:, None])
+
+
 def _cylinder(n, g):
     "Radius 1, from -1 to 1 along z: the side has two thirds of the area, each lid a sixth"
-    part, xy = torch.randint(6, (n,), generator=g), _ring(2*math.pi*_rand(n, g))
+    part, xy = torch.randint(6, (n,), generator=g), _ring(2 * math.pi * _rand(n, g))
     side = part < 4
-    r, z = torch.where(side, 1., _rand(n, g).sqrt()), torch.where(side, 2*_rand(n, g) - 1, part*2. - 9)
-    return torch.cat([r[:, None]*xy, z[:, None]], 1)
+    r, z = torch.where(side, 1.0, _rand(n, g).sqrt()), torch.where(side, 2 * _rand(n, g) - 1, part * 2.0 - 9)
+    return torch.cat([r[:, None] * xy, z[:, None]], 1)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-047
-def _torus(n, g, small=.35):
+def _torus(n, g, small=0.35):
     "Ring of radius 1 - small; a place on the tube is as likely as its distance from the axis is large"
     a = torch.zeros(0)
-    while len(a) < n:                                        # rejection, two thirds of the draws are kept
-        new, out = 2*math.pi*_rand(4*n, g), _rand(4*n, g)
-        a = torch.cat([a, new[out < (1 - small + small*new.cos())]])[:n]
-    return torch.cat([(1 - small + small*a.cos())[:, None]*_ring(2*math.pi*_rand(len(a), g)), small*a.sin()[:, None]], 1)
+    while len(a) < n:  # rejection, two thirds of the draws are kept
+        new, out = 2 * math.pi * _rand(4 * n, g), _rand(4 * n, g)
+        a = torch.cat([a, new[out < (1 - small + small * new.cos())]])[:n]
+    return torch.cat(
+        [(1 - small + small * a.cos())[:, None] * _ring(2 * math.pi * _rand(len(a), g)), small * a.sin()[:, None]], 1
+    )
 
-PRIMITIVES = dict(ball=_ball, sphere=_sphere, box=_box, cylinder=_cylinder, torus=_torus)   # name -> n points within [-1, 1]^3
+
+PRIMITIVES = dict(
+    ball=_ball, sphere=_sphere, box=_box, cylinder=_cylinder, torus=_torus
+)  # name -> n points within [-1, 1]^3
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-048
-def _primitive(cls, name, n: int = 1000, *, radius=.5, center=(0, 0, 0), seed: int = 0, **kw) -> Gaussians:
+def _primitive(cls, name, n: int = 1000, *, radius=0.5, center=(0, 0, 0), seed: int = 0, **kw) -> Gaussians:
     "n Gaussians on a shape of PRIMITIVES; `radius` is a number or one per axis; other arguments as `from_points`."
-    if name not in PRIMITIVES: raise ValueError(f"no primitive {name!r}; there are {', '.join(PRIMITIVES)}")
-    if n < 1: raise ValueError(f"n = {n}: at least one Gaussian")
+    if name not in PRIMITIVES:
+        raise ValueError(f"no primitive {name!r}; there are {', '.join(PRIMITIVES)}")
+    if n < 1:
+        raise ValueError(f"n = {n}: at least one Gaussian")
     points = PRIMITIVES[name](n, torch.Generator().manual_seed(seed))
-    return cls.from_points(points*torch.as_tensor(radius, dtype=torch.float32) + torch.tensor(center, dtype=torch.float32), **kw)
+    return cls.from_points(
+        points * torch.as_tensor(radius, dtype=torch.float32) + torch.tensor(center, dtype=torch.float32), **kw
+    )
+
 
 def _ball_of(cls, n: int = 1000, **kw) -> Gaussians:
     "A ball filled with n Gaussians of random places; arguments as `primitive`."
     return cls.primitive('ball', n, **kw)
+
 
 Gaussians.primitive, Gaussians.ball = classmethod(_primitive), classmethod(_ball_of)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-055
 def _columns(n_rest: int, normals: bool) -> list:
     "Column names in INRIA's order"
-    return (['x', 'y', 'z'] + ['nx', 'ny', 'nz']*normals + [f'f_dc_{i}' for i in range(3)] + [f'f_rest_{i}' for i in range(n_rest)]
-            + ['opacity'] + [f'scale_{i}' for i in range(3)] + [f'rot_{i}' for i in range(4)])
+    return (
+        ['x', 'y', 'z']
+        + ['nx', 'ny', 'nz'] * normals
+        + [f'f_dc_{i}' for i in range(3)]
+        + [f'f_rest_{i}' for i in range(n_rest)]
+        + ['opacity']
+        + [f'scale_{i}' for i in range(3)]
+        + [f'rot_{i}' for i in range(4)]
+    )
+
 
 def _header(names, n) -> bytes:
-    lines = ['ply', 'format binary_little_endian 1.0', f'element vertex {n}'] + [f'property float {c}' for c in names] + ['end_header', '']
+    lines = (
+        ['ply', 'format binary_little_endian 1.0', f'element vertex {n}']
+        + [f'property float {c}' for c in names]
+        + ['end_header', '']
+    )
     return '\n'.join(lines).encode()
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-057
@@ -247,22 +377,41 @@ def to_ply(
 ) -> bytes:
     "The bytes of an INRIA PLY file. ValueError for what `from_ply` refuses, by row and column."
     g, n = g.detach().to('cpu', torch.float32), len(g)
-    rest = g.sh[:, 1:].mT.flatten(1)                                     # [N, 3 (K-1)], channel-major
-    cols = [g.means] + [torch.zeros(n, 3)]*normals + [g.sh[:, 0], rest, g.logits[:, None], g.log_scales, g.quats]
+    rest = g.sh[:, 1:].mT.flatten(1)  # [N, 3 (K-1)], channel-major
+    cols = [g.means] + [torch.zeros(n, 3)] * normals + [g.sh[:, 0], rest, g.logits[:, None], g.log_scales, g.quats]
     table, columns = torch.cat(cols, 1).numpy().astype('<f4'), _columns(rest.shape[1], normals)
     table = _settled(table, columns)
     return _header(columns, n) + table.tobytes()
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-059
-_PLY_TYPES = {'char': 'i1', 'int8': 'i1', 'uchar': 'u1', 'uint8': 'u1', 'short': '<i2', 'int16': '<i2', 'ushort': '<u2', 'uint16': '<u2', 'int': '<i4', 'int32': '<i4',
-              'uint': '<u4', 'uint32': '<u4', 'float': '<f4', 'float32': '<f4', 'double': '<f8', 'float64': '<f8'}
+_PLY_TYPES = {
+    'char': 'i1',
+    'int8': 'i1',
+    'uchar': 'u1',
+    'uint8': 'u1',
+    'short': '<i2',
+    'int16': '<i2',
+    'ushort': '<u2',
+    'uint16': '<u2',
+    'int': '<i4',
+    'int32': '<i4',
+    'uint': '<u4',
+    'uint32': '<u4',
+    'float': '<f4',
+    'float32': '<f4',
+    'double': '<f8',
+    'float64': '<f8',
+}
+
 
 def _header_lines(data: bytes) -> tuple:
     "(header lines, offset of the first row)"
-    if data[:3] != b'ply': raise ValueError(f"not a PLY file: it begins with {data[:12]!r}")
+    if data[:3] != b'ply':
+        raise ValueError(f"not a PLY file: it begins with {data[:12]!r}")
     end = data.find(b'\nend_header', 0, 1 << 16) + 1
     stop = data.find(b'\n', end)
-    if not end or stop < 0: raise ValueError("no end_header in the first 64 kB: the file is cut off or no PLY")
+    if not end or stop < 0:
+        raise ValueError("no end_header in the first 64 kB: the file is cut off or no PLY")
     return data[:end].decode('latin-1').split('\n'), stop + 1
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-060
@@ -271,44 +420,70 @@ def _parse_header(lines) -> tuple:
     n, props, here = None, [], None
     for words in (l.split() for l in lines[1:]):
         match words:
-            case ['format', 'binary_little_endian', _]: pass
-            case ['format', kind, *_]: raise ValueError(f"PLY format {kind!r}: only binary_little_endian is read; convert the file first")
-            case ['element', name, count]: n, here = (_count(count), name) if name == 'vertex' and n is None and not here else (n, name)
-            case ['property', 'list', *_] if here == 'vertex': raise ValueError("the vertices hold a list property: this is a mesh, not Gaussians")
-            case ['property', kind, name] if here == 'vertex': props.append((name, _ply_type(kind, name)))
-            case ['property', *_] if here is None: raise ValueError(f"a property before any element: {' '.join(words)[:60]!r}")
-    if n is None: raise ValueError("the first element is not 'vertex'; compressed PLY has chunks first: load it with a name that ends in .compressed.ply")
+            case ['format', 'binary_little_endian', _]:
+                pass
+            case ['format', kind, *_]:
+                raise ValueError(f"PLY format {kind!r}: only binary_little_endian is read; convert the file first")
+            case ['element', name, count]:
+                n, here = (_count(count), name) if name == 'vertex' and n is None and not here else (n, name)
+            case ['property', 'list', *_] if here == 'vertex':
+                raise ValueError("the vertices hold a list property: this is a mesh, not Gaussians")
+            case ['property', kind, name] if here == 'vertex':
+                props.append((name, _ply_type(kind, name)))
+            case ['property', *_] if here is None:
+                raise ValueError(f"a property before any element: {' '.join(words)[:60]!r}")
+    if n is None:
+        raise ValueError(
+            "the first element is not 'vertex'; compressed PLY has chunks first: load it with a name that ends in .compressed.ply"
+        )
     return n, _row_type(props)
 
+
 def _count(text):
-    if not (text.isascii() and text.isdigit() and len(text) < 16): raise ValueError(f"vertex count {text[:40]!r} is not a number")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise ValueError(f"vertex count {text[:40]!r} is not a number")
     return int(text)
 
+
 def _ply_type(kind, name):
-    if kind not in _PLY_TYPES: raise ValueError(f"property {name[:40]!r} has the unknown type {kind[:40]!r}")
+    if kind not in _PLY_TYPES:
+        raise ValueError(f"property {name[:40]!r} has the unknown type {kind[:40]!r}")
     return _PLY_TYPES[kind]
+
 
 def _row_type(props):
     names = [name for name, _ in props]
-    if twice := {a for a in names if names.count(a) > 1}: raise ValueError(f"the header names {sorted(twice)[0][:40]!r} twice")
+    if twice := {a for a in names if names.count(a) > 1}:
+        raise ValueError(f"the header names {sorted(twice)[0][:40]!r} twice")
     return np.dtype(props)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-061
 def _rest_count(names) -> int:
     n = sum(c.startswith('f_rest_') for c in names)
-    if n not in (0, 9, 24, 45): raise ValueError(f"{n} f_rest columns: SH degrees 0 to 3 have 0, 9, 24 or 45")
-    if missing := [c for c in _columns(n, False) if c not in names]: raise ValueError(f"columns missing: {', '.join(missing[:6])}; this PLY holds {', '.join(map(str, names[:6]))[:80]}")
+    if n not in (0, 9, 24, 45):
+        raise ValueError(f"{n} f_rest columns: SH degrees 0 to 3 have 0, 9, 24 or 45")
+    if missing := [c for c in _columns(n, False) if c not in names]:
+        raise ValueError(
+            f"columns missing: {', '.join(missing[:6])}; this PLY holds {', '.join(map(str, names[:6]))[:80]}"
+        )
     return n
 
-LOGIT = 10.       # stands for an infinite one
+
+LOGIT = 10.0  # stands for an infinite one
+
 
 def _settled(table, columns):
     "The rows with infinite opacity logits brought to finite ones. ValueError names NaN, other infinities and zero rotations by row and column"
     o = columns.index('opacity')
-    if np.isinf(table[:, o]).any(): table = table.copy(); table[:, o] = np.where(np.isinf(table[:, o]), np.sign(table[:, o])*LOGIT, table[:, o])
+    if np.isinf(table[:, o]).any():
+        table = table.copy()
+        table[:, o] = np.where(np.isinf(table[:, o]), np.sign(table[:, o]) * LOGIT, table[:, o])
     bad = ~np.isfinite(table)
-    if bad.any(): r, c = np.argwhere(bad)[0]; raise ValueError(f"row {r}, column {columns[c]!r} holds {table[r, c]}; {bad.any(1).sum()} rows are bad")
-    if (zero := (table[:, -4:] == 0).all(1)).any(): raise ValueError(f"row {int(zero.argmax())} has a zero quaternion, which is no rotation")
+    if bad.any():
+        r, c = np.argwhere(bad)[0]
+        raise ValueError(f"row {r}, column {columns[c]!r} holds {table[r, c]}; {bad.any(1).sum()} rows are bad")
+    if (zero := (table[:, -4:] == 0).all(1)).any():
+        raise ValueError(f"row {int(zero.argmax())} has a zero quaternion, which is no rotation")
     return table
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-062
@@ -319,46 +494,64 @@ def from_ply(
     lines, start = _header_lines(data)
     n, row = _parse_header(lines)
     n_rest = _rest_count(row.names or ())
-    if len(data) - start < n*row.itemsize: raise ValueError(f"the header promises {n} rows of {row.itemsize} bytes, the file holds {(len(data) - start)//row.itemsize}: cut off?")
+    if len(data) - start < n * row.itemsize:
+        raise ValueError(
+            f"the header promises {n} rows of {row.itemsize} bytes, the file holds {(len(data) - start) // row.itemsize}: cut off?"
+        )
     rows, columns = np.frombuffer(data, row, n, start), _columns(n_rest, False)
     table = np.stack([rows[c].astype(np.float32) for c in columns], 1) if n else np.zeros((0, len(columns)), np.float32)
     return _of_table(table, columns)
 
+
 def _of_table(table, columns) -> Gaussians:
     "Gaussians from rows [N, columns] of float32 in INRIA's order"
     n, n_rest = len(table), len(columns) - 14
-    means, sh0, rest, logits, scales, quats = torch.from_numpy(_settled(table, columns)).split([3, 3, n_rest, 1, 3, 4], 1)
-    sh = torch.cat([sh0[:, None], rest.reshape(n, 3, n_rest//3).mT], 1)
+    means, sh0, rest, logits, scales, quats = torch.from_numpy(_settled(table, columns)).split(
+        [3, 3, n_rest, 1, 3, 4], 1
+    )
+    sh = torch.cat([sh0[:, None], rest.reshape(n, 3, n_rest // 3).mT], 1)
     return Gaussians(*(a.contiguous() for a in (means, scales, quats, logits[:, 0], sh)))
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-066
 def _forge():
-    try: import gaussforge
-    except ImportError as e: raise ImportError("formats other than .ply need gaussforge: pip install 'lucidteach[formats]'") from e
+    try:
+        import gaussforge
+    except ImportError as e:
+        raise ImportError("formats other than .ply need gaussforge: pip install 'lucidteach[formats]'") from e
     return gaussforge.GaussForge()
+
 
 def _ask(result: dict) -> dict:
     "The result of a gaussforge call, or its complaint as ValueError"
-    if result.get('error') or 'data' not in result: raise ValueError(f"gaussforge: {result.get('error', 'no data')}")
+    if result.get('error') or 'data' not in result:
+        raise ValueError(f"gaussforge: {result.get('error', 'no data')}")
     return result['data']
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-072
 def sh_rotation(
-    A: Tensor,     # rotation matrix [3, 3]
-    degree: int,   # SH degree
-) -> Tensor:       # D [K, K], block diagonal by degree, float64
+    A: Tensor,  # rotation matrix [3, 3]
+    degree: int,  # SH degree
+) -> Tensor:  # D [K, K], block diagonal by degree, float64
     "The matrix that turns SH coefficients together with the scene: c' = D c. Least squares over 64 directions."
     d = F.normalize(torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
-    Y, Y_turned = sh_basis(d, degree), sh_basis(d @ A.double(), degree)       # rows d^T A = (A^T d)^T
-    blocks = [slice(l*l, (l + 1)**2) for l in range(degree + 1)]
+    Y, Y_turned = sh_basis(d, degree), sh_basis(d @ A.double(), degree)  # rows d^T A = (A^T d)^T
+    blocks = [slice(l * l, (l + 1) ** 2) for l in range(degree + 1)]
     return torch.block_diag(*(torch.linalg.lstsq(Y[:, b], Y_turned[:, b]).solution for b in blocks))
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-075
 def quat_multiply(a: Tensor, b: Tensor) -> Tensor:
     "The rotation a after b, quaternions (w, x, y, z) [..., 4] (Hamilton product)."
     (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(-1), b.unbind(-1)
-    return torch.stack([aw*bw - ax*bx - ay*by - az*bz, aw*bx + ax*bw + ay*bz - az*by,
-                        aw*by - ax*bz + ay*bw + az*bx, aw*bz + ax*by - ay*bx + az*bw], -1)
+    return torch.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        -1,
+    )
+
 
 def _rotated(self, q) -> Gaussians:
     "The scene turned about the origin by a quaternion (w, x, y, z)."
@@ -368,53 +561,81 @@ def _rotated(self, q) -> Gaussians:
     quats = quat_multiply(q.to(self.quats.device).expand(len(self), 4), self.quats.double()).to(self.quats.dtype)
     return replace(self, means=turn(A, self.means.mT).mT, quats=quats, sh=turn(D, self.sh))
 
+
 Gaussians.rotated = _rotated
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-077
-_h = math.sqrt(.5)
-_UP = {'z': (1, 0, 0, 0), 'y': (_h, -_h, 0, 0), '-y': (_h, _h, 0, 0)}   # the turn about x that takes our +z to a file's up
+_h = math.sqrt(0.5)
+_UP = {
+    'z': (1, 0, 0, 0),
+    'y': (_h, -_h, 0, 0),
+    '-y': (_h, _h, 0, 0),
+}  # the turn about x that takes our +z to a file's up
+
 
 def _up(up):
-    if up not in _UP: raise ValueError(f"up={up!r}: choose 'z', 'y' or '-y'")
+    if up not in _UP:
+        raise ValueError(f"up={up!r}: choose 'z', 'y' or '-y'")
     return torch.tensor(_UP[up], dtype=torch.float64)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-080b
-MOST = 10_000_000       # Gaussians of a file, as in Niantic's own reader of .spz
+MOST = 10_000_000  # Gaussians of a file, as in Niantic's own reader of .spz
+
 
 def _at_most(n):
-    if not 0 < n <= MOST: raise ValueError(f"the header promises {n:,} Gaussians: 1 to {MOST:,} are read")
+    if not 0 < n <= MOST:
+        raise ValueError(f"the header promises {n:,} Gaussians: 1 to {MOST:,} are read")
+
 
 def _look_ksplat(data: bytes) -> bytes:
     "The same bytes, once the counts in its headers fit each other and the file: gaussforge trusts them"
-    if len(data) < 4096: raise ValueError(f"{len(data)} bytes, less than the header of a .ksplat: cut off?")
+    if len(data) < 4096:
+        raise ValueError(f"{len(data)} bytes, less than the header of a .ksplat: cut off?")
     slots, total, level, at = *struct.unpack_from('<I8xIH', data, 4), 4096
-    if 4096 + 1024*slots > len(data): raise ValueError(f"the header promises {slots} sections, which {len(data)} bytes do not hold: cut off?")
-    heads = [struct.unpack_from('<4I16x2IH', data, 4096 + 1024*i) for i in range(slots)]
-    if total != sum(h[0] for h in heads): raise ValueError(f"the header promises {total} Gaussians, its sections {sum(h[0] for h in heads)}")
-    if level > 2: raise ValueError(f"compression level {level}: 0, 1 and 2 are known")
+    if 4096 + 1024 * slots > len(data):
+        raise ValueError(f"the header promises {slots} sections, which {len(data)} bytes do not hold: cut off?")
+    heads = [struct.unpack_from('<4I16x2IH', data, 4096 + 1024 * i) for i in range(slots)]
+    if total != sum(h[0] for h in heads):
+        raise ValueError(f"the header promises {total} Gaussians, its sections {sum(h[0] for h in heads)}")
+    if level > 2:
+        raise ValueError(f"compression level {level}: 0, 1 and 2 are known")
     for n, room, each, buckets, full, part, degree in heads:
-        if n > room or degree > 3 or n and level and not (each and full + part <= buckets and n <= each*buckets): raise ValueError(f"a section of {n} Gaussians in {room} places, {full + part} of {buckets} buckets, SH degree {degree}")
+        if n > room or degree > 3 or n and level and not (each and full + part <= buckets and n <= each * buckets):
+            raise ValueError(
+                f"a section of {n} Gaussians in {room} places, {full + part} of {buckets} buckets, SH degree {degree}"
+            )
     return data
+
 
 def _look_splat(data: bytes) -> bytes:
     "The same bytes, once they are whole rows of 32"
-    if not data or len(data) % 32: raise ValueError(f"{len(data)} bytes: a .splat has 32 for each Gaussian; cut off?")
+    if not data or len(data) % 32:
+        raise ValueError(f"{len(data)} bytes: a .splat has 32 for each Gaussian; cut off?")
     return data
+
 
 def _look_spz(data: bytes) -> bytes:
     "The same bytes, once the stream holds as much as its header promises"
     stream = zlib.decompressobj(31)
     try:
         head = stream.decompress(data, 16)
-        if len(head) < 16: raise ValueError("less than a header of 16 bytes in it: cut off?")
+        if len(head) < 16:
+            raise ValueError("less than a header of 16 bytes in it: cut off?")
         magic, version, n, degree = struct.unpack_from('<4sIIB', head)
-        if magic != b'NGSP' or version not in (1, 2, 3) or degree > 3: raise ValueError(f"{magic!r}, version {version}, SH degree {degree}: NGSP, 1 to 3 and 0 to 3 are known")
+        if magic != b'NGSP' or version not in (1, 2, 3) or degree > 3:
+            raise ValueError(f"{magic!r}, version {version}, SH degree {degree}: NGSP, 1 to 3 and 0 to 3 are known")
         _at_most(n)
-        wanted = n*((6 if version == 1 else 9) + (11 if version == 3 else 10) + 3*((degree + 1)**2 - 1))
-        while (piece := stream.decompress(stream.unconsumed_tail, 1 << 20)) and wanted >= 0: wanted -= len(piece)
-    except zlib.error as e: raise ValueError(f"its gzip stream is damaged: {e}") from None
-    if wanted: raise ValueError(f"the header promises {n:,} Gaussians, the stream holds {abs(wanted):,} bytes too {'few: cut off?' if wanted > 0 else 'many'}")
+        wanted = n * ((6 if version == 1 else 9) + (11 if version == 3 else 10) + 3 * ((degree + 1) ** 2 - 1))
+        while (piece := stream.decompress(stream.unconsumed_tail, 1 << 20)) and wanted >= 0:
+            wanted -= len(piece)
+    except zlib.error as e:
+        raise ValueError(f"its gzip stream is damaged: {e}") from None
+    if wanted:
+        raise ValueError(
+            f"the header promises {n:,} Gaussians, the stream holds {abs(wanted):,} bytes too {'few: cut off?' if wanted > 0 else 'many'}"
+        )
     return data
+
 
 def _look_compressed(data: bytes) -> bytes:
     "The same bytes, once the rows of all its elements are in it: a chunk for each 256 Gaussians, and four numbers for each"
@@ -422,14 +643,22 @@ def _look_compressed(data: bytes) -> bytes:
     rows = {}
     for words in (l.split() for l in lines):
         match words:
-            case ['element', name, count]: rows[name] = here = [_count(count), 0]
-            case ['property', kind, name] if rows: here[1] += np.dtype(_ply_type(kind, name)).itemsize
+            case ['element', name, count]:
+                rows[name] = here = [_count(count), 0]
+            case ['property', kind, name] if rows:
+                here[1] += np.dtype(_ply_type(kind, name)).itemsize
     (chunks, chunk), (n, row), (m, _) = (rows.get(k, [0, 0]) for k in ('chunk', 'vertex', 'sh'))
-    if row != 16 or chunk not in (48, 72) or not rows.keys() <= {'chunk', 'vertex', 'sh'}: raise ValueError(f"elements {list(rows)[:5]} of {chunk} and {row} bytes: a compressed PLY has chunks of 12 or 18 floats and vertices of four whole numbers")
+    if row != 16 or chunk not in (48, 72) or not rows.keys() <= {'chunk', 'vertex', 'sh'}:
+        raise ValueError(
+            f"elements {list(rows)[:5]} of {chunk} and {row} bytes: a compressed PLY has chunks of 12 or 18 floats and vertices of four whole numbers"
+        )
     _at_most(n)
-    if chunks != -(-n//256) or m not in (0, n): raise ValueError(f"{chunks} chunks and {m} harmonics for {n} Gaussians")
-    if (wanted := sum(a*b for a, b in rows.values())) != len(data) - start: raise ValueError(f"the header promises {wanted} bytes, the file holds {len(data) - start}: cut off?")
+    if chunks != -(-n // 256) or m not in (0, n):
+        raise ValueError(f"{chunks} chunks and {m} harmonics for {n} Gaussians")
+    if (wanted := sum(a * b for a, b in rows.values())) != len(data) - start:
+        raise ValueError(f"the header promises {wanted} bytes, the file holds {len(data) - start}: cut off?")
     return data
+
 
 _LOOK = {'ksplat': _look_ksplat, 'splat': _look_splat, 'spz': _look_spz, 'compressed.ply': _look_compressed}
 
@@ -438,80 +667,129 @@ def from_sog(
     data: bytes,  # a whole .sog file, version 2
 ) -> Gaussians:
     "Read the bytes of a .sog file. ValueError says what is wrong with it."
-    try: return _of_table(*_sog_table(zipfile.ZipFile(io.BytesIO(data)), 4*len(data) + 10**6))
-    except (zipfile.BadZipFile, LookupError, TypeError, AttributeError, OSError, RuntimeError, NotImplementedError, OverflowError, zlib.error, SyntaxError) as e: raise ValueError(f"no whole .sog: {type(e).__name__}: {e}") from None
+    try:
+        return _of_table(*_sog_table(zipfile.ZipFile(io.BytesIO(data)), 4 * len(data) + 10**6))
+    except (
+        zipfile.BadZipFile,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        OverflowError,
+        zlib.error,
+        SyntaxError,
+    ) as e:
+        raise ValueError(f"no whole .sog: {type(e).__name__}: {e}") from None
+
 
 def _sog_table(z, most):
     "(rows in INRIA's order [N, columns], the columns' names); `most`: bytes that one part may have"
     meta = parse_json(_sog_part(z, 'meta.json', most), 'meta.json')
     n = meta['count']
-    if not isinstance(n, int): raise ValueError(f"meta.json promises {n!r:.40} Gaussians")
+    if not isinstance(n, int):
+        raise ValueError(f"meta.json promises {n!r:.40} Gaussians")
     _at_most(n)
     pixels = lambda kind, i=0, count=n: _sog_pixels(z, meta[kind]['files'][i], count, most)
     book = lambda kind: _numbers(meta[kind]['codebook'], 256)
     low, high = (pixels('means', i)[:, :3].astype(np.float64) for i in (0, 1))
     a, b = (_numbers(meta['means'][k], 3) for k in ('mins', 'maxs'))
-    place = a + (b - a)*(low + 256*high)/65535
+    place = a + (b - a) * (low + 256 * high) / 65535
     colour = pixels('sh0')
     with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
-        means, opacity = np.sign(place)*np.expm1(np.abs(place)), np.log(colour[:, 3]/(255. - colour[:, 3]))
+        means, opacity = np.sign(place) * np.expm1(np.abs(place)), np.log(colour[:, 3] / (255.0 - colour[:, 3]))
     rest = _sog_rest(meta['shN'], pixels) if 'shN' in meta else np.zeros((n, 0))
-    table = np.concatenate([means, book('sh0')[colour[:, :3]], rest, opacity[:, None], book('scales')[pixels('scales')[:, :3]], _sog_quats(pixels('quats'))], 1)
+    table = np.concatenate(
+        [
+            means,
+            book('sh0')[colour[:, :3]],
+            rest,
+            opacity[:, None],
+            book('scales')[pixels('scales')[:, :3]],
+            _sog_quats(pixels('quats')),
+        ],
+        1,
+    )
     return table.astype(np.float32), _columns(rest.shape[1], False)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-080e
 def _sog_part(z, name, most) -> bytes:
-    if z.getinfo(name).file_size > most: raise ValueError(f"{name} unpacks to {z.getinfo(name).file_size:,} bytes, more than pictures can")
+    if z.getinfo(name).file_size > most:
+        raise ValueError(f"{name} unpacks to {z.getinfo(name).file_size:,} bytes, more than pictures can")
     return z.read(name)
+
 
 def _sog_pixels(z, name, count, most):
     "The first `count` pixels of a picture, bytes [count, 4]"
-    try: im = Image.open(io.BytesIO(_sog_part(z, name, most)), formats=('WEBP', 'PNG'))
-    except Image.DecompressionBombError as e: raise ValueError(f"the picture {name} is larger than any that this format needs: {e}") from None
+    try:
+        im = Image.open(io.BytesIO(_sog_part(z, name, most)), formats=('WEBP', 'PNG'))
+    except Image.DecompressionBombError as e:
+        raise ValueError(f"the picture {name} is larger than any that this format needs: {e}") from None
     with im:
         size = math.prod(im.size)
-        if not count <= size <= 4*count + 2**20: raise ValueError(f"meta.json promises {count} values, the picture {name} has {size} pixels")
+        if not count <= size <= 4 * count + 2**20:
+            raise ValueError(f"meta.json promises {count} values, the picture {name} has {size} pixels")
         return np.asarray(im.convert('RGBA')).reshape(-1, 4)[:count]
+
 
 def _sog_quats(p):
     "Quaternions (w, x, y, z) [N, 4] from pixels"
     which = p[:, 3].astype(int) - 252
-    if (bad := which < 0).any(): raise ValueError(f"the rotation of Gaussian {int(bad.argmax())} says that entry {which[bad][0]} of 0 to 3 is left out")
-    three = (p[:, :3]/255. - .5)*math.sqrt(2)
+    if (bad := which < 0).any():
+        raise ValueError(
+            f"the rotation of Gaussian {int(bad.argmax())} says that entry {which[bad][0]} of 0 to 3 is left out"
+        )
+    three = (p[:, :3] / 255.0 - 0.5) * math.sqrt(2)
     q, n = np.zeros((len(p), 4)), np.arange(len(p))
-    for k in range(3): q[n, k + (k >= which)] = three[:, k]
+    for k in range(3):
+        q[n, k + (k >= which)] = three[:, k]
     q[n, which] = np.sqrt(np.maximum(0, 1 - (three**2).sum(1)))
     return q
+
 
 def _sog_rest(shN, pixels):
     "f_rest columns [N, 3 K], channel-major, through the palette"
     bands, entries = shN['bands'], shN['count']
-    if bands not in (1, 2, 3) or not isinstance(entries, int) or not 0 < entries <= 65536: raise ValueError(f"a palette of {entries!r:.40} entries with {bands!r:.40} bands: 1 to 65536, and 1 to 3")
-    K, labels = (bands + 1)**2 - 1, pixels('shN', 1)[:, :2].astype(int) @ [1, 256]
-    if labels.max() >= entries: raise ValueError(f"Gaussian {labels.argmax()} takes entry {labels.max()} of a palette of {entries}")
-    palette = pixels('shN', 0, 64*K*-(-entries//64))[:, :3].reshape(-1, K, 3)
-    return _numbers(shN['codebook'], 256)[palette[labels]].transpose(0, 2, 1).reshape(len(labels), 3*K)
+    if bands not in (1, 2, 3) or not isinstance(entries, int) or not 0 < entries <= 65536:
+        raise ValueError(f"a palette of {entries!r:.40} entries with {bands!r:.40} bands: 1 to 65536, and 1 to 3")
+    K, labels = (bands + 1) ** 2 - 1, pixels('shN', 1)[:, :2].astype(int) @ [1, 256]
+    if labels.max() >= entries:
+        raise ValueError(f"Gaussian {labels.argmax()} takes entry {labels.max()} of a palette of {entries}")
+    palette = pixels('shN', 0, 64 * K * -(-entries // 64))[:, :3].reshape(-1, K, 3)
+    return _numbers(shN['codebook'], 256)[palette[labels]].transpose(0, 2, 1).reshape(len(labels), 3 * K)
+
 
 def _numbers(values, n):
     "A list of n numbers as float64"
-    a = np.asarray(values, np.float64) if isinstance(values, list) and all(isinstance(v, (int, float)) for v in values) else np.zeros(0)
-    if a.shape != (n,): raise ValueError(f"{n} numbers are needed where {str(values)[:60]!r} stands")
+    a = (
+        np.asarray(values, np.float64)
+        if isinstance(values, list) and all(isinstance(v, (int, float)) for v in values)
+        else np.zeros(0)
+    )
+    if a.shape != (n,):
+        raise ValueError(f"{n} numbers are needed where {str(values)[:60]!r} stands")
     return a
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-081
 _FORMATS = ('compressed.ply', 'ply', 'splat', 'ksplat', 'spz', 'sog')
 
+
 def file_format(path) -> str:
     "The format that a name's ending stands for; ValueError for one that is not known"
     for f in _FORMATS:
-        if Path(path).name.lower().endswith('.' + f): return f
+        if Path(path).name.lower().endswith('.' + f):
+            return f
     raise ValueError(f"{Path(path).name!r}: unknown ending; choose one of .{', .'.join(_FORMATS)}")
+
 
 def _convert(data: bytes, source: str, target: str) -> bytes:
     "Through gaussforge; it answers some broken files with an empty scene, which is an error here"
-    if source in _LOOK: data = _LOOK[source](data)
+    if source in _LOOK:
+        data = _LOOK[source](data)
     out = data if source == target else _ask(_forge().convert(data, source, target))
-    if source != 'ply' and target == 'ply' and not (out and _parse_header(_header_lines(out)[0])[0]): raise ValueError("no Gaussians found: the file is empty or broken")
+    if source != 'ply' and target == 'ply' and not (out and _parse_header(_header_lines(out)[0])[0]):
+        raise ValueError("no Gaussians found: the file is empty or broken")
     return out
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-082
@@ -519,15 +797,20 @@ def _save(self, path, *, up: str = 'z', normals: bool = True) -> Path:
     "Write to a file; the ending is the format. `up` is the file's up axis: 'z', 'y' or '-y'."
     path, kind, q = Path(path), file_format(path), _up(up)
     g = self if up == 'z' else self.rotated(q)
-    if kind != 'ply': g = _for_gaussforge(g, kind)
+    if kind != 'ply':
+        g = _for_gaussforge(g, kind)
     write_file(path, _convert(to_ply(g, normals), 'ply', kind))
     return path
+
 
 def _for_gaussforge(g, kind):
     "Unit quaternions, which .sog takes for granted; no centre that wraps around in .spz's 24 bits; what a compressed PLY wants"
     if kind == 'spz' and (far := (g.means.abs() >= 2048).any(1)).any():
-        raise ValueError(f".spz holds coordinates between -2048 and 2048, Gaussian {int(far.int().argmax())} lies at {g.means[far][0].tolist()}: save as .ply, .sog, .splat or .ksplat, or make the scene smaller")
+        raise ValueError(
+            f".spz holds coordinates between -2048 and 2048, Gaussian {int(far.int().argmax())} lies at {g.means[far][0].tolist()}: save as .ply, .sog, .splat or .ksplat, or make the scene smaller"
+        )
     return replace(g, quats=F.normalize(g.quats, dim=1), sh=_by_coefficient(g.sh) if kind == 'compressed.ply' else g.sh)
+
 
 def _by_coefficient(sh):
     "What gaussforge 0.6 must be given so that a compressed PLY holds each colour's harmonics together, as all readers take them, its own too"
@@ -538,8 +821,11 @@ def _load(cls, path, *, up: str = 'z') -> Gaussians:
     "Read a file; the ending is the format, `up` the up axis that the file was made with. ValueError says what is wrong with it."
     kind, q = file_format(path), _up(up)
     data = Path(path).read_bytes()
-    try: g = from_sog(data) if kind == 'sog' else from_ply(_convert(data, kind, 'ply'))
-    except ValueError as e: raise ValueError(f"{Path(path).name}: {e}") from None
-    return g if up == 'z' else g.rotated(q*torch.tensor([1, -1, -1, -1]))
+    try:
+        g = from_sog(data) if kind == 'sog' else from_ply(_convert(data, kind, 'ply'))
+    except ValueError as e:
+        raise ValueError(f"{Path(path).name}: {e}") from None
+    return g if up == 'z' else g.rotated(q * torch.tensor([1, -1, -1, -1]))
+
 
 Gaussians.save, Gaussians.load = _save, classmethod(_load)

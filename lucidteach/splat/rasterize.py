@@ -7,119 +7,157 @@ __all__ = ['ALPHA_MIN', 'ALPHA_MAX', 'T_MIN', 'f32', 'u64', 'TILE', 'MODES', 'Re
            'blend_dense', 'choose_backend', 'rasterization', 'render']
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-002
-import hashlib, math, os, tempfile, warnings
+import hashlib
+import math
+import os
+import tempfile
+import warnings
 from collections import namedtuple
 from pathlib import Path
-import numba, numpy as np, torch
+
+import numba
+import numpy as np
+import torch
 from numba import njit, prange
 from torch import Tensor
+
 from .. import torch_spins
-from .gaussians import covariance, sh_basis
 from ..prior.schedule import brief
+from .gaussians import covariance, sh_basis
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-008
 def project(
-    means: Tensor,     # centres [..., N, 3]
-    covars: Tensor,    # covariances [..., N, 3, 3]
+    means: Tensor,  # centres [..., N, 3]
+    covars: Tensor,  # covariances [..., N, 3, 3]
     viewmats: Tensor,  # world to camera [..., C, 4, 4]
-    Ks: Tensor,        # intrinsics [..., C, 3, 3]
-    width: int, height: int,
-    eps2d: float = .3, # blur, px^2
+    Ks: Tensor,  # intrinsics [..., C, 3, 3]
+    width: int,
+    height: int,
+    eps2d: float = 0.3,  # blur, px^2
     near: float = None,  # what is nearer is not drawn: its slopes are taken at depth 1, so that no gradient is infinite
-):                     # means2d [..., C, N, 2], covars2d with blur [..., C, N, 2, 2], depths [..., C, N], compensations [..., C, N]
+):  # means2d [..., C, N, 2], covars2d with blur [..., C, N, 2, 2], depths [..., C, N], compensations [..., C, N]
     "EWA projection of Gaussians to image ellipses in plain torch (Zwicker 2001; 3DGS Eq. 5)."
     R, t = viewmats[..., None, :3, :3], viewmats[..., None, :3, 3]
-    x, y, z = ((R @ means[..., None, :, :, None])[..., 0] + t).unbind(-1)          # [..., C, N]
+    x, y, z = ((R @ means[..., None, :, :, None])[..., 0] + t).unbind(-1)  # [..., C, N]
     fx, fy, cx, cy = (Ks[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     depths, z = z, z if near is None else torch.where(z < near, 1, z)
-    mx, my = .15*width/fx, .15*height/fy
-    tx = torch.minimum(torch.maximum(x/z, -cx/fx - mx), (width - cx)/fx + mx)
-    ty = torch.minimum(torch.maximum(y/z, -cy/fy - my), (height - cy)/fy + my)
+    mx, my = 0.15 * width / fx, 0.15 * height / fy
+    tx = torch.minimum(torch.maximum(x / z, -cx / fx - mx), (width - cx) / fx + mx)
+    ty = torch.minimum(torch.maximum(y / z, -cy / fy - my), (height - cy) / fy + my)
     O = torch.zeros_like(z)
-    J = torch.stack([fx/z, O, -fx*tx/z, O, fy/z, -fy*ty/z], -1).unflatten(-1, (2, 3))
+    J = torch.stack([fx / z, O, -fx * tx / z, O, fy / z, -fy * ty / z], -1).unflatten(-1, (2, 3))
     U = J @ R
     S = U @ covars[..., None, :, :, :] @ U.mT
-    blurred = S + eps2d*torch.eye(2, dtype=S.dtype, device=S.device)
-    rho = (_det(S)/_det(blurred)).clamp_min(1e-12).sqrt()
-    return torch.stack([fx*x/z + cx, fy*y/z + cy], -1), blurred, depths, rho
+    blurred = S + eps2d * torch.eye(2, dtype=S.dtype, device=S.device)
+    rho = (_det(S) / _det(blurred)).clamp_min(1e-12).sqrt()
+    return torch.stack([fx * x / z + cx, fy * y / z + cy], -1), blurred, depths, rho
 
-def _det(S): return S[..., 0, 0]*S[..., 1, 1] - S[..., 0, 1]*S[..., 1, 0]
+
+def _det(S):
+    return S[..., 0, 0] * S[..., 1, 1] - S[..., 0, 1] * S[..., 1, 0]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-011
 def conic(covars2d: Tensor) -> Tensor:
     "Inverse of 2x2 covariances [..., 2, 2] as (A, B, C) of the matrix ((A, B), (B, C)), [..., 3]."
-    a, b, c = covars2d[..., 0, 0], (covars2d[..., 0, 1] + covars2d[..., 1, 0])/2, covars2d[..., 1, 1]
-    return torch.stack([c, -b, a], -1)/(a*c - b*b)[..., None]
+    a, b, c = covars2d[..., 0, 0], (covars2d[..., 0, 1] + covars2d[..., 1, 0]) / 2, covars2d[..., 1, 1]
+    return torch.stack([c, -b, a], -1) / (a * c - b * b)[..., None]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-018
-ALPHA_MIN, ALPHA_MAX, T_MIN = 1/255, .999, 1e-4     # gsplat 1.5.3
+ALPHA_MIN, ALPHA_MAX, T_MIN = 1 / 255, 0.999, 1e-4  # gsplat 1.5.3
+
 
 @torch.no_grad()
-def screen_radii(means2d, covars2d, depths, opacities, width, height, near=.01, far=1e10, clip=0.) -> Tensor:
+def screen_radii(means2d, covars2d, depths, opacities, width, height, near=0.01, far=1e10, clip=0.0) -> Tensor:
     "Half sizes in pixels [..., C, N, 2], int32; 0 where a Gaussian is not drawn. Opacities [..., C, N] with compensation, if any."
-    extent = (2*torch.log(255*opacities)).clamp_min(0).sqrt().clamp_max(3.33)[..., None]
+    extent = (2 * torch.log(255 * opacities)).clamp_min(0).sqrt().clamp_max(3.33)[..., None]
     var = torch.stack([covars2d[..., 0, 0], covars2d[..., 1, 1]], -1)
-    r, size = (extent*var.sqrt()).ceil(), torch.tensor([width, height], device=means2d.device)
+    r, size = (extent * var.sqrt()).ceil(), torch.tensor([width, height], device=means2d.device)
     seen = (depths >= near) & (depths <= far) & (opacities >= ALPHA_MIN) & (_det(covars2d) > 0) & (r > clip).any(-1)
     inside = ((means2d + r > 0) & (means2d - r < size)).all(-1)
     return torch.where((seen & inside)[..., None], r, 0).int()
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-027
 def blend_dense(
-    means2d: Tensor,     # [N, 2] pixels
-    conics: Tensor,      # [N, 3]
-    opacities: Tensor,   # [N]
-    colors: Tensor,      # [N, D]
-    depths: Tensor,      # [N]
+    means2d: Tensor,  # [N, 2] pixels
+    conics: Tensor,  # [N, 3]
+    opacities: Tensor,  # [N]
+    colors: Tensor,  # [N, D]
+    depths: Tensor,  # [N]
     background: Tensor,  # [D]
-    width: int, height: int,
-):                       # image [H, W, D], alpha [H, W, 1]
+    width: int,
+    height: int,
+):  # image [H, W, D], alpha [H, W, 1]
     "Every Gaussian at every pixel, differentiable by autograd (3DGS Eq. 3; thresholds of gsplat 1.5.3)."
     order = torch.argsort(depths.detach(), stable=True)
     means2d, conics, opacities, colors = (a[order] for a in (means2d, conics, opacities, colors))
-    alpha = _alpha_dense(means2d, conics, opacities, width, height)              # [H, W, N]
+    alpha = _alpha_dense(means2d, conics, opacities, width, height)  # [H, W, N]
     T = torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha], -1), -1)
-    alive = T[..., 1:] > T_MIN                                                   # monotone: once dead, dead
-    w = torch.where(alive, alpha*T[..., :-1], 0)
+    alive = T[..., 1:] > T_MIN  # monotone: once dead, dead
+    w = torch.where(alive, alpha * T[..., :-1], 0)
     T_end = torch.where(alive, 1 - alpha, 1).prod(-1, keepdim=True)
-    return w @ colors + T_end*background, 1 - T_end
+    return w @ colors + T_end * background, 1 - T_end
+
 
 def _alpha_dense(means2d, conics, opacities, width, height):
     grid = dict(dtype=means2d.dtype, device=means2d.device)
-    dx = torch.arange(width, **grid)[None, :, None] + .5 - means2d[:, 0]
-    dy = torch.arange(height, **grid)[:, None, None] + .5 - means2d[:, 1]
+    dx = torch.arange(width, **grid)[None, :, None] + 0.5 - means2d[:, 0]
+    dy = torch.arange(height, **grid)[:, None, None] + 0.5 - means2d[:, 1]
     A, B, C = conics.unbind(-1)
-    alpha = (opacities*torch.exp(-(.5*(A*dx*dx + C*dy*dy) + B*dx*dy))).clamp_max(ALPHA_MAX)
+    alpha = (opacities * torch.exp(-(0.5 * (A * dx * dx + C * dy * dy) + B * dx * dy))).clamp_max(ALPHA_MAX)
     return torch.where(alpha >= ALPHA_MIN, alpha, 0)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-050
 f32, u64 = np.float32, np.uint64
 _ALPHA_MIN = f32(ALPHA_MIN)
-_EXACT = dict(cache=True, error_model='numpy', fastmath={'contract'})          # a*b + c in one rounding, nothing else
+_EXACT = dict(cache=True, error_model='numpy', fastmath={'contract'})  # a*b + c in one rounding, nothing else
 _FAST = dict(cache=True, error_model='numpy', fastmath=True)
 TILE = 16
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-052
 @njit(**_EXACT)
-def _dot(a, b): return a[0]*b[0] + a[1]*b[1] + a[2]*b[2]
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
 
 @njit(**_EXACT)
-def _double(a): return float(a[0]), float(a[1]), float(a[2])
+def _double(a):
+    return float(a[0]), float(a[1]), float(a[2])
+
 
 @njit(**_EXACT)
 def _rotation(quat):
     q = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
-    n = 1/math.sqrt(q[0]*q[0] + q[1]*q[1] + q[2]*q[2] + q[3]*q[3])
-    w, x, y, z = q[0]*n, q[1]*n, q[2]*n, q[3]*n
-    return n, w, x, y, z, ((1 - 2*(y*y + z*z), 2*(x*y - w*z), 2*(x*z + w*y)), (2*(x*y + w*z), 1 - 2*(x*x + z*z), 2*(y*z - w*x)), (2*(x*z - w*y), 2*(y*z + w*x), 1 - 2*(x*x + y*y)))
+    n = 1 / math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    w, x, y, z = q[0] * n, q[1] * n, q[2] * n, q[3] * n
+    return (
+        n,
+        w,
+        x,
+        y,
+        z,
+        (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        ),
+    )
+
 
 @njit(parallel=True, **_EXACT)
 def _covariances(quats, scales, out):
     for i in prange(len(quats)):
-        s, (x, y, z) = _double(scales[i]), _rotation(quats[i])[5]                            # M = R S by rows
-        x, y, z = (x[0]*s[0], x[1]*s[1], x[2]*s[2]), (y[0]*s[0], y[1]*s[1], y[2]*s[2]), (z[0]*s[0], z[1]*s[1], z[2]*s[2])
-        out[i, 0] = _dot(x, x); out[i, 1] = _dot(x, y); out[i, 2] = _dot(x, z)
-        out[i, 3] = _dot(y, y); out[i, 4] = _dot(y, z); out[i, 5] = _dot(z, z)
+        s, (x, y, z) = _double(scales[i]), _rotation(quats[i])[5]  # M = R S by rows
+        x, y, z = (
+            (x[0] * s[0], x[1] * s[1], x[2] * s[2]),
+            (y[0] * s[0], y[1] * s[1], y[2] * s[2]),
+            (z[0] * s[0], z[1] * s[1], z[2] * s[2]),
+        )
+        out[i, 0] = _dot(x, x)
+        out[i, 1] = _dot(x, y)
+        out[i, 2] = _dot(x, z)
+        out[i, 3] = _dot(y, y)
+        out[i, 4] = _dot(y, z)
+        out[i, 5] = _dot(z, z)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-053
 @njit(**_EXACT)
@@ -127,27 +165,51 @@ def _shape_vjp(q, s, g6):
     "Gradients for three scales and four quaternion entries of one Gaussian"
     n, w, x, y, z, R = _rotation(q)
     G = ((g6[0], g6[1], g6[2]), (g6[1], g6[3], g6[4]), (g6[2], g6[4], g6[5]))
-    h0, h1, h2 = 2*s[0], 2*s[1], 2*s[2]
-    m00, m01, m02 = h0*_dot(G[0], (R[0][0], R[1][0], R[2][0])), h1*_dot(G[0], (R[0][1], R[1][1], R[2][1])), h2*_dot(G[0], (R[0][2], R[1][2], R[2][2]))     # G_M
-    m10, m11, m12 = h0*_dot(G[1], (R[0][0], R[1][0], R[2][0])), h1*_dot(G[1], (R[0][1], R[1][1], R[2][1])), h2*_dot(G[1], (R[0][2], R[1][2], R[2][2]))
-    m20, m21, m22 = h0*_dot(G[2], (R[0][0], R[1][0], R[2][0])), h1*_dot(G[2], (R[0][1], R[1][1], R[2][1])), h2*_dot(G[2], (R[0][2], R[1][2], R[2][2]))
-    gs = (R[0][0]*m00 + R[1][0]*m10 + R[2][0]*m20, R[0][1]*m01 + R[1][1]*m11 + R[2][1]*m21, R[0][2]*m02 + R[1][2]*m12 + R[2][2]*m22)
-    D = ((m00*s[0], m01*s[1], m02*s[2]), (m10*s[0], m11*s[1], m12*s[2]), (m20*s[0], m21*s[1], m22*s[2]))                                                 # G_R
-    gw = 2*(x*(D[2][1] - D[1][2]) + y*(D[0][2] - D[2][0]) + z*(D[1][0] - D[0][1]))
-    gx = 2*(w*(D[2][1] - D[1][2]) + y*(D[1][0] + D[0][1]) + z*(D[2][0] + D[0][2]) - 2*x*(D[1][1] + D[2][2]))
-    gy = 2*(w*(D[0][2] - D[2][0]) + x*(D[1][0] + D[0][1]) + z*(D[2][1] + D[1][2]) - 2*y*(D[0][0] + D[2][2]))
-    gz = 2*(w*(D[1][0] - D[0][1]) + x*(D[2][0] + D[0][2]) + y*(D[2][1] + D[1][2]) - 2*z*(D[0][0] + D[1][1]))
-    dot = gw*w + gx*x + gy*y + gz*z
-    return gs, (n*(gw - dot*w), n*(gx - dot*x), n*(gy - dot*y), n*(gz - dot*z))
+    h0, h1, h2 = 2 * s[0], 2 * s[1], 2 * s[2]
+    m00, m01, m02 = (
+        h0 * _dot(G[0], (R[0][0], R[1][0], R[2][0])),
+        h1 * _dot(G[0], (R[0][1], R[1][1], R[2][1])),
+        h2 * _dot(G[0], (R[0][2], R[1][2], R[2][2])),
+    )  # G_M
+    m10, m11, m12 = (
+        h0 * _dot(G[1], (R[0][0], R[1][0], R[2][0])),
+        h1 * _dot(G[1], (R[0][1], R[1][1], R[2][1])),
+        h2 * _dot(G[1], (R[0][2], R[1][2], R[2][2])),
+    )
+    m20, m21, m22 = (
+        h0 * _dot(G[2], (R[0][0], R[1][0], R[2][0])),
+        h1 * _dot(G[2], (R[0][1], R[1][1], R[2][1])),
+        h2 * _dot(G[2], (R[0][2], R[1][2], R[2][2])),
+    )
+    gs = (
+        R[0][0] * m00 + R[1][0] * m10 + R[2][0] * m20,
+        R[0][1] * m01 + R[1][1] * m11 + R[2][1] * m21,
+        R[0][2] * m02 + R[1][2] * m12 + R[2][2] * m22,
+    )
+    D = (
+        (m00 * s[0], m01 * s[1], m02 * s[2]),
+        (m10 * s[0], m11 * s[1], m12 * s[2]),
+        (m20 * s[0], m21 * s[1], m22 * s[2]),
+    )  # G_R
+    gw = 2 * (x * (D[2][1] - D[1][2]) + y * (D[0][2] - D[2][0]) + z * (D[1][0] - D[0][1]))
+    gx = 2 * (w * (D[2][1] - D[1][2]) + y * (D[1][0] + D[0][1]) + z * (D[2][0] + D[0][2]) - 2 * x * (D[1][1] + D[2][2]))
+    gy = 2 * (w * (D[0][2] - D[2][0]) + x * (D[1][0] + D[0][1]) + z * (D[2][1] + D[1][2]) - 2 * y * (D[0][0] + D[2][2]))
+    gz = 2 * (w * (D[1][0] - D[0][1]) + x * (D[2][0] + D[0][2]) + y * (D[2][1] + D[1][2]) - 2 * z * (D[0][0] + D[1][1]))
+    dot = gw * w + gx * x + gy * y + gz * z
+    return gs, (n * (gw - dot * w), n * (gx - dot * x), n * (gy - dot * y), n * (gz - dot * z))
+
 
 @njit(parallel=True, **_EXACT)
 def _covariances_vjp(quats, scales, g6, g_quats, g_scales):
     "The gradients are zero before"
     for i in prange(len(quats)):
-        if g6[i, 0] == 0 and g6[i, 1] == 0 and g6[i, 2] == 0 and g6[i, 3] == 0 and g6[i, 4] == 0 and g6[i, 5] == 0: continue
+        if g6[i, 0] == 0 and g6[i, 1] == 0 and g6[i, 2] == 0 and g6[i, 3] == 0 and g6[i, 4] == 0 and g6[i, 5] == 0:
+            continue
         gs, gq = _shape_vjp(quats[i], _double(scales[i]), g6[i])
-        for k in range(3): g_scales[i, k] = gs[k]
-        for k in range(4): g_quats[i, k] = gq[k]
+        for k in range(3):
+            g_scales[i, k] = gs[k]
+        for k in range(4):
+            g_quats[i, k] = gq[k]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-058
 @njit(**_EXACT)
@@ -155,145 +217,270 @@ def _lens(V, K, width, height):
     "Rows of the view matrix, focal lengths, principal point, and the range of slopes in which J is taken"
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     rows = (V[0, 0], V[0, 1], V[0, 2]), (V[1, 0], V[1, 1], V[1, 2]), (V[2, 0], V[2, 1], V[2, 2])
-    slopes = (-cx - .15*width)/fx, (1.15*width - cx)/fx, (-cy - .15*height)/fy, (1.15*height - cy)/fy
+    slopes = (-cx - 0.15 * width) / fx, (1.15 * width - cx) / fx, (-cy - 0.15 * height) / fy, (1.15 * height - cy) / fy
     return rows, (V[0, 3], V[1, 3], V[2, 3]), fx, fy, cx, cy, slopes
+
 
 @njit(**_EXACT)
 def _tangent(p, lens):
     "Camera point, clamped slopes, and U"
     (V0, V1, V2), t, fx, fy, _, _, (x0, x1, y0, y1) = lens
     x, y, z = _dot(V0, p) + t[0], _dot(V1, p) + t[1], _dot(V2, p) + t[2]
-    iz = 1/z
-    tx = min(max(x*iz, x0), x1); ty = min(max(y*iz, y0), y1)
-    a, b = fx*iz, fy*iz
-    U0 = (a*(V0[0] - tx*V2[0]), a*(V0[1] - tx*V2[1]), a*(V0[2] - tx*V2[2]))
-    U1 = (b*(V1[0] - ty*V2[0]), b*(V1[1] - ty*V2[1]), b*(V1[2] - ty*V2[2]))
+    iz = 1 / z
+    tx = min(max(x * iz, x0), x1)
+    ty = min(max(y * iz, y0), y1)
+    a, b = fx * iz, fy * iz
+    U0 = (a * (V0[0] - tx * V2[0]), a * (V0[1] - tx * V2[1]), a * (V0[2] - tx * V2[2]))
+    U1 = (b * (V1[0] - ty * V2[0]), b * (V1[1] - ty * V2[1]), b * (V1[2] - ty * V2[2]))
     return x, y, z, iz, tx, ty, a, b, U0, U1
+
 
 @njit(**_EXACT)
 def _times(S, u):
     "Symmetric 3x3 matrix of six numbers times a vector"
-    return (S[0]*u[0] + S[1]*u[1] + S[2]*u[2], S[1]*u[0] + S[3]*u[1] + S[4]*u[2], S[2]*u[0] + S[4]*u[1] + S[5]*u[2])
+    return (
+        S[0] * u[0] + S[1] * u[1] + S[2] * u[2],
+        S[1] * u[0] + S[3] * u[1] + S[4] * u[2],
+        S[2] * u[0] + S[4] * u[1] + S[5] * u[2],
+    )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-059
 @njit(parallel=True, **_EXACT)
-def _project(means, cov6, opacities, logs, V, K, C, width, height, eps2d, near, far, clip, antialiased, means2d, conics, depths, rho, radii, chunks):
+def _project(
+    means,
+    cov6,
+    opacities,
+    logs,
+    V,
+    K,
+    C,
+    width,
+    height,
+    eps2d,
+    near,
+    far,
+    clip,
+    antialiased,
+    means2d,
+    conics,
+    depths,
+    rho,
+    radii,
+    chunks,
+):
     "Outputs [I, N, ...] for I = B*C images; Gaussians are [B, N, ...], logs of 255 opacities. What is not drawn keeps radius 0 and a harmless conic."
     I, N = depths.shape
     for chunk in prange(chunks):
         for im in range(I):
-            lens, first = _lens(V[im], K[im], width, height), im//C*N
+            lens, first = _lens(V[im], K[im], width, height), im // C * N
             cx, cy = lens[4], lens[5]
-            for n in range(u64(N*chunk//chunks), u64(N*(chunk + 1)//chunks)):
+            for n in range(u64(N * chunk // chunks), u64(N * (chunk + 1) // chunks)):
                 g = u64(first) + n
                 x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(_double(means[g]), lens)
                 depths[im, n] = z
-                conics[im, n, 0] = 1; conics[im, n, 1] = 0; conics[im, n, 2] = 1; means2d[im, n, 0] = 0; means2d[im, n, 1] = 0; rho[im, n] = 1
-                radii[im, n, 0] = 0; radii[im, n, 1] = 0
-                if not (z >= near and z <= far): continue
+                conics[im, n, 0] = 1
+                conics[im, n, 1] = 0
+                conics[im, n, 2] = 1
+                means2d[im, n, 0] = 0
+                means2d[im, n, 1] = 0
+                rho[im, n] = 1
+                radii[im, n, 0] = 0
+                radii[im, n, 1] = 0
+                if not (z >= near and z <= far):
+                    continue
                 W0, W1 = _times(cov6[g], U0), _times(cov6[g], U1)
                 xx, xy, yy = _dot(U0, W0), _dot(U0, W1), _dot(U1, W1)
-                det0 = xx*yy - xy*xy
-                xx += eps2d; yy += eps2d
-                det = xx*yy - xy*xy
-                if not det > 0: continue
-                u, v = a*x + cx, b*y + cy
-                idet = 1/det
-                r = math.sqrt(max(det0*idet, 1e-12)) if antialiased else 1.
-                o = opacities[g]*r
-                if o < ALPHA_MIN: continue
-                reach = min(3.33**2, 2*(logs[g] + math.log(r) if antialiased else logs[g]))
-                rx, ry = math.ceil(math.sqrt(reach*xx)), math.ceil(math.sqrt(reach*yy))
-                if rx <= clip and ry <= clip: continue
-                if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height: continue
-                radii[im, n, 0] = int(min(rx, 1e9)); radii[im, n, 1] = int(min(ry, 1e9))
-                means2d[im, n, 0] = u; means2d[im, n, 1] = v; rho[im, n] = r
-                conics[im, n, 0] = yy*idet; conics[im, n, 1] = -xy*idet; conics[im, n, 2] = xx*idet
+                det0 = xx * yy - xy * xy
+                xx += eps2d
+                yy += eps2d
+                det = xx * yy - xy * xy
+                if not det > 0:
+                    continue
+                u, v = a * x + cx, b * y + cy
+                idet = 1 / det
+                r = math.sqrt(max(det0 * idet, 1e-12)) if antialiased else 1.0
+                o = opacities[g] * r
+                if o < ALPHA_MIN:
+                    continue
+                reach = min(3.33**2, 2 * (logs[g] + math.log(r) if antialiased else logs[g]))
+                rx, ry = math.ceil(math.sqrt(reach * xx)), math.ceil(math.sqrt(reach * yy))
+                if rx <= clip and ry <= clip:
+                    continue
+                if u + rx <= 0 or u - rx >= width or v + ry <= 0 or v - ry >= height:
+                    continue
+                radii[im, n, 0] = int(min(rx, 1e9))
+                radii[im, n, 1] = int(min(ry, 1e9))
+                means2d[im, n, 0] = u
+                means2d[im, n, 1] = v
+                rho[im, n] = r
+                conics[im, n, 0] = yy * idet
+                conics[im, n, 1] = -xy * idet
+                conics[im, n, 2] = xx * idet
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-061
 @njit(parallel=True, **_EXACT)
-def _project_vjp(means, cov6, V, K, C, width, height, eps2d, conics, rho, radii, g_means2d, g_conics, g_depths, g_rho, g_means, g_cov6, g_V, pose):
+def _project_vjp(
+    means,
+    cov6,
+    V,
+    K,
+    C,
+    width,
+    height,
+    eps2d,
+    conics,
+    rho,
+    radii,
+    g_means2d,
+    g_conics,
+    g_depths,
+    g_rho,
+    g_means,
+    g_cov6,
+    g_V,
+    pose,
+):
     "g_means and g_cov6 are zero before; g_V is [chunks, I, 4, 4]: each chunk of Gaussians sums for itself, and in the last row for fx, cx, fy, cy"
     N, chunks = conics.shape[1], len(g_V)
     for chunk in prange(chunks):
         for im in range(len(V)):
-            lens, first, gV = _lens(V[im], K[im], width, height), im//C*N, g_V[chunk, im]
+            lens, first, gV = _lens(V[im], K[im], width, height), im // C * N, g_V[chunk, im]
             (V0, V1, V2), _, fx, fy, _, _, _ = lens
-            for n in range(u64(N*chunk//chunks), u64(N*(chunk + 1)//chunks)):
+            for n in range(u64(N * chunk // chunks), u64(N * (chunk + 1) // chunks)):
                 g = u64(first) + n
-                reached = g_conics[im, n, 0] != 0 or g_conics[im, n, 1] != 0 or g_conics[im, n, 2] != 0 or g_means2d[im, n, 0] != 0 or g_means2d[im, n, 1] != 0
-                if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0): continue     # hidden behind others: no gradient
+                reached = (
+                    g_conics[im, n, 0] != 0
+                    or g_conics[im, n, 1] != 0
+                    or g_conics[im, n, 2] != 0
+                    or g_means2d[im, n, 0] != 0
+                    or g_means2d[im, n, 1] != 0
+                )
+                if radii[im, n, 0] == 0 or not (reached or g_depths[im, n] != 0 or g_rho[im, n] != 0):
+                    continue  # hidden behind others: no gradient
                 p, S = _double(means[g]), cov6[g]
                 x, y, z, iz, tx, ty, a, b, U0, U1 = _tangent(p, lens)
                 A, B, D = conics[im, n, 0], conics[im, n, 1], conics[im, n, 2]
-                gA, gB, gD = g_conics[im, n, 0], .5*g_conics[im, n, 1], g_conics[im, n, 2]
-                m00, m01, m10, m11 = A*gA + B*gB, A*gB + B*gD, B*gA + D*gB, B*gB + D*gD       # Q G_Q
-                gxx, gxy, gyy = -(m00*A + m01*B), -(m00*B + m01*D), -(m10*B + m11*D)
+                gA, gB, gD = g_conics[im, n, 0], 0.5 * g_conics[im, n, 1], g_conics[im, n, 2]
+                m00, m01, m10, m11 = A * gA + B * gB, A * gB + B * gD, B * gA + D * gB, B * gB + D * gD  # Q G_Q
+                gxx, gxy, gyy = -(m00 * A + m01 * B), -(m00 * B + m01 * D), -(m10 * B + m11 * D)
                 r, gr = rho[im, n], g_rho[im, n]
-                if gr != 0 and r > 1e-6:                                # d rho = rho/2 (d det0/det0 - d det/det); see the text below
-                    det = 1/(A*D - B*B); xx, xy, yy = D*det, -B*det, A*det
-                    h0, h1 = .5*gr/(r*det), .5*gr*r/det
-                    gxx += h0*(yy - eps2d) - h1*yy; gyy += h0*(xx - eps2d) - h1*xx; gxy -= (h0 - h1)*xy
-                P = (gxx*U0[0] + gxy*U1[0], gxx*U0[1] + gxy*U1[1], gxx*U0[2] + gxy*U1[2])      # U^T G_C by columns
-                Q = (gxy*U0[0] + gyy*U1[0], gxy*U0[1] + gyy*U1[1], gxy*U0[2] + gyy*U1[2])
-                g_cov6[g, 0] += U0[0]*P[0] + U1[0]*Q[0]; g_cov6[g, 1] += U0[0]*P[1] + U1[0]*Q[1]; g_cov6[g, 2] += U0[0]*P[2] + U1[0]*Q[2]
-                g_cov6[g, 3] += U0[1]*P[1] + U1[1]*Q[1]; g_cov6[g, 4] += U0[1]*P[2] + U1[1]*Q[2]; g_cov6[g, 5] += U0[2]*P[2] + U1[2]*Q[2]
-                gu, gv = _times(S, (2*P[0], 2*P[1], 2*P[2])), _times(S, (2*Q[0], 2*Q[1], 2*Q[2]))
-                hx, hy = -a*_dot(gu, V2), -b*_dot(gv, V2)
-                gtx, gty = hx if tx == x*iz else 0., hy if ty == y*iz else 0.
+                if gr != 0 and r > 1e-6:  # d rho = rho/2 (d det0/det0 - d det/det); see the text below
+                    det = 1 / (A * D - B * B)
+                    xx, xy, yy = D * det, -B * det, A * det
+                    h0, h1 = 0.5 * gr / (r * det), 0.5 * gr * r / det
+                    gxx += h0 * (yy - eps2d) - h1 * yy
+                    gyy += h0 * (xx - eps2d) - h1 * xx
+                    gxy -= (h0 - h1) * xy
+                P = (
+                    gxx * U0[0] + gxy * U1[0],
+                    gxx * U0[1] + gxy * U1[1],
+                    gxx * U0[2] + gxy * U1[2],
+                )  # U^T G_C by columns
+                Q = (gxy * U0[0] + gyy * U1[0], gxy * U0[1] + gyy * U1[1], gxy * U0[2] + gyy * U1[2])
+                g_cov6[g, 0] += U0[0] * P[0] + U1[0] * Q[0]
+                g_cov6[g, 1] += U0[0] * P[1] + U1[0] * Q[1]
+                g_cov6[g, 2] += U0[0] * P[2] + U1[0] * Q[2]
+                g_cov6[g, 3] += U0[1] * P[1] + U1[1] * Q[1]
+                g_cov6[g, 4] += U0[1] * P[2] + U1[1] * Q[2]
+                g_cov6[g, 5] += U0[2] * P[2] + U1[2] * Q[2]
+                gu, gv = _times(S, (2 * P[0], 2 * P[1], 2 * P[2])), _times(S, (2 * Q[0], 2 * Q[1], 2 * Q[2]))
+                hx, hy = -a * _dot(gu, V2), -b * _dot(gv, V2)
+                gtx, gty = hx if tx == x * iz else 0.0, hy if ty == y * iz else 0.0
                 gm0, gm1 = g_means2d[im, n, 0], g_means2d[im, n, 1]
-                gx, gy = gm0*a + gtx*iz, gm1*b + gty*iz
-                gz = g_depths[im, n] - (x*gx + y*gy + _dot(gu, U0) + _dot(gv, U1))*iz
-                for k in range(3): g_means[g, k] += V0[k]*gx + V1[k]*gy + V2[k]*gz
-                if not pose: continue
-                a2, b2 = -a*tx, -b*ty
-                gV[0, 0] += gx*p[0] + a*gu[0]; gV[0, 1] += gx*p[1] + a*gu[1]; gV[0, 2] += gx*p[2] + a*gu[2]; gV[0, 3] += gx
-                gV[1, 0] += gy*p[0] + b*gv[0]; gV[1, 1] += gy*p[1] + b*gv[1]; gV[1, 2] += gy*p[2] + b*gv[2]; gV[1, 3] += gy
-                gV[2, 0] += gz*p[0] + a2*gu[0] + b2*gv[0]; gV[2, 1] += gz*p[1] + a2*gu[1] + b2*gv[1]; gV[2, 2] += gz*p[2] + a2*gu[2] + b2*gv[2]; gV[2, 3] += gz
-                gV[3, 0] += (gm0*x*a + _dot(gu, U0) + (gtx - hx)*tx)/fx; gV[3, 1] += gm0 + (gtx - hx)/fx                 # a clamped slope moves with the lens
-                gV[3, 2] += (gm1*y*b + _dot(gv, U1) + (gty - hy)*ty)/fy; gV[3, 3] += gm1 + (gty - hy)/fy
+                gx, gy = gm0 * a + gtx * iz, gm1 * b + gty * iz
+                gz = g_depths[im, n] - (x * gx + y * gy + _dot(gu, U0) + _dot(gv, U1)) * iz
+                for k in range(3):
+                    g_means[g, k] += V0[k] * gx + V1[k] * gy + V2[k] * gz
+                if not pose:
+                    continue
+                a2, b2 = -a * tx, -b * ty
+                gV[0, 0] += gx * p[0] + a * gu[0]
+                gV[0, 1] += gx * p[1] + a * gu[1]
+                gV[0, 2] += gx * p[2] + a * gu[2]
+                gV[0, 3] += gx
+                gV[1, 0] += gy * p[0] + b * gv[0]
+                gV[1, 1] += gy * p[1] + b * gv[1]
+                gV[1, 2] += gy * p[2] + b * gv[2]
+                gV[1, 3] += gy
+                gV[2, 0] += gz * p[0] + a2 * gu[0] + b2 * gv[0]
+                gV[2, 1] += gz * p[1] + a2 * gu[1] + b2 * gv[1]
+                gV[2, 2] += gz * p[2] + a2 * gu[2] + b2 * gv[2]
+                gV[2, 3] += gz
+                gV[3, 0] += (gm0 * x * a + _dot(gu, U0) + (gtx - hx) * tx) / fx
+                gV[3, 1] += gm0 + (gtx - hx) / fx  # a clamped slope moves with the lens
+                gV[3, 2] += (gm1 * y * b + _dot(gv, U1) + (gty - hy) * ty) / fy
+                gV[3, 3] += gm1 + (gty - hy) / fy
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063
-def _np(t, dtype=np.float32): return np.ascontiguousarray(t.numpy(force=True), dtype=dtype)
-def _threads(): return numba.get_num_threads()
-def _logs(opacities): return np.log(f32(255)*np.maximum(opacities, _ALPHA_MIN))     # numpy takes many at a time
+def _np(t, dtype=np.float32):
+    return np.ascontiguousarray(t.numpy(force=True), dtype=dtype)
+
+
+def _threads():
+    return numba.get_num_threads()
+
+
+def _logs(opacities):
+    return np.log(f32(255) * np.maximum(opacities, _ALPHA_MIN))  # numpy takes many at a time
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063b
 class _Once(torch.autograd.Function):
     "Hands on a gradient that hangs on `inputs`, and has no derivative"
+
     @staticmethod
-    def forward(ctx, g, *inputs): return g.view_as(g)
+    def forward(ctx, g, *inputs):
+        return g.view_as(g)
+
     @staticmethod
-    def backward(ctx, _): raise RuntimeError("second derivatives do not go through the numba rasterizer: use backend='torch'")
+    def backward(ctx, _):
+        raise RuntimeError("second derivatives do not go through the numba rasterizer: use backend='torch'")
+
 
 def _once(backward):
     "A backward for plain numbers. torch's `once_differentiable` would answer torch.autograd.grad for a second derivative with 0"
+
     def f(ctx, *grads):
-        with torch.no_grad(): out = backward(ctx, *grads)
-        return tuple(g if g is None else _Once.apply(g, *ctx.saved_tensors, *grads) for g in out) if torch.is_grad_enabled() else out
+        with torch.no_grad():
+            out = backward(ctx, *grads)
+        return (
+            tuple(g if g is None else _Once.apply(g, *ctx.saved_tensors, *grads) for g in out)
+            if torch.is_grad_enabled()
+            else out
+        )
+
     return f
+
 
 def _split_pose(g):
     "Gradients of viewmats and of Ks from sums whose last row holds fx, cx, fy, cy"
     lens = np.zeros((len(g), 3, 3), np.float32)
-    lens[:, [0, 0, 1, 1], [0, 2, 1, 2]] = g[:, 3]; g[:, 3] = 0
+    lens[:, [0, 0, 1, 1], [0, 2, 1, 2]] = g[:, 3]
+    g[:, 3] = 0
     return g, lens
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-063c
 class _Project(torch.autograd.Function):
     "means [BN,3], quats, scales or cov6 [BN,6], viewmats [I,4,4] -> means2d, conics, depths, rho, radii, each [I*N, ...]"
+
     @staticmethod
     def forward(ctx, means, quats, scales, cov6, viewmats, Ks, opacities, C, args):
         m, V, K = _np(means), _np(viewmats, np.float64), _np(Ks, np.float64)
-        I, N = len(V), len(m)*C//len(V)
-        if cov6 is None: c = np.empty((len(m), 6)); _covariances(_np(quats), _np(scales), c)
-        else: c = _np(cov6, np.float64)
-        flat = [np.empty((I*N, *s), t) for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))]
+        I, N = len(V), len(m) * C // len(V)
+        if cov6 is None:
+            c = np.empty((len(m), 6))
+            _covariances(_np(quats), _np(scales), c)
+        else:
+            c = _np(cov6, np.float64)
+        flat = [
+            np.empty((I * N, *s), t)
+            for s, t in (((2,), np.float32), ((3,), np.float64), ((), np.float32), ((), np.float32), ((2,), np.int32))
+        ]
         out = [a.reshape(I, N, *a.shape[1:]) for a in flat]
         o = _np(opacities)
         _project(m, c, o, _logs(o), V, K, C, *args, *out, _threads())
         means2d, conics, depths, rho, radii = map(torch.from_numpy, flat)
-        ctx.save_for_backward(means, quats, scales, cov6, viewmats, Ks, radii); ctx.rest = m, c, V, K, C, args[:3], out
+        ctx.save_for_backward(means, quats, scales, cov6, viewmats, Ks, radii)
+        ctx.rest = m, c, V, K, C, args[:3], out
         ctx.mark_non_differentiable(radii)
         return means2d, conics.float(), depths, rho, radii
 
@@ -302,38 +489,106 @@ class _Project(torch.autograd.Function):
     def backward(ctx, *grads):
         m, c, V, K, C, size, (_, conics, _, rho, radii) = ctx.rest
         g_means, g_cov6, g_V = np.zeros(m.shape), np.zeros(c.shape), np.zeros((_threads(), *V.shape))
-        _project_vjp(m, c, V, K, C, *size, conics, rho, radii, *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])), g_means, g_cov6, g_V, any(ctx.needs_input_grad[4:6]))
+        _project_vjp(
+            m,
+            c,
+            V,
+            K,
+            C,
+            *size,
+            conics,
+            rho,
+            radii,
+            *(_np(g).reshape(out.shape) for g, out in zip(grads, ctx.rest[-1][:4])),
+            g_means,
+            g_cov6,
+            g_V,
+            any(ctx.needs_input_grad[4:6]),
+        )
         means, quats, scales, cov6, *_ = ctx.saved_tensors
         pose, lens = map(torch.from_numpy, _split_pose(g_V.sum(0).astype(np.float32)))
-        if cov6 is not None: return torch.from_numpy(g_means).float(), None, None, torch.from_numpy(g_cov6*[1, 2, 2, 1, 2, 1]).float(), pose, lens, None, None, None
+        if cov6 is not None:
+            return (
+                torch.from_numpy(g_means).float(),
+                None,
+                None,
+                torch.from_numpy(g_cov6 * [1, 2, 2, 1, 2, 1]).float(),
+                pose,
+                lens,
+                None,
+                None,
+                None,
+            )
         gq, gs = np.zeros(quats.shape, np.float32), np.zeros(scales.shape, np.float32)
         _covariances_vjp(_np(quats), _np(scales), g_cov6, gq, gs)
-        return torch.from_numpy(g_means).float(), torch.from_numpy(gq), torch.from_numpy(gs), None, pose, lens, None, None, None
+        return (
+            torch.from_numpy(g_means).float(),
+            torch.from_numpy(gq),
+            torch.from_numpy(gs),
+            None,
+            pose,
+            lens,
+            None,
+            None,
+            None,
+        )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
 from .gaussians import _SH0, _SH1, _SH2, _SH3
+
 (_A2, _B2), (_A3, _B3, _C3, _D3) = _SH2, _SH3
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-068
 @njit(**_EXACT)
 def _harmonics(x, y, z, K, Y, dY):
     "Basis Y [K] and its derivatives dY [K, 3] at a unit vector; as `sh_basis`"
-    Y[0] = _SH0; dY[:] = 0
+    Y[0] = _SH0
+    dY[:] = 0
     if K > 1:
-        Y[1] = -_SH1*y; Y[2] = _SH1*z; Y[3] = -_SH1*x
-        dY[1, 1] = -_SH1; dY[2, 2] = _SH1; dY[3, 0] = -_SH1
+        Y[1] = -_SH1 * y
+        Y[2] = _SH1 * z
+        Y[3] = -_SH1 * x
+        dY[1, 1] = -_SH1
+        dY[2, 2] = _SH1
+        dY[3, 0] = -_SH1
     if K > 4:
-        Y[4] = _A2*x*y; Y[5] = -_A2*y*z; Y[6] = _B2*(3*z*z - 1); Y[7] = -_A2*x*z; Y[8] = _A2/2*(x*x - y*y)
-        dY[4, 0] = _A2*y; dY[4, 1] = _A2*x; dY[5, 1] = -_A2*z; dY[5, 2] = -_A2*y; dY[6, 2] = 6*_B2*z
-        dY[7, 0] = -_A2*z; dY[7, 2] = -_A2*x; dY[8, 0] = _A2*x; dY[8, 1] = -_A2*y
+        Y[4] = _A2 * x * y
+        Y[5] = -_A2 * y * z
+        Y[6] = _B2 * (3 * z * z - 1)
+        Y[7] = -_A2 * x * z
+        Y[8] = _A2 / 2 * (x * x - y * y)
+        dY[4, 0] = _A2 * y
+        dY[4, 1] = _A2 * x
+        dY[5, 1] = -_A2 * z
+        dY[5, 2] = -_A2 * y
+        dY[6, 2] = 6 * _B2 * z
+        dY[7, 0] = -_A2 * z
+        dY[7, 2] = -_A2 * x
+        dY[8, 0] = _A2 * x
+        dY[8, 1] = -_A2 * y
     if K > 9:
-        Y[9] = -_A3*y*(3*x*x - y*y); dY[9, 0] = -6*_A3*x*y; dY[9, 1] = -3*_A3*(x*x - y*y)
-        Y[10] = _B3*x*y*z; dY[10, 0] = _B3*y*z; dY[10, 1] = _B3*x*z; dY[10, 2] = _B3*x*y
-        Y[11] = -_C3*y*(5*z*z - 1); dY[11, 1] = -_C3*(5*z*z - 1); dY[11, 2] = -10*_C3*y*z
-        Y[12] = _D3*z*(5*z*z - 3); dY[12, 2] = _D3*(15*z*z - 3)
-        Y[13] = -_C3*x*(5*z*z - 1); dY[13, 0] = -_C3*(5*z*z - 1); dY[13, 2] = -10*_C3*x*z
-        Y[14] = _B3/2*z*(x*x - y*y); dY[14, 0] = _B3*x*z; dY[14, 1] = -_B3*y*z; dY[14, 2] = _B3/2*(x*x - y*y)
-        Y[15] = -_A3*x*(x*x - 3*y*y); dY[15, 0] = -3*_A3*(x*x - y*y); dY[15, 1] = 6*_A3*x*y
+        Y[9] = -_A3 * y * (3 * x * x - y * y)
+        dY[9, 0] = -6 * _A3 * x * y
+        dY[9, 1] = -3 * _A3 * (x * x - y * y)
+        Y[10] = _B3 * x * y * z
+        dY[10, 0] = _B3 * y * z
+        dY[10, 1] = _B3 * x * z
+        dY[10, 2] = _B3 * x * y
+        Y[11] = -_C3 * y * (5 * z * z - 1)
+        dY[11, 1] = -_C3 * (5 * z * z - 1)
+        dY[11, 2] = -10 * _C3 * y * z
+        Y[12] = _D3 * z * (5 * z * z - 3)
+        dY[12, 2] = _D3 * (15 * z * z - 3)
+        Y[13] = -_C3 * x * (5 * z * z - 1)
+        dY[13, 0] = -_C3 * (5 * z * z - 1)
+        dY[13, 2] = -10 * _C3 * x * z
+        Y[14] = _B3 / 2 * z * (x * x - y * y)
+        dY[14, 0] = _B3 * x * z
+        dY[14, 1] = -_B3 * y * z
+        dY[14, 2] = _B3 / 2 * (x * x - y * y)
+        Y[15] = -_A3 * x * (x * x - 3 * y * y)
+        dY[15, 0] = -3 * _A3 * (x * x - y * y)
+        dY[15, 1] = 6 * _A3 * x * y
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-069
 @njit(parallel=True, **_EXACT)
@@ -342,18 +597,22 @@ def _colors(means, centers, sh, K, C, own, radii, out, chunks):
     I, N = out.shape[:2]
     for chunk in prange(chunks):
         Y, dY = np.empty(16), np.empty((16, 3))
-        for job in range(I*N*chunk//chunks, I*N*(chunk + 1)//chunks):
-            im, n = job//N, job % N
-            g = im//C*N + n; s = job if own else g
+        for job in range(I * N * chunk // chunks, I * N * (chunk + 1) // chunks):
+            im, n = job // N, job % N
+            g = im // C * N + n
+            s = job if own else g
             out[im, n] = 0
-            if radii[im, n, 0] == 0: continue
+            if radii[im, n, 0] == 0:
+                continue
             x, y, z = means[g, 0] - centers[im, 0], means[g, 1] - centers[im, 1], means[g, 2] - centers[im, 2]
-            r = 1/max(math.sqrt(x*x + y*y + z*z), 1e-12)
-            _harmonics(x*r, y*r, z*r, K, Y, dY)
+            r = 1 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
+            _harmonics(x * r, y * r, z * r, K, Y, dY)
             for c in range(3):
-                v = .5
-                for k in range(K): v += Y[k]*sh[s, k, c]
-                out[im, n, c] = max(v, 0.)
+                v = 0.5
+                for k in range(K):
+                    v += Y[k] * sh[s, k, c]
+                out[im, n, c] = max(v, 0.0)
+
 
 @njit(parallel=True, **_EXACT)
 def _colors_vjp(means, centers, sh, K, C, own, radii, out, g_out, g_means, g_sh, g_centers):
@@ -361,47 +620,68 @@ def _colors_vjp(means, centers, sh, K, C, own, radii, out, g_out, g_means, g_sh,
     N, chunks = out.shape[1], len(g_centers)
     for chunk in prange(chunks):
         Y, dY = np.empty(16), np.empty((16, 3))
-        for g in range(len(means)*chunk//chunks, len(means)*(chunk + 1)//chunks):
+        for g in range(len(means) * chunk // chunks, len(means) * (chunk + 1) // chunks):
             n = g % N
             for cam in range(C):
-                im = g//N*C + cam
-                if radii[im, n, 0] == 0: continue
-                s = im*N + n if own else g
+                im = g // N * C + cam
+                if radii[im, n, 0] == 0:
+                    continue
+                s = im * N + n if own else g
                 x, y, z = means[g, 0] - centers[im, 0], means[g, 1] - centers[im, 1], means[g, 2] - centers[im, 2]
-                r = 1/max(math.sqrt(x*x + y*y + z*z), 1e-12)
-                x *= r; y *= r; z *= r
+                r = 1 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
+                x *= r
+                y *= r
+                z *= r
                 _harmonics(x, y, z, K, Y, dY)
-                dx, dy, dz = 0., 0., 0.
+                dx, dy, dz = 0.0, 0.0, 0.0
                 for c in range(3):
-                    go = g_out[im, n, c] if out[im, n, c] > 0 else 0.
+                    go = g_out[im, n, c] if out[im, n, c] > 0 else 0.0
                     for k in range(K):
-                        g_sh[s, k, c] += Y[k]*go
-                        h = sh[s, k, c]*go
-                        dx += dY[k, 0]*h; dy += dY[k, 1]*h; dz += dY[k, 2]*h
-                dot = dx*x + dy*y + dz*z
-                dx = r*(dx - dot*x); dy = r*(dy - dot*y); dz = r*(dz - dot*z)
-                g_means[g, 0] += dx; g_means[g, 1] += dy; g_means[g, 2] += dz
-                g_centers[chunk, im, 0] -= dx; g_centers[chunk, im, 1] -= dy; g_centers[chunk, im, 2] -= dz
+                        g_sh[s, k, c] += Y[k] * go
+                        h = sh[s, k, c] * go
+                        dx += dY[k, 0] * h
+                        dy += dY[k, 1] * h
+                        dz += dY[k, 2] * h
+                dot = dx * x + dy * y + dz * z
+                dx = r * (dx - dot * x)
+                dy = r * (dy - dot * y)
+                dz = r * (dz - dot * z)
+                g_means[g, 0] += dx
+                g_means[g, 1] += dy
+                g_means[g, 2] += dz
+                g_centers[chunk, im, 0] -= dx
+                g_centers[chunk, im, 1] -= dy
+                g_centers[chunk, im, 2] -= dz
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-070
 class _Colors(torch.autograd.Function):
     "means [BN,3], centers [I,3], sh [BN or IN, K', 3] -> colours [I, N, 3] with the first K coefficients"
+
     @staticmethod
     def forward(ctx, means, centers, sh, radii, K, C, own):
         args = _np(means, np.float64), _np(centers, np.float64), _np(sh), K, C, own, radii.numpy()
         out = np.empty((*radii.shape[:2], 3), np.float32)
         _colors(*args, out, _threads())
-        ctx.args = args, out; ctx.save_for_backward(means, centers, sh, radii)
+        ctx.args = args, out
+        ctx.save_for_backward(means, centers, sh, radii)
         return torch.from_numpy(out)
 
     @staticmethod
     @_once
     def backward(ctx, g):
         (m, cen, sh, *rest), out = ctx.args
-        ctx.saved_tensors                                  # here autograd looks whether they were changed in between
+        ctx.saved_tensors  # here autograd looks whether they were changed in between
         g_means, g_sh, g_cen = np.zeros(m.shape), np.zeros(sh.shape, np.float32), np.zeros((_threads(), *cen.shape))
         _colors_vjp(m, cen, sh, *rest, out, _np(g), g_means, g_sh, g_cen)
-        return torch.from_numpy(g_means).float(), torch.from_numpy(g_cen.sum(0)).float(), torch.from_numpy(g_sh), None, None, None, None
+        return (
+            torch.from_numpy(g_means).float(),
+            torch.from_numpy(g_cen.sum(0)).float(),
+            torch.from_numpy(g_sh),
+            None,
+            None,
+            None,
+            None,
+        )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-073
 @njit(parallel=True, **_EXACT)
@@ -411,20 +691,39 @@ def _splats(means2d, conics, opacities, logs, order, width, height, rec, box):
     for j in prange(len(order)):
         i = order[j]
         A, B, C, o = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2]), float(opacities[i])
-        a = math.sqrt(.5*A); ia = 1/a; b = .5*B*ia; c = math.sqrt(max(.5*C - b*b, 1e-12)); s = math.sqrt(b*b + c*c)
+        a = math.sqrt(0.5 * A)
+        ia = 1 / a
+        b = 0.5 * B * ia
+        c = math.sqrt(max(0.5 * C - b * b, 1e-12))
+        s = math.sqrt(b * b + c * c)
         top = logs[i] + 1e-3
-        ry, is_ = math.sqrt(top)/c, 1/s; rx = ry*s*ia
+        ry, is_ = math.sqrt(top) / c, 1 / s
+        rx = ry * s * ia
         u, v = float(means2d[i, 0]), float(means2d[i, 1])
-        rec[j, 0] = u; rec[j, 1] = v; rec[j, 2] = a; rec[j, 3] = b; rec[j, 4] = c; rec[j, 5] = o; rec[j, 6] = top; rec[j, 7] = ry; rec[j, 8] = rx
-        rec[j, 9] = -b*ry*ia; rec[j, 10] = is_*is_; rec[j, 15] = -b*ry*is_
-        box[j, 0] = int(min(max(u - rx + .5, 0.), width)); box[j, 1] = int(min(max(u + rx + .5, 0.), width))
-        box[j, 2] = int(min(max(v - ry + .5, 0.), height)); box[j, 3] = int(min(max(v + ry + .5, 0.), height))
+        rec[j, 0] = u
+        rec[j, 1] = v
+        rec[j, 2] = a
+        rec[j, 3] = b
+        rec[j, 4] = c
+        rec[j, 5] = o
+        rec[j, 6] = top
+        rec[j, 7] = ry
+        rec[j, 8] = rx
+        rec[j, 9] = -b * ry * ia
+        rec[j, 10] = is_ * is_
+        rec[j, 15] = -b * ry * is_
+        box[j, 0] = int(min(max(u - rx + 0.5, 0.0), width))
+        box[j, 1] = int(min(max(u + rx + 0.5, 0.0), width))
+        box[j, 2] = int(min(max(v - ry + 0.5, 0.0), height))
+        box[j, 3] = int(min(max(v + ry + 0.5, 0.0), height))
+
 
 @njit(parallel=True, **_EXACT)
 def _paint(colors, order, rec):
     "Columns 11 to 14 of rec: up to four colours"
     for j in prange(len(order)):
-        for c in range(4): rec[j, 11 + c] = colors[order[j], c] if c < colors.shape[1] else 0
+        for c in range(4):
+            rec[j, 11 + c] = colors[order[j], c] if c < colors.shape[1] else 0
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-076
 @njit(**_EXACT)
@@ -432,35 +731,44 @@ def _sort_by_depth(depths, rows, first):
     "Sorts each image's part rows[first[im]:first[im+1]] by depth, nearest first, in place. Depths are positive."
     bits = depths.view(np.uint32)
     for im in range(len(first) - 1):
-        a = rows[first[im]:first[im + 1]].copy(); b = np.empty_like(a)
+        a = rows[first[im] : first[im + 1]].copy()
+        b = np.empty_like(a)
         for shift in (np.uint32(0), np.uint32(11), np.uint32(22)):
             place = np.zeros(2049, np.int64)
-            for i in a: place[((bits[i] >> shift) & np.uint32(2047)) + 1] += 1
-            for k in range(2048): place[k + 1] += place[k]
+            for i in a:
+                place[((bits[i] >> shift) & np.uint32(2047)) + 1] += 1
+            for k in range(2048):
+                place[k + 1] += place[k]
             for i in a:
                 k = (bits[i] >> shift) & np.uint32(2047)
-                b[place[k]] = i; place[k] += 1
+                b[place[k]] = i
+                place[k] += 1
             a, b = b, a
-        rows[first[im]:first[im + 1]] = a
+        rows[first[im] : first[im + 1]] = a
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-079
 @njit(**_FAST)
 def _touched(rec, i, ty, x0, x1):
     "First and last+1 tile that splat i touches in the row of tiles ty"
-    b, c, top, ia, star = rec[i, 3], rec[i, 4], rec[i, 6], f32(1)/rec[i, 2], rec[i, 15]
-    y0 = f32(ty*TILE) + f32(.5) - rec[i, 1]; y1 = y0 + f32(TILE - 1)
+    b, c, top, ia, star = rec[i, 3], rec[i, 4], rec[i, 6], f32(1) / rec[i, 2], rec[i, 15]
+    y0 = f32(ty * TILE) + f32(0.5) - rec[i, 1]
+    y1 = y0 + f32(TILE - 1)
     yr, yl = min(max(star, y0), y1), min(max(-star, y0), y1)
-    right = rec[i, 0] + ia*(math.sqrt(max(top - (c*yr)*(c*yr), f32(0))) - b*yr) + f32(.5)
-    left = rec[i, 0] - ia*(math.sqrt(max(top - (c*yl)*(c*yl), f32(0))) + b*yl) + f32(.5)
+    right = rec[i, 0] + ia * (math.sqrt(max(top - (c * yr) * (c * yr), f32(0))) - b * yr) + f32(0.5)
+    left = rec[i, 0] - ia * (math.sqrt(max(top - (c * yl) * (c * yl), f32(0))) + b * yl) + f32(0.5)
     lo, hi = max(x0, int(min(max(left, f32(0)), f32(x1)))), min(x1, int(min(max(right, f32(0)), f32(x1))))
-    if lo >= hi: return 0, 0
-    return lo//TILE, (hi + TILE - 1)//TILE
+    if lo >= hi:
+        return 0, 0
+    return lo // TILE, (hi + TILE - 1) // TILE
+
 
 @njit(**_EXACT)
 def _tile_box(box, i):
     x0, x1, y0, y1 = box[i, 0], box[i, 1], box[i, 2], box[i, 3]
-    if x0 >= x1 or y0 >= y1: return 0, 0, 0, 0
-    return x0//TILE, (x1 + TILE - 1)//TILE, y0//TILE, (y1 + TILE - 1)//TILE
+    if x0 >= x1 or y0 >= y1:
+        return 0, 0, 0, 0
+    return x0 // TILE, (x1 + TILE - 1) // TILE, y0 // TILE, (y1 + TILE - 1) // TILE
+
 
 @njit(parallel=True, **_EXACT)
 def _bound_pairs(box, shares, bound):
@@ -468,7 +776,8 @@ def _bound_pairs(box, shares, bound):
     for job in prange(len(shares) - 1):
         for j in range(shares[job], shares[job + 1]):
             t0, t1, r0, r1 = _tile_box(box, j)
-            bound[job] += (t1 - t0)*(r1 - r0)
+            bound[job] += (t1 - t0) * (r1 - r0)
+
 
 @njit(parallel=True, **_FAST)
 def _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat):
@@ -478,14 +787,17 @@ def _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat):
         for j in range(u64(shares[job]), u64(shares[job + 1])):
             before = m
             t0, t1, r0, r1 = _tile_box(box, j)
-            simple = t1 - t0 == 1 or box[j, 3] - box[j, 2] <= TILE      # too small to have empty corners worth a test
+            simple = t1 - t0 == 1 or box[j, 3] - box[j, 2] <= TILE  # too small to have empty corners worth a test
             for ty in range(r0, r1):
                 a, b = t0, t1
-                if not simple: a, b = _touched(rec, j, ty, box[j, 0], box[j, 1])
-                for t in range(ty*tiles_x + a, ty*tiles_x + b):
-                    pairs[m] = t; count[job, t] += 1
+                if not simple:
+                    a, b = _touched(rec, j, ty, box[j, 0], box[j, 1])
+                for t in range(ty * tiles_x + a, ty * tiles_x + b):
+                    pairs[m] = t
+                    count[job, t] += 1
                     m += 1
             per_splat[j] = m - before
+
 
 @njit(parallel=True, **_EXACT)
 def _sort_by_tile(pairs, shares, begin, per_splat, place, ids):
@@ -504,45 +816,59 @@ def _records(means2d, conics, opacities, depths, seen, first, width, height):
     "rec and box of the seen splats, each image's nearest first, and order: which splat each of them is"
     order = seen.astype(np.int32)
     _sort_by_depth(depths, order, first)
-    rec, box = torch.empty(len(order), 16).numpy(), np.empty((len(order), 4), np.int32)          # torch's memory begins at a cache line
+    rec, box = (
+        torch.empty(len(order), 16).numpy(),
+        np.empty((len(order), 4), np.int32),
+    )  # torch's memory begins at a cache line
     _splats(means2d, conics, opacities, _logs(opacities), order, width, height, rec, box)
     return rec, box, order
+
 
 @njit(**_EXACT)
 def _tile_lists(rec, box, first, width, height, threads):
     "start [I*tiles + 1] and ids: the records of each tile, nearest first; and the number of tiles of each record"
-    tiles_x, tiles, images = -(-width//TILE), -(-width//TILE)*-(-height//TILE), len(first) - 1
-    parts = threads if images < threads else 1                                       # shares of an image's splats
-    shares = np.empty(images*parts + 1, np.int64)
-    for job in range(images*parts):
-        im, k = job//parts, job % parts
-        shares[job] = first[im] + (first[im + 1] - first[im])*k//parts
+    tiles_x, tiles, images = -(-width // TILE), -(-width // TILE) * -(-height // TILE), len(first) - 1
+    parts = threads if images < threads else 1  # shares of an image's splats
+    shares = np.empty(images * parts + 1, np.int64)
+    for job in range(images * parts):
+        im, k = job // parts, job % parts
+        shares[job] = first[im] + (first[im + 1] - first[im]) * k // parts
     shares[-1] = first[-1]
-    bound, per_splat, count = np.zeros(images*parts, np.int64), np.zeros(len(rec), np.int32), np.zeros((images*parts, tiles), np.int64)
+    bound, per_splat, count = (
+        np.zeros(images * parts, np.int64),
+        np.zeros(len(rec), np.int32),
+        np.zeros((images * parts, tiles), np.int64),
+    )
     _bound_pairs(box, shares, bound)
     begin, pairs = np.cumsum(bound) - bound, np.empty(bound.sum(), np.int32)
     _find_pairs(rec, box, shares, tiles_x, begin, pairs, count, per_splat)
-    start, place, m = np.empty(images*tiles + 1, np.int64), np.empty_like(count), 0
+    start, place, m = np.empty(images * tiles + 1, np.int64), np.empty_like(count), 0
     for im in range(images):
         for t in range(tiles):
-            start[im*tiles + t] = m
-            for job in range(im*parts, (im + 1)*parts): place[job, t] = m; m += count[job, t]
+            start[im * tiles + t] = m
+            for job in range(im * parts, (im + 1) * parts):
+                place[job, t] = m
+                m += count[job, t]
     start[-1] = m
     ids = np.empty(m, np.int32)
     _sort_by_tile(pairs, shares, begin, per_splat, place, ids)
     return start, ids, per_splat
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-083
-_nodes = np.cos(np.pi*(np.arange(64) + .5)/64)*.375 - .375                        # Chebyshev nodes of [-.75, 0]
-_P0, _P1, _P2, _P3, _P4, _P5 = (f32(c) for c in np.polynomial.Polynomial.fit(_nodes, np.exp(_nodes), 5, w=np.exp(-_nodes)).convert().coef)
+_nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64) * 0.375 - 0.375  # Chebyshev nodes of [-.75, 0]
+_P0, _P1, _P2, _P3, _P4, _P5 = (
+    f32(c) for c in np.polynomial.Polynomial.fit(_nodes, np.exp(_nodes), 5, w=np.exp(-_nodes)).convert().coef
+)
 _SMALL, _ALPHA_MAX, _T_MIN = f32(-6), f32(ALPHA_MAX), f32(T_MIN)
+
 
 @njit(inline='always', **_FAST)
 def _exp(x):
-    y = max(x, _SMALL)*f32(1/8)
-    p = _P0 + y*(_P1 + y*(_P2 + y*(_P3 + y*(_P4 + y*_P5))))
-    p = p*p; p = p*p
-    return p*p
+    y = max(x, _SMALL) * f32(1 / 8)
+    p = _P0 + y * (_P1 + y * (_P2 + y * (_P3 + y * (_P4 + y * _P5))))
+    p = p * p
+    p = p * p
+    return p * p
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-086
 @njit(**_FAST)
@@ -551,21 +877,39 @@ def _touched_rows(rec, ids, first, last, ox, oy, rows, look, spans):
     Up to eight splats at once, side by side in look [11*8], so that the arithmetic between is done for all of them in one go."""
     for j in range(first, last):
         i, k = ids[j], u64(j - first)
-        look[k] = f32(ox) + f32(.5) - rec[i, 0]; look[8 + k] = rec[i, 1] + f32(.5) - f32(oy)
-        look[16 + k] = rec[i, 2]; look[24 + k] = rec[i, 3]; look[32 + k] = rec[i, 4]
-        look[40 + k] = rec[i, 6]; look[48 + k] = rec[i, 8]; look[56 + k] = rec[i, 9]; look[64 + k] = rec[i, 10]
+        look[k] = f32(ox) + f32(0.5) - rec[i, 0]
+        look[8 + k] = rec[i, 1] + f32(0.5) - f32(oy)
+        look[16 + k] = rec[i, 2]
+        look[24 + k] = rec[i, 3]
+        look[32 + k] = rec[i, 4]
+        look[40 + k] = rec[i, 6]
+        look[48 + k] = rec[i, 8]
+        look[56 + k] = rec[i, 9]
+        look[64 + k] = rec[i, 10]
     for half in range(2):
         for k in range(8):
-            x0, at, a, b, c, top, rx, star, ia = look[k] + f32(8*half), look[8 + k], look[16 + k], look[24 + k], look[32 + k], look[40 + k], look[48 + k], look[56 + k], look[64 + k]
-            x1, stop, ac, ab = x0 + f32(7), (b*b + c*c)*top, a*c, a*b
+            x0, at, a, b, c, top, rx, star, ia = (
+                look[k] + f32(8 * half),
+                look[8 + k],
+                look[16 + k],
+                look[24 + k],
+                look[32 + k],
+                look[40 + k],
+                look[48 + k],
+                look[56 + k],
+                look[64 + k],
+            )
+            x1, stop, ac, ab = x0 + f32(7), (b * b + c * c) * top, a * c, a * b
             lo, hi = min(max(-star, x0), x1), min(max(star, x0), x1)
-            up = ia*(math.sqrt(max(stop - (ac*lo)*(ac*lo), f32(0))) + ab*lo)
-            down = ia*(math.sqrt(max(stop - (ac*hi)*(ac*hi), f32(0))) - ab*hi)
+            up = ia * (math.sqrt(max(stop - (ac * lo) * (ac * lo), f32(0))) + ab * lo)
+            down = ia * (math.sqrt(max(stop - (ac * hi) * (ac * hi), f32(0))) - ab * hi)
             look[72 + k] = min(max(at - up, f32(0)), f32(TILE))
             look[80 + k] = min(max(at + down, f32(0)), f32(rows)) if (x0 <= rx) & (x1 >= -rx) else f32(0)
         for j in range(first, last):
             r0, r1 = int(look[72 + j - first]), int(look[80 + j - first])
-            spans[j, 2*half] = r0//2; spans[j, 2*half + 1] = (r1 + 1)//2 if r1 > r0 else 0
+            spans[j, 2 * half] = r0 // 2
+            spans[j, 2 * half + 1] = (r1 + 1) // 2 if r1 > r0 else 0
+
 
 @njit(**_FAST)
 def _close_rows(T, open_rows):
@@ -575,38 +919,53 @@ def _close_rows(T, open_rows):
             while open_rows[half, 0] < open_rows[half, 1]:
                 pair = open_rows[half, 0] if side == 0 else open_rows[half, 1] - 1
                 top = f32(-1)
-                for k in range(16): top = max(top, T[half*128 + pair*16 + k])
-                if top > f32(0): break
-                if side == 0: open_rows[half, 0] += 1
-                else: open_rows[half, 1] -= 1
+                for k in range(16):
+                    top = max(top, T[half * 128 + pair * 16 + k])
+                if top > f32(0):
+                    break
+                if side == 0:
+                    open_rows[half, 0] += 1
+                else:
+                    open_rows[half, 1] -= 1
     return open_rows[0, 0] >= open_rows[0, 1] and open_rows[1, 0] >= open_rows[1, 1]
+
 
 @njit(**_FAST)
 def _planes(n):
     "A buffer of n planes of a tile's pixels, 0, and two with the pixels' coordinates in the tile: the left half by rows, then the right"
-    buf = np.zeros((n + 2)*TILE*TILE, np.float32)
-    for p in range(TILE*TILE): buf[n*TILE*TILE + p] = f32(p//128*8 + p % 8) + f32(.5); buf[(n + 1)*TILE*TILE + p] = f32(p % 128//8) + f32(.5)
+    buf = np.zeros((n + 2) * TILE * TILE, np.float32)
+    for p in range(TILE * TILE):
+        buf[n * TILE * TILE + p] = f32(p // 128 * 8 + p % 8) + f32(0.5)
+        buf[(n + 1) * TILE * TILE + p] = f32(p % 128 // 8) + f32(0.5)
     return buf
+
 
 @njit(**_FAST)
 def _open_tile(buf, n, rows, cols):
     "T = 1 inside of the image and -1 outside"
-    for p in range(TILE*TILE): buf[p] = f32(1) if (buf[n*TILE*TILE + p] < f32(cols)) & (buf[(n + 1)*TILE*TILE + p] < f32(rows)) else f32(-1)
+    for p in range(TILE * TILE):
+        buf[p] = (
+            f32(1) if (buf[n * TILE * TILE + p] < f32(cols)) & (buf[(n + 1) * TILE * TILE + p] < f32(rows)) else f32(-1)
+        )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-087
 @njit(parallel=True, **_FAST)
 def _blend(rec, start, ids, width, height, background, image, T_end, used, spans, threads):
     "image [I,H,W,D], D <= 4, T_end [I,H,W]; used [I*tiles]: where each tile's list was left; spans [len(ids), 4]: the pairs of rows that were visited, from, to, in both halves"
-    tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
+    tiles_x = (width + TILE - 1) // TILE
+    tiles = tiles_x * ((height + TILE - 1) // TILE)
+    px = u64(TILE * TILE)
     for thread in prange(threads):
-        buf, look, open_rows = _planes(5), np.zeros(11*8, np.float32), np.empty((2, 2), np.int64)
+        buf, look, open_rows = _planes(5), np.zeros(11 * 8, np.float32), np.empty((2, 2), np.int64)
         for tile in range(thread, len(used), threads):
-            im, t = tile//tiles, tile % tiles
-            oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
+            im, t = tile // tiles, tile % tiles
+            oy, ox = t // tiles_x * TILE, t % tiles_x * TILE
             rows, cols = min(TILE, height - oy), min(TILE, width - ox)
             _open_tile(buf, 5, rows, cols)
-            buf[TILE*TILE:5*TILE*TILE] = 0
-            for half in range(2): open_rows[half, 0] = 0; open_rows[half, 1] = (rows + 1)//2
+            buf[TILE * TILE : 5 * TILE * TILE] = 0
+            for half in range(2):
+                open_rows[half, 0] = 0
+                open_rows[half, 1] = (rows + 1) // 2
             used[tile] = start[tile + 1]
             for j in range(start[tile], start[tile + 1]):
                 if (j - start[tile]) & 7 == 0:
@@ -615,90 +974,152 @@ def _blend(rec, start, ids, width, height, background, image, T_end, used, spans
                         break
                     _touched_rows(rec, ids, j, min(j + 8, start[tile + 1]), ox, oy, rows, look, spans)
                 i = ids[j]
-                mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
+                mu, mv, a, b, c, o = (
+                    rec[i, 0] - f32(ox),
+                    rec[i, 1] - f32(oy),
+                    rec[i, 2],
+                    rec[i, 3],
+                    rec[i, 4],
+                    rec[i, 5],
+                )
                 c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
-                    r0, r1 = max(spans[j, 2*half], open_rows[half, 0]), min(spans[j, 2*half + 1], open_rows[half, 1])
-                    spans[j, 2*half] = r0; spans[j, 2*half + 1] = r1
+                    r0, r1 = (
+                        max(spans[j, 2 * half], open_rows[half, 0]),
+                        min(spans[j, 2 * half + 1], open_rows[half, 1]),
+                    )
+                    spans[j, 2 * half] = r0
+                    spans[j, 2 * half + 1] = r1
                     if r1 > r0:
-                        for k in range(u64(half*128 + r0*16), u64(half*128 + r1*16)):
-                            dy = buf[u64(6)*px + k] - mv
-                            u = a*(buf[u64(5)*px + k] - mu) + b*dy; v = c*dy
-                            alpha = min(o*_exp(-(u*u + v*v)), _ALPHA_MAX)
+                        for k in range(u64(half * 128 + r0 * 16), u64(half * 128 + r1 * 16)):
+                            dy = buf[u64(6) * px + k] - mv
+                            u = a * (buf[u64(5) * px + k] - mu) + b * dy
+                            v = c * dy
+                            alpha = min(o * _exp(-(u * u + v * v)), _ALPHA_MAX)
                             alpha = alpha if alpha >= _ALPHA_MIN else f32(0)
-                            T = buf[k]; T_next = T*(f32(1) - alpha)
+                            T = buf[k]
+                            T_next = T * (f32(1) - alpha)
                             open_ = T_next > _T_MIN
-                            w = alpha*T if open_ else f32(0)
+                            w = alpha * T if open_ else f32(0)
                             buf[k] = T_next if open_ else -abs(T)
-                            buf[px + k] += w*c0
-                            buf[u64(2)*px + k] += w*c1
-                            buf[u64(3)*px + k] += w*c2
-                            buf[u64(4)*px + k] += w*c3
+                            buf[px + k] += w * c0
+                            buf[u64(2) * px + k] += w * c1
+                            buf[u64(3) * px + k] += w * c2
+                            buf[u64(4) * px + k] += w * c3
             for r in range(rows):
                 for x in range(cols):
-                    p = x//8*128 + r*8 + x % 8
-                    T = abs(buf[p]); T_end[im, oy + r, ox + x] = T
-                    for c in range(image.shape[3]): image[im, oy + r, ox + x, c] = buf[(1 + c)*TILE*TILE + p] + T*background[im, c]
+                    p = x // 8 * 128 + r * 8 + x % 8
+                    T = abs(buf[p])
+                    T_end[im, oy + r, ox + x] = T
+                    for c in range(image.shape[3]):
+                        image[im, oy + r, ox + x, c] = buf[(1 + c) * TILE * TILE + p] + T * background[im, c]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-090
 @njit(parallel=True, **_FAST)
 def _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g_image, g_alpha, absgrad, acc, threads):
     "acc [threads, M, 16], a cache line each, 12 in use: sums of q, q dx, q dy, q dx2, q dx dy, q dy2, four colours, |d/du|, |d/dv|"
-    tiles_x = (width + TILE - 1)//TILE; tiles = tiles_x*((height + TILE - 1)//TILE); px = u64(TILE*TILE)
+    tiles_x = (width + TILE - 1) // TILE
+    tiles = tiles_x * ((height + TILE - 1) // TILE)
+    px = u64(TILE * TILE)
     for thread in prange(threads):
         buf = _planes(7)
         for tile in range(thread, len(used), threads):
-            im, t = tile//tiles, tile % tiles
-            oy, ox = t//tiles_x*TILE, t % tiles_x*TILE
+            im, t = tile // tiles, tile % tiles
+            oy, ox = t // tiles_x * TILE, t % tiles_x * TILE
             rows, cols = min(TILE, height - oy), min(TILE, width - ox)
             _open_tile(buf, 7, rows, cols)
             for r in range(rows):
                 for x in range(cols):
-                    p = x//8*128 + r*8 + x % 8
-                    R = -T_end[im, oy + r, ox + x]*g_alpha[im, oy + r, ox + x, 0]
+                    p = x // 8 * 128 + r * 8 + x % 8
+                    R = -T_end[im, oy + r, ox + x] * g_alpha[im, oy + r, ox + x, 0]
                     for c in range(g_image.shape[3]):
                         g = g_image[im, oy + r, ox + x, c]
-                        buf[(2 + c)*TILE*TILE + p] = g; R += g*image[im, oy + r, ox + x, c]
-                    buf[TILE*TILE + p] = R
+                        buf[(2 + c) * TILE * TILE + p] = g
+                        R += g * image[im, oy + r, ox + x, c]
+                    buf[TILE * TILE + p] = R
             for j in range(start[tile], used[tile]):
                 i = ids[j]
-                mu, mv, a, b, c, o = rec[i, 0] - f32(ox), rec[i, 1] - f32(oy), rec[i, 2], rec[i, 3], rec[i, 4], rec[i, 5]
+                mu, mv, a, b, c, o = (
+                    rec[i, 0] - f32(ox),
+                    rec[i, 1] - f32(oy),
+                    rec[i, 2],
+                    rec[i, 3],
+                    rec[i, 4],
+                    rec[i, 5],
+                )
                 c0, c1, c2, c3 = rec[i, 11], rec[i, 12], rec[i, 13], rec[i, 14]
                 for half in range(2):
-                    r0, r1 = spans[j, 2*half], spans[j, 2*half + 1]
-                    if r1 <= r0: continue
-                    first, last = u64(half*128 + r0*16), u64(half*128 + r1*16)
-                    s0, sx, sy, sxx, sxy, syy, k0, k1, k2, k3 = f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0), f32(0)
+                    r0, r1 = spans[j, 2 * half], spans[j, 2 * half + 1]
+                    if r1 <= r0:
+                        continue
+                    first, last = u64(half * 128 + r0 * 16), u64(half * 128 + r1 * 16)
+                    s0, sx, sy, sxx, sxy, syy, k0, k1, k2, k3 = (
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                        f32(0),
+                    )
                     for k in range(first, last):
-                        dx = buf[u64(7)*px + k] - mu; dy = buf[u64(8)*px + k] - mv
-                        u = a*dx + b*dy; v = c*dy
-                        vis = _exp(-(u*u + v*v))
-                        alpha = min(o*vis, _ALPHA_MAX)
+                        dx = buf[u64(7) * px + k] - mu
+                        dy = buf[u64(8) * px + k] - mv
+                        u = a * dx + b * dy
+                        v = c * dy
+                        vis = _exp(-(u * u + v * v))
+                        alpha = min(o * vis, _ALPHA_MAX)
                         seen = alpha >= _ALPHA_MIN
                         alpha = alpha if seen else f32(0)
-                        T = buf[k]; rest = f32(1) - alpha; T_next = T*rest
+                        T = buf[k]
+                        rest = f32(1) - alpha
+                        T_next = T * rest
                         open_ = T_next > _T_MIN
-                        w = alpha*T if open_ else f32(0)
+                        w = alpha * T if open_ else f32(0)
                         buf[k] = T_next if open_ else -abs(T)
-                        g0, g1, g2, g3 = buf[u64(2)*px + k], buf[u64(3)*px + k], buf[u64(4)*px + k], buf[u64(5)*px + k]
-                        cg = c0*g0 + c1*g1 + c2*g2 + c3*g3
-                        R = buf[px + k] - w*cg
+                        g0, g1, g2, g3 = (
+                            buf[u64(2) * px + k],
+                            buf[u64(3) * px + k],
+                            buf[u64(4) * px + k],
+                            buf[u64(5) * px + k],
+                        )
+                        cg = c0 * g0 + c1 * g1 + c2 * g2 + c3 * g3
+                        R = buf[px + k] - w * cg
                         buf[px + k] = R
-                        q = vis*(T*cg - R/rest)
-                        q = q if seen & open_ & (o*vis <= _ALPHA_MAX) else f32(0)
-                        buf[u64(6)*px + k] = q
-                        qx = q*dx; qy = q*dy
-                        s0 += q; sx += qx; sy += qy; sxx += qx*dx; sxy += qx*dy; syy += qy*dy
-                        k0 += w*g0; k1 += w*g1; k2 += w*g2; k3 += w*g3
-                    acc[thread, i, 0] += s0; acc[thread, i, 1] += sx; acc[thread, i, 2] += sy
-                    acc[thread, i, 3] += sxx; acc[thread, i, 4] += sxy; acc[thread, i, 5] += syy
-                    acc[thread, i, 6] += k0; acc[thread, i, 7] += k1; acc[thread, i, 8] += k2; acc[thread, i, 9] += k3
-                    if absgrad:                                       # sigma' = 2u (a, b) + 2v (0, c)
+                        q = vis * (T * cg - R / rest)
+                        q = q if seen & open_ & (o * vis <= _ALPHA_MAX) else f32(0)
+                        buf[u64(6) * px + k] = q
+                        qx = q * dx
+                        qy = q * dy
+                        s0 += q
+                        sx += qx
+                        sy += qy
+                        sxx += qx * dx
+                        sxy += qx * dy
+                        syy += qy * dy
+                        k0 += w * g0
+                        k1 += w * g1
+                        k2 += w * g2
+                        k3 += w * g3
+                    acc[thread, i, 0] += s0
+                    acc[thread, i, 1] += sx
+                    acc[thread, i, 2] += sy
+                    acc[thread, i, 3] += sxx
+                    acc[thread, i, 4] += sxy
+                    acc[thread, i, 5] += syy
+                    acc[thread, i, 6] += k0
+                    acc[thread, i, 7] += k1
+                    acc[thread, i, 8] += k2
+                    acc[thread, i, 9] += k3
+                    if absgrad:  # sigma' = 2u (a, b) + 2v (0, c)
                         for k in range(first, last):
-                            q, dy = buf[u64(6)*px + k], buf[u64(8)*px + k] - mv
-                            u = a*(buf[u64(7)*px + k] - mu) + b*dy
-                            acc[thread, i, 10] += abs(q*u)*f32(2)*a
-                            acc[thread, i, 11] += abs(q*(u*b + c*c*dy))*f32(2)
+                            q, dy = buf[u64(6) * px + k], buf[u64(8) * px + k] - mv
+                            u = a * (buf[u64(7) * px + k] - mu) + b * dy
+                            acc[thread, i, 10] += abs(q * u) * f32(2) * a
+                            acc[thread, i, 11] += abs(q * (u * b + c * c * dy)) * f32(2)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-158
 @njit(parallel=True, **_EXACT)
@@ -707,31 +1128,46 @@ def _from_sums(acc, rec, order, g_means2d, g_conics, g_opacities, g_colors, g_ab
     for r in prange(len(order)):
         i, s, o, reached = order[r], acc[0, r], rec[r, 5], False
         for k in range(1, len(acc)):
-            for j in range(12): s[j] += acc[k, r, j]
-        for j in range(12): reached |= s[j] != 0
-        if not reached: continue                                                    # hidden behind others
+            for j in range(12):
+                s[j] += acc[k, r, j]
+        for j in range(12):
+            reached |= s[j] != 0
+        if not reached:
+            continue  # hidden behind others
         a, b, c = rec[r, 2], rec[r, 3], rec[r, 4]
-        A, B, C = 2*a*a, 2*a*b, 2*(b*b + c*c)
-        g_means2d[i, 0] = o*(A*s[1] + B*s[2]); g_means2d[i, 1] = o*(B*s[1] + C*s[2])
-        g_conics[i, 0] = -.5*o*s[3]; g_conics[i, 1] = -o*s[4]; g_conics[i, 2] = -.5*o*s[5]
+        A, B, C = 2 * a * a, 2 * a * b, 2 * (b * b + c * c)
+        g_means2d[i, 0] = o * (A * s[1] + B * s[2])
+        g_means2d[i, 1] = o * (B * s[1] + C * s[2])
+        g_conics[i, 0] = -0.5 * o * s[3]
+        g_conics[i, 1] = -o * s[4]
+        g_conics[i, 2] = -0.5 * o * s[5]
         g_opacities[i] = s[0]
-        for j in range(g_colors.shape[1]): g_colors[i, j] = s[6 + j]
-        for j in range(2*min(len(g_abs), 1)): g_abs[i, j] = o*s[10 + j]
+        for j in range(g_colors.shape[1]):
+            g_colors[i, j] = s[6 + j]
+        for j in range(2 * min(len(g_abs), 1)):
+            g_abs[i, j] = o * s[10 + j]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-092
 class _Blend(torch.autograd.Function):
     "means2d [...,2], conics [M,3], opacities [M], colors [M,D], backgrounds [I,D], D <= 4 -> image [I,H,W,D], alpha [I,H,W,1]"
+
     @staticmethod
     def forward(ctx, means2d, conics, opacities, colors, backgrounds, lists, width, height, absgrad):
         rec, order, start, ids = lists
         (I, D), tiles = backgrounds.shape, len(start) - 1
-        image, T_end, used = np.empty((I, height, width, D), np.float32), np.empty((I, height, width), np.float32), np.empty(tiles, np.int64)
+        image, T_end, used = (
+            np.empty((I, height, width, D), np.float32),
+            np.empty((I, height, width), np.float32),
+            np.empty(tiles, np.int64),
+        )
         spans = np.empty((len(ids), 4), np.uint8)
         _paint(_np(colors), order, rec)
         _blend(rec, start, ids, width, height, _np(backgrounds), image, T_end, used, spans, _threads())
         ctx.save_for_backward(means2d, conics, opacities, colors, backgrounds)
         ctx.rest = rec, order, start, ids, used, spans, width, height, image, T_end, absgrad
-        shown = image.copy() if any(ctx.needs_input_grad) else image                 # backward needs the image as it was, whatever becomes of the one handed out
+        shown = (
+            image.copy() if any(ctx.needs_input_grad) else image
+        )  # backward needs the image as it was, whatever becomes of the one handed out
         return torch.from_numpy(shown), torch.from_numpy(1 - T_end[..., None])
 
     @staticmethod
@@ -742,173 +1178,344 @@ class _Blend(torch.autograd.Function):
         g, M = _np(g_image), len(conics)
         acc = torch.zeros(_threads(), len(rec), 16).numpy()
         _blend_vjp(rec, start, ids, used, spans, width, height, image, T_end, g, _np(g_alpha), absgrad, acc, len(acc))
-        out = [np.zeros((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M*absgrad, 2))]
+        out = [np.zeros((n, *k), np.float32) for n, *k in ((M, 2), (M, 3), (M,), (M, g.shape[-1]), (M * absgrad, 2))]
         _from_sums(acc, rec, order, *out)
         g_means2d, g_conics, g_opacities, g_colors, g_abs = map(torch.from_numpy, out)
-        if absgrad: means2d.absgrad = g_abs.view(means2d.shape)
+        if absgrad:
+            means2d.absgrad = g_abs.view(means2d.shape)
         g_bg = torch.from_numpy(np.einsum('ihw,ihwc->ic', T_end, g)) if ctx.needs_input_grad[4] else None
         return g_means2d.view(means2d.shape), g_conics, g_opacities, g_colors, g_bg, None, None, None, None
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-096
 MODES = ('RGB', 'D', 'ED', 'RGB+D', 'RGB+ED')
 
+
 @njit(cache=True, fastmath={'contract', 'reassoc'})
 def _sane(means, quats, scales, opacities, colors, viewmats, Ks):
     "Whether all numbers are finite, opacities in [0, 1], no quaternion is zero, no camera skewed or without focal length: one quick pass over flat arrays"
     odd = f32(0)
     for a in (means, quats, scales, opacities, colors, viewmats, Ks):
-        for i in range(len(a)): odd += a[i]*f32(0)                                   # 0, or NaN if one is not finite
+        for i in range(len(a)):
+            odd += a[i] * f32(0)  # 0, or NaN if one is not finite
     low, high, least = f32(0), f32(1), f32(1)
-    for i in range(len(opacities)): low = min(low, opacities[i]); high = max(high, opacities[i])
-    for i in range(0, len(quats), 4): least = min(least, quats[i]*quats[i] + quats[i + 1]*quats[i + 1] + quats[i + 2]*quats[i + 2] + quats[i + 3]*quats[i + 3])
-    for i in range(0, len(Ks), 9): odd += abs(Ks[i + 1]); least = min(least, Ks[i], Ks[i + 4])
+    for i in range(len(opacities)):
+        low = min(low, opacities[i])
+        high = max(high, opacities[i])
+    for i in range(0, len(quats), 4):
+        least = min(
+            least,
+            quats[i] * quats[i]
+            + quats[i + 1] * quats[i + 1]
+            + quats[i + 2] * quats[i + 2]
+            + quats[i + 3] * quats[i + 3],
+        )
+    for i in range(0, len(Ks), 9):
+        odd += abs(Ks[i + 1])
+        least = min(least, Ks[i], Ks[i + 4])
     return odd == 0 and low == 0 and high == 1 and least > 0
+
 
 def _all_sane(*tensors):
     "_sane, where it can be asked; False means: look closer"
     plain = all(t is not None and t.dtype == torch.float32 and t.is_cpu and t.is_contiguous() for t in tensors)
     return plain and _sane(*(t.numpy(force=True).reshape(-1) for t in tensors))
 
+
 def _check_finite(**tensors):
     for name, t in tensors.items():
-        if t is None or math.isfinite(t.detach().sum()): continue                # one cheap sum; look closer only if it is odd
+        if t is None or math.isfinite(t.detach().sum()):
+            continue  # one cheap sum; look closer only if it is odd
         bad = (~torch.isfinite(t)).nonzero()
-        if len(bad): at = bad[0].tolist(); raise ValueError(f"{name} holds {t[tuple(at)].item()} at index {at} (row {at[0]} of {len(t)}); {len(bad)} values are bad")
+        if len(bad):
+            at = bad[0].tolist()
+            raise ValueError(
+                f"{name} holds {t[tuple(at)].item()} at index {at} (row {at[0]} of {len(t)}); {len(bad)} values are bad"
+            )
+
 
 def _check_tensors(**wanted):
     "name -> (tensor, fewest dimensions)"
     for name, (t, n) in wanted.items():
-        if not isinstance(t, Tensor): raise ValueError(f"{name} is {'None' if t is None else 'of type ' + type(t).__name__}: wanted a tensor; torch.as_tensor makes one")
-        if t.dtype == torch.bfloat16: raise ValueError(f"{name} is bfloat16, which the rasterizer does not take: pass {name}.float()")
-        if t.ndim < n: raise ValueError(f"{name} has shape {list(t.shape)}, wanted at least {n} dimensions" + ("; one camera is [1, ...]" if n == 3 else ""))
+        if not isinstance(t, Tensor):
+            raise ValueError(
+                f"{name} is {'None' if t is None else 'of type ' + type(t).__name__}: wanted a tensor; torch.as_tensor makes one"
+            )
+        if t.dtype == torch.bfloat16:
+            raise ValueError(f"{name} is bfloat16, which the rasterizer does not take: pass {name}.float()")
+        if t.ndim < n:
+            raise ValueError(
+                f"{name} has shape {list(t.shape)}, wanted at least {n} dimensions"
+                + ("; one camera is [1, ...]" if n == 3 else "")
+            )
+
 
 def _check_shapes(wanted: dict):
     for name, (t, *shapes) in wanted.items():
-        if t is not None and not isinstance(t, Tensor): raise ValueError(f"{name} is of type {type(t).__name__}, wanted a tensor {' or '.join(str(list(s)) for s in shapes)}")
-        if t is not None and tuple(t.shape) not in [tuple(s) for s in shapes]: raise ValueError(f"{name} has shape {list(t.shape)}, wanted {' or '.join(str(list(s)) for s in shapes)}")
+        if t is not None and not isinstance(t, Tensor):
+            raise ValueError(
+                f"{name} is of type {type(t).__name__}, wanted a tensor {' or '.join(str(list(s)) for s in shapes)}"
+            )
+        if t is not None and tuple(t.shape) not in [tuple(s) for s in shapes]:
+            raise ValueError(f"{name} has shape {list(t.shape)}, wanted {' or '.join(str(list(s)) for s in shapes)}")
+
 
 def _check_rows(name, bad, why):
-    if bad.any(): raise ValueError(f"{name}, row {bad.nonzero()[0].tolist()}: {why}")
+    if bad.any():
+        raise ValueError(f"{name}, row {bad.nonzero()[0].tolist()}: {why}")
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-097
-_UNSUPPORTED = dict(sparse_grad=False, distributed=False, camera_model='pinhole', with_ut=False, with_eval3d=False, radial_coeffs=None, tangential_coeffs=None,
-                    thin_prism_coeffs=None, ftheta_coeffs=None, rolling_shutter=None, viewmats_rs=None)
+_UNSUPPORTED = dict(
+    sparse_grad=False,
+    distributed=False,
+    camera_model='pinhole',
+    with_ut=False,
+    with_eval3d=False,
+    radial_coeffs=None,
+    tangential_coeffs=None,
+    thin_prism_coeffs=None,
+    ftheta_coeffs=None,
+    rolling_shutter=None,
+    viewmats_rs=None,
+)
+
 
 def _check_supported(options: dict):
     "gsplat's arguments that only its CUDA kernels have: an error, not silence"
     for name, value in options.items():
-        if name not in _UNSUPPORTED: raise TypeError(f"rasterization() got an unexpected argument {name!r}")
-        plain = value is None or value == _UNSUPPORTED[name] or (name == 'rolling_shutter' and getattr(value, 'name', '') == 'GLOBAL')
-        if not plain: raise NotImplementedError(f"{name}={value!r} is only supported by backend='gsplat' on a GPU; on the CPU leave it at {_UNSUPPORTED[name]!r}")
+        if name not in _UNSUPPORTED:
+            raise TypeError(f"rasterization() got an unexpected argument {name!r}")
+        plain = (
+            value is None
+            or value == _UNSUPPORTED[name]
+            or (name == 'rolling_shutter' and getattr(value, 'name', '') == 'GLOBAL')
+        )
+        if not plain:
+            raise NotImplementedError(
+                f"{name}={value!r} is only supported by backend='gsplat' on a GPU; on the CPU leave it at {_UNSUPPORTED[name]!r}"
+            )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-098
-def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, far_plane, radius_clip, eps2d, tile_size):
+def _check(
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmats,
+    Ks,
+    width,
+    height,
+    sh_degree,
+    backgrounds,
+    render_mode,
+    rasterize_mode,
+    covars,
+    near_plane,
+    far_plane,
+    radius_clip,
+    eps2d,
+    tile_size,
+):
     "Everything that can be wrong with the input, before any work"
     batch, N, C = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3]
-    if render_mode not in MODES: raise ValueError(f"render_mode={render_mode!r}: choose one of {', '.join(MODES)}")
-    if rasterize_mode not in ('classic', 'antialiased'): raise ValueError(f"rasterize_mode={rasterize_mode!r}: choose 'classic' or 'antialiased'")
-    if not all(isinstance(v, (int, np.integer)) for v in (width, height)) or min(width, height) < 1: raise ValueError(f"image of {width} x {height} pixels: both must be whole numbers, at least 1")
-    if not C*math.prod(batch): raise ValueError(f"viewmats {list(viewmats.shape)} holds no camera: at least one is needed")
-    if tile_size != TILE: raise ValueError(f"tile_size={tile_size}: only {TILE} is supported")
-    if not (near_plane > 0 and far_plane > 0): raise ValueError(f"near_plane={near_plane}, far_plane={far_plane}: both must be positive")
-    if not (0 <= eps2d < math.inf and radius_clip >= 0): raise ValueError(f"eps2d={eps2d}, radius_clip={radius_clip}: pixels, finite and not negative")
-    if sh_degree == 4: raise NotImplementedError("sh_degree=4 is only supported by backend='gsplat' on a GPU; on the CPU degrees 0 to 3 are")
+    if render_mode not in MODES:
+        raise ValueError(f"render_mode={render_mode!r}: choose one of {', '.join(MODES)}")
+    if rasterize_mode not in ('classic', 'antialiased'):
+        raise ValueError(f"rasterize_mode={rasterize_mode!r}: choose 'classic' or 'antialiased'")
+    if not all(isinstance(v, (int, np.integer)) for v in (width, height)) or min(width, height) < 1:
+        raise ValueError(f"image of {width} x {height} pixels: both must be whole numbers, at least 1")
+    if not C * math.prod(batch):
+        raise ValueError(f"viewmats {list(viewmats.shape)} holds no camera: at least one is needed")
+    if tile_size != TILE:
+        raise ValueError(f"tile_size={tile_size}: only {TILE} is supported")
+    if not (near_plane > 0 and far_plane > 0):
+        raise ValueError(f"near_plane={near_plane}, far_plane={far_plane}: both must be positive")
+    if not (0 <= eps2d < math.inf and radius_clip >= 0):
+        raise ValueError(f"eps2d={eps2d}, radius_clip={radius_clip}: pixels, finite and not negative")
+    if sh_degree == 4:
+        raise NotImplementedError(
+            "sh_degree=4 is only supported by backend='gsplat' on a GPU; on the CPU degrees 0 to 3 are"
+        )
     tail = tuple(colors.shape[-2:] if sh_degree is not None else colors.shape[-1:])
     D = 3 if sh_degree is not None else tail[-1]
-    if sh_degree is not None and not (sh_degree in (0, 1, 2, 3) and colors.ndim >= 3 and tail[0] >= (sh_degree + 1)**2 and tail[1] == 3):
-        raise ValueError(f"sh_degree={sh_degree} with colors of shape {list(colors.shape)}: wanted a degree 0 to 3 and [..., N, K, 3] with K >= (degree+1)^2")
+    if sh_degree is not None and not (
+        sh_degree in (0, 1, 2, 3) and colors.ndim >= 3 and tail[0] >= (sh_degree + 1) ** 2 and tail[1] == 3
+    ):
+        raise ValueError(
+            f"sh_degree={sh_degree} with colors of shape {list(colors.shape)}: wanted a degree 0 to 3 and [..., N, K, 3] with K >= (degree+1)^2"
+        )
     width_bg = D if 'RGB' in render_mode else backgrounds.shape[-1] if backgrounds is not None else 1
     shape = covars is None
-    _check_shapes(dict(means=(means, (*batch, N, 3)), quats=(quats if shape else None, (*batch, N, 4)), scales=(scales if shape else None, (*batch, N, 3)), covars=(covars, (*batch, N, 3, 3)),
-                       opacities=(opacities, (*batch, N)), colors=(colors, (*batch, N, *tail), (*batch, C, N, *tail)), viewmats=(viewmats, (*batch, C, 4, 4)), Ks=(Ks, (*batch, C, 3, 3)), backgrounds=(backgrounds, (*batch, C, width_bg))))
+    _check_shapes(
+        dict(
+            means=(means, (*batch, N, 3)),
+            quats=(quats if shape else None, (*batch, N, 4)),
+            scales=(scales if shape else None, (*batch, N, 3)),
+            covars=(covars, (*batch, N, 3, 3)),
+            opacities=(opacities, (*batch, N)),
+            colors=(colors, (*batch, N, *tail), (*batch, C, N, *tail)),
+            viewmats=(viewmats, (*batch, C, 4, 4)),
+            Ks=(Ks, (*batch, C, 3, 3)),
+            backgrounds=(backgrounds, (*batch, C, width_bg)),
+        )
+    )
     _check_finite(backgrounds=backgrounds)
-    if shape and _all_sane(means, quats, scales, opacities, colors, viewmats, Ks): return
+    if shape and _all_sane(means, quats, scales, opacities, colors, viewmats, Ks):
+        return
     _check_finite(viewmats=viewmats, Ks=Ks)
-    if Ks[..., 0, 1].any(): raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
+    if Ks[..., 0, 1].any():
+        raise ValueError("Ks with skew (K[0,1] != 0) are not supported")
     _check_rows('Ks', (Ks[..., [0, 1], [0, 1]] <= 0).any(-1), 'a focal length is not positive')
-    _check_finite(means=means, quats=quats if shape else None, scales=scales if shape else None, covars=covars, opacities=opacities, colors=colors)
-    if N and not 0 <= opacities.min() <= opacities.max() <= 1: _check_rows('opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first')
-    if shape and N and quats.detach().square().sum(-1).min() == 0: _check_rows('quats', (quats == 0).all(-1), 'the zero quaternion is no rotation')
+    _check_finite(
+        means=means,
+        quats=quats if shape else None,
+        scales=scales if shape else None,
+        covars=covars,
+        opacities=opacities,
+        colors=colors,
+    )
+    if N and not 0 <= opacities.min() <= opacities.max() <= 1:
+        _check_rows(
+            'opacities', (opacities < 0) | (opacities > 1), 'outside of [0, 1]: apply torch.sigmoid to logits first'
+        )
+    if shape and N and quats.detach().square().sum(-1).min() == 0:
+        _check_rows('quats', (quats == 0).all(-1), 'the zero quaternion is no rotation')
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-100
 def choose_backend(means: Tensor, backend: str = 'auto') -> tuple:
     "(name, reason). ValueError for an unknown name, RuntimeError where the wish cannot be met."
-    if backend not in ('auto', 'numba', 'torch', 'gsplat'): raise ValueError(f"backend={backend!r}: choose 'auto', 'numba', 'torch' or 'gsplat'")
-    if backend == 'gsplat' and not means.is_cuda: raise RuntimeError("gsplat's kernels need CUDA tensors, these are on the CPU: use backend='auto', or move them with .to('cuda')")
-    if backend == 'numba' and means.is_cuda: raise RuntimeError("the numba kernels run on the CPU, these tensors are on a GPU: use backend='auto', or move them with .cpu()")
-    if backend != 'auto': return backend, 'as asked'
-    if means.is_cuda: return 'gsplat', 'tensors on a GPU'
-    if means.dtype == torch.float64: return 'torch', 'float64 tensors: the dense reference; pass float32 for speed'
+    if backend not in ('auto', 'numba', 'torch', 'gsplat'):
+        raise ValueError(f"backend={backend!r}: choose 'auto', 'numba', 'torch' or 'gsplat'")
+    if backend == 'gsplat' and not means.is_cuda:
+        raise RuntimeError(
+            "gsplat's kernels need CUDA tensors, these are on the CPU: use backend='auto', or move them with .to('cuda')"
+        )
+    if backend == 'numba' and means.is_cuda:
+        raise RuntimeError(
+            "the numba kernels run on the CPU, these tensors are on a GPU: use backend='auto', or move them with .cpu()"
+        )
+    if backend != 'auto':
+        return backend, 'as asked'
+    if means.is_cuda:
+        return 'gsplat', 'tensors on a GPU'
+    if means.dtype == torch.float64:
+        return 'torch', 'float64 tensors: the dense reference; pass float32 for speed'
     return 'numba', 'tensors on the CPU'
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-104
 _announced = []
+
+
 def _announce():
-    if _announced: _check_process(_announced[0]); return
+    if _announced:
+        _check_process(_announced[0])
+        return
     _announced.append(os.getpid())
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
-    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index): print(f"Compiling the CPU rasterizer, {_how_long()}: this takes some seconds.", flush=True)
-    ours = torch.get_num_threads(); numba.get_num_threads(); torch.set_num_threads(ours)
-    if ours > 1 and torch_spins: warnings.warn("torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)", stacklevel=4)
+    if here and not any(hashlib.sha256(Path(here).read_bytes()).digest() in f.read_bytes() for f in index):
+        print(f"Compiling the CPU rasterizer, {_how_long()}: this takes some seconds.", flush=True)
+    ours = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(ours)
+    if ours > 1 and torch_spins:
+        warnings.warn(
+            "torch was loaded before lucidteach, so its idle threads spin: beside other work that makes the CPU rasterizer many times slower. Import lucidteach first, or call torch.set_num_threads(1)",
+            stacklevel=4,
+        )
+
 
 def _how_long():
     "Kernels are kept, but in the temporary folder that `lucidteach` makes where they can be kept nowhere"
     folder = Path(os.environ.get('NUMBA_CACHE_DIR') or '.')
-    return "for this process alone (set NUMBA_CACHE_DIR to a folder that can be written)" if folder.name.startswith('lucidteach-') and folder.parent == Path(tempfile.gettempdir()) else "once"
+    return (
+        "for this process alone (set NUMBA_CACHE_DIR to a folder that can be written)"
+        if folder.name.startswith('lucidteach-') and folder.parent == Path(tempfile.gettempdir())
+        else "once"
+    )
+
 
 def _check_process(first):
     "GNU OpenMP, numba's threads on Linux, ends a forked process that uses it after its parent did"
-    if os.getpid() != first and numba.threading_layer() == 'omp': raise RuntimeError("this process was forked from one that had rendered already, and its threads do not survive that: "
-        "start it with multiprocessing.get_context('spawn'), DataLoader(multiprocessing_context='spawn'), or use threads")
+    if os.getpid() != first and numba.threading_layer() == 'omp':
+        raise RuntimeError(
+            "this process was forked from one that had rendered already, and its threads do not survive that: "
+            "start it with multiprocessing.get_context('spawn'), DataLoader(multiprocessing_context='spawn'), or use threads"
+        )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-106
 def _project_any(backend, means, quats, scales, covars, opacities, viewmats, Ks, C, args):
     "means2d, conics, depths, rho, radii, each [I*N, ...]"
     if backend == 'numba':
-        cov6 = None if covars is None else ((covars + covars.mT)/2).flatten(-2)[:, [0, 1, 2, 4, 5, 8]]
+        cov6 = None if covars is None else ((covars + covars.mT) / 2).flatten(-2)[:, [0, 1, 2, 4, 5, 8]]
         return _Project.apply(means, quats, scales, cov6, viewmats, Ks, opacities.detach(), C, args)
     width, height, eps2d, near, far, clip, antialiased = args
-    B = len(viewmats)//C
+    B = len(viewmats) // C
     S = covariance(quats, scales) if covars is None else covars
     split = lambda t, n: t.unflatten(0, (B, n))
-    means2d, S2, depths, rho = (t.flatten(0, 1) for t in project(split(means, len(means)//B), split(S, len(means)//B), split(viewmats, C), split(Ks, C), width, height, eps2d, near))
-    o = split(opacities, len(means)//B).repeat_interleave(C, 0)
-    radii = screen_radii(means2d, S2, depths, o*rho if antialiased else o, width, height, near, far, clip)
+    means2d, S2, depths, rho = (
+        t.flatten(0, 1)
+        for t in project(
+            split(means, len(means) // B),
+            split(S, len(means) // B),
+            split(viewmats, C),
+            split(Ks, C),
+            width,
+            height,
+            eps2d,
+            near,
+        )
+    )
+    o = split(opacities, len(means) // B).repeat_interleave(C, 0)
+    radii = screen_radii(means2d, S2, depths, o * rho if antialiased else o, width, height, near, far, clip)
     seen = (radii > 0).all(-1)[..., None]
     safe = torch.where(seen[..., None], S2, torch.eye(2, dtype=S2.dtype, device=S2.device))
-    return tuple(t.flatten(0, 1) for t in (torch.where(seen, means2d, 0), conic(safe), depths, torch.where(seen[..., 0], rho, 1), radii))
+    return tuple(
+        t.flatten(0, 1)
+        for t in (torch.where(seen, means2d, 0), conic(safe), depths, torch.where(seen[..., 0], rho, 1), radii)
+    )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-107
 def _sh_colors_any(backend, means, sh, centers, radii, degree, C):
     "Colours [I*N, 3] from coefficients [BN or IN, K, 3]"
-    I, K = len(centers), (degree + 1)**2
-    N, own = len(radii)//I, len(sh) == len(radii) and C > 1
-    if backend == 'numba': return _Colors.apply(means, centers, sh, radii.view(I, N, 2), K, C, own).flatten(0, 1)
+    I, K = len(centers), (degree + 1) ** 2
+    N, own = len(radii) // I, len(sh) == len(radii) and C > 1
+    if backend == 'numba':
+        return _Colors.apply(means, centers, sh, radii.view(I, N, 2), K, C, own).flatten(0, 1)
     image = torch.arange(I, device=means.device)
-    rows = (image[:, None]//C*N + torch.arange(N, device=means.device)).flatten()             # Gaussian of each (image, n)
+    rows = (image[:, None] // C * N + torch.arange(N, device=means.device)).flatten()  # Gaussian of each (image, n)
     Y = sh_basis(means[rows] - centers.repeat_interleave(N, 0), degree)
-    return (.5 + torch.einsum('nk,nkc->nc', Y, (sh if own else sh[rows])[:, :K])).clamp_min(0)
+    return (0.5 + torch.einsum('nk,nkc->nc', Y, (sh if own else sh[rows])[:, :K])).clamp_min(0)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-109
 def _blend_torch(means2d, conics, opacities, colors, backgrounds, depths, seen, first, width, height):
     "The reference over a flat list, one image after the other"
-    cost = width*height*max(1, len(seen))*means2d.element_size()*6
-    if cost > 16e9: raise MemoryError(f"the dense reference would need about {cost/1e9:.0f} GB for {len(seen)} Gaussians at {width} x {height}: use backend='numba'")
+    cost = width * height * max(1, len(seen)) * means2d.element_size() * 6
+    if cost > 16e9:
+        raise MemoryError(
+            f"the dense reference would need about {cost / 1e9:.0f} GB for {len(seen)} Gaussians at {width} x {height}: use backend='numba'"
+        )
     m, out = means2d.reshape(-1, 2), []
     for i, b in enumerate(backgrounds):
-        k = seen[first[i]:first[i + 1]]
+        k = seen[first[i] : first[i + 1]]
         out.append(blend_dense(m[k], conics[k], opacities[k], colors[k], depths[k], b, width, height))
     return tuple(map(torch.stack, zip(*out)))
+
 
 def _blend_numba(means2d, conics, opacities, colors, backgrounds, depths, seen, first, width, height, absgrad):
     "image [I,H,W,D], alpha, and the lists of splats per tile"
     D = colors.shape[-1]
-    if absgrad and D > 4: raise NotImplementedError(f"absgrad with {D} channels: at most 4 on the CPU")
+    if absgrad and D > 4:
+        raise NotImplementedError(f"absgrad with {D} channels: at most 4 on the CPU")
     M = len(conics)
-    rec, box, order = _records(_np(means2d).reshape(M, 2), _np(conics), _np(opacities), _np(depths), seen.numpy(), first, width, height)
+    rec, box, order = _records(
+        _np(means2d).reshape(M, 2), _np(conics), _np(opacities), _np(depths), seen.numpy(), first, width, height
+    )
     start, ids, per_splat = _tile_lists(rec, box, first, width, height, _threads())
-    draw = lambda rec, c, b: _Blend.apply(means2d, conics, opacities, c, b, (rec, order, start, ids), width, height, absgrad)
-    if D <= 4: image, alpha = draw(rec, colors, backgrounds)
+    draw = lambda rec, c, b: _Blend.apply(
+        means2d, conics, opacities, c, b, (rec, order, start, ids), width, height, absgrad
+    )
+    if D <= 4:
+        image, alpha = draw(rec, colors, backgrounds)
     else:
         parts = [draw(rec.copy(), c, b) for c, b in zip(colors.split(4, -1), backgrounds.split(4, -1))]
         image, alpha = torch.cat([p[0] for p in parts], -1), parts[0][1]
@@ -916,83 +1523,189 @@ def _blend_numba(means2d, conics, opacities, colors, backgrounds, depths, seen, 
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-111
 def rasterization(
-    means: Tensor,      # centres [..., N, 3]
-    quats: Tensor,      # rotations (w, x, y, z) [..., N, 4], need not be unit; None if covars are given
-    scales: Tensor,     # half-axes [..., N, 3]; None if covars are given
+    means: Tensor,  # centres [..., N, 3]
+    quats: Tensor,  # rotations (w, x, y, z) [..., N, 4], need not be unit; None if covars are given
+    scales: Tensor,  # half-axes [..., N, 3]; None if covars are given
     opacities: Tensor,  # in [0, 1] [..., N]
-    colors: Tensor,     # [..., (C,) N, D], or SH coefficients [..., (C,) N, K, 3] if sh_degree is given
-    viewmats: Tensor,   # world to camera, OpenCV axes [..., C, 4, 4]
-    Ks: Tensor,         # intrinsics in pixels [..., C, 3, 3]
-    width: int, height: int,
-    near_plane: float = .01, far_plane: float = 1e10,
-    radius_clip: float = 0.,         # splats not larger than this many pixels are skipped
-    eps2d: float = .3,               # blur, px^2
-    sh_degree: int = None,           # 0 to 3, with 'gsplat' 4 too; None: colors are colours
+    colors: Tensor,  # [..., (C,) N, D], or SH coefficients [..., (C,) N, K, 3] if sh_degree is given
+    viewmats: Tensor,  # world to camera, OpenCV axes [..., C, 4, 4]
+    Ks: Tensor,  # intrinsics in pixels [..., C, 3, 3]
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,  # splats not larger than this many pixels are skipped
+    eps2d: float = 0.3,  # blur, px^2
+    sh_degree: int = None,  # 0 to 3, with 'gsplat' 4 too; None: colors are colours
     packed: bool = True,
     tile_size: int = TILE,
-    backgrounds: Tensor = None,      # [..., C, D]
-    render_mode: str = 'RGB',        # 'RGB', 'D' (sum of w z), 'ED' (that over alpha), 'RGB+D', 'RGB+ED'
+    backgrounds: Tensor = None,  # [..., C, D]
+    render_mode: str = 'RGB',  # 'RGB', 'D' (sum of w z), 'ED' (that over alpha), 'RGB+D', 'RGB+ED'
     sparse_grad: bool = False,
-    absgrad: bool = False,           # meta['means2d'].absgrad after backward (AbsGS)
-    rasterize_mode: str = 'classic', # or 'antialiased'
-    channel_chunk: int = 32, distributed: bool = False, camera_model: str = 'pinhole', segmented: bool = False,
-    covars: Tensor = None,           # covariances [..., N, 3, 3] instead of quats and scales
-    backend: str = 'auto',           # 'auto', 'numba', 'torch', 'gsplat'
-    **options,                       # gsplat's remaining arguments; on the CPU a clear error
-):                                   # renders [..., C, H, W, X], alphas [..., C, H, W, 1], meta: gsplat's but for isect_ids, and with 'torch' for the lists of tiles
+    absgrad: bool = False,  # meta['means2d'].absgrad after backward (AbsGS)
+    rasterize_mode: str = 'classic',  # or 'antialiased'
+    channel_chunk: int = 32,
+    distributed: bool = False,
+    camera_model: str = 'pinhole',
+    segmented: bool = False,
+    covars: Tensor = None,  # covariances [..., N, 3, 3] instead of quats and scales
+    backend: str = 'auto',  # 'auto', 'numba', 'torch', 'gsplat'
+    **options,  # gsplat's remaining arguments; on the CPU a clear error
+):  # renders [..., C, H, W, X], alphas [..., C, H, W, 1], meta: gsplat's but for isect_ids, and with 'torch' for the lists of tiles
     "Render Gaussians from C cameras: gsplat 1.5.3's signature and semantics, on CPU (numba or torch) and GPU (gsplat). ValueError on bad input, NotImplementedError for what the CPU lacks."
     shape = dict(covars=(covars, 3)) if covars is not None else dict(quats=(quats, 2), scales=(scales, 2))
-    _check_tensors(means=(means, 2), **shape, opacities=(opacities, 1), colors=(colors, 2), viewmats=(viewmats, 3), Ks=(Ks, 3))
+    _check_tensors(
+        means=(means, 2), **shape, opacities=(opacities, 1), colors=(colors, 2), viewmats=(viewmats, 3), Ks=(Ks, 3)
+    )
     name, why = choose_backend(means, backend)
-    if name == 'gsplat': return _gsplat(why, **{k: v for k, v in locals().items() if k not in ('backend', 'options', 'name', 'why', 'shape')}, **options)
+    if name == 'gsplat':
+        return _gsplat(
+            why,
+            **{k: v for k, v in locals().items() if k not in ('backend', 'options', 'name', 'why', 'shape')},
+            **options,
+        )
     _check_supported(dict(sparse_grad=sparse_grad, distributed=distributed, camera_model=camera_model, **options))
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode, covars, near_plane, far_plane, radius_clip, eps2d, tile_size)
-    if name == 'numba': _announce()
-    args = (width, height, float(eps2d), float(near_plane), float(far_plane), float(radius_clip), rasterize_mode == 'antialiased')
-    return _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args, sh_degree, packed, backgrounds, render_mode, absgrad, covars)
+    _check(
+        means,
+        quats,
+        scales,
+        opacities,
+        colors,
+        viewmats,
+        Ks,
+        width,
+        height,
+        sh_degree,
+        backgrounds,
+        render_mode,
+        rasterize_mode,
+        covars,
+        near_plane,
+        far_plane,
+        radius_clip,
+        eps2d,
+        tile_size,
+    )
+    if name == 'numba':
+        _announce()
+    args = (
+        width,
+        height,
+        float(eps2d),
+        float(near_plane),
+        float(far_plane),
+        float(radius_clip),
+        rasterize_mode == 'antialiased',
+    )
+    return _cpu(
+        name,
+        why,
+        means,
+        quats,
+        scales,
+        opacities,
+        colors,
+        viewmats,
+        Ks,
+        args,
+        sh_degree,
+        packed,
+        backgrounds,
+        render_mode,
+        absgrad,
+        covars,
+    )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-112
-def _cpu(name, why, means, quats, scales, opacities, colors, viewmats, Ks, args, sh_degree, packed, backgrounds, render_mode, absgrad, covars):
+def _cpu(
+    name,
+    why,
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmats,
+    Ks,
+    args,
+    sh_degree,
+    packed,
+    backgrounds,
+    render_mode,
+    absgrad,
+    covars,
+):
     batch, N, C = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3]
     B = math.prod(batch)
-    flat = lambda t, keep: t if t is None or t.ndim == keep + 1 else t.reshape(-1, *t.shape[t.ndim - keep:])
-    means, quats, scales, covars, opacities = flat(means, 1), flat(quats, 1), flat(scales, 1), flat(covars, 2), flat(opacities, 0)
+    flat = lambda t, keep: t if t is None or t.ndim == keep + 1 else t.reshape(-1, *t.shape[t.ndim - keep :])
+    means, quats, scales, covars, opacities = (
+        flat(means, 1),
+        flat(quats, 1),
+        flat(scales, 1),
+        flat(covars, 2),
+        flat(opacities, 0),
+    )
     viewmats, Ks, colors = flat(viewmats, 2), flat(Ks, 2), flat(colors, 2 if sh_degree is not None else 1)
     centers = None if sh_degree is None else _camera_centers(viewmats)
-    means2d, conics, depths, rho, radii = _project_any(name, means, quats, scales, covars, opacities, viewmats, Ks, C, args)
-    if sh_degree is not None: colors = _sh_colors_any(name, means, colors, centers, radii, sh_degree, C)
-    per_image = lambda t: t if len(t) == B*C*N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).flatten(0, 2)
+    means2d, conics, depths, rho, radii = _project_any(
+        name, means, quats, scales, covars, opacities, viewmats, Ks, C, args
+    )
+    if sh_degree is not None:
+        colors = _sh_colors_any(name, means, colors, centers, radii, sh_degree, C)
+    per_image = lambda t: (
+        t if len(t) == B * C * N else t.view(B, 1, N, *t.shape[1:]).expand(B, C, N, *t.shape[1:]).flatten(0, 2)
+    )
     opacities, colors = per_image(opacities), per_image(colors)
-    if args[-1]: opacities = opacities*rho
+    if args[-1]:
+        opacities = opacities * rho
     cast = means.dtype if name == 'torch' else torch.float32
     s = _Splats(means2d, conics, depths, opacities.to(cast), colors.to(cast), radii)
     return _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, absgrad)
 
-_Splats = namedtuple('_Splats', 'means2d conics depths opacities colors radii')       # each [I*N, ...]
+
+_Splats = namedtuple('_Splats', 'means2d conics depths opacities colors radii')  # each [I*N, ...]
+
 
 def _camera_centers(viewmats):
     "Of any invertible view matrix, a rotation or not, as gsplat"
     inverse, failed = torch.linalg.inv_ex(viewmats)
-    if failed.any(): raise ValueError(f"viewmats, row {failed.nonzero()[0].tolist()}: the matrix has no inverse, so there is no camera centre")
+    if failed.any():
+        raise ValueError(
+            f"viewmats, row {failed.nonzero()[0].tolist()}: the matrix has no inverse, so there is no camera centre"
+        )
     return inverse[:, :3, 3]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-114
 def _pack(s, images, C, packed):
     "Only the splats that are seen, with ids; which of the list are seen, and where each image's begin"
-    N, rows = len(s.radii)//images, s.radii[:, 0].nonzero()[:, 0]
-    if images == 1: scene = camera = torch.zeros_like(rows); gaussian, first = rows, np.array([0, len(rows)])
+    N, rows = len(s.radii) // images, s.radii[:, 0].nonzero()[:, 0]
+    if images == 1:
+        scene = camera = torch.zeros_like(rows)
+        gaussian, first = rows, np.array([0, len(rows)])
     else:
-        image, gaussian = rows//N, rows % N
-        scene, camera, first = image//C, image % C, np.append(0, torch.bincount(image, minlength=images).cumsum(0).numpy(force=True))
-    if not packed: return s, dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
+        image, gaussian = rows // N, rows % N
+        scene, camera, first = (
+            image // C,
+            image % C,
+            np.append(0, torch.bincount(image, minlength=images).cumsum(0).numpy(force=True)),
+        )
+    if not packed:
+        return s, dict(batch_ids=None, camera_ids=None, gaussian_ids=None), rows, first
     meta = dict(batch_ids=scene, camera_ids=camera, gaussian_ids=gaussian)
-    if len(rows) == len(s.radii): return s, meta, rows, first
+    if len(rows) == len(s.radii):
+        return s, meta, rows, first
     return _Splats(*(t.index_select(0, rows) for t in s)), meta, torch.arange(len(rows), device=rows.device), first
+
 
 def _channels(s, backgrounds, images, render_mode):
     "Colours with depth appended or instead, and a background of as many channels"
-    bg = s.colors.new_zeros(images, s.colors.shape[-1]) if backgrounds is None else backgrounds.reshape(images, -1).to(s.colors.dtype)
-    if render_mode == 'RGB': return s.colors, bg
+    bg = (
+        s.colors.new_zeros(images, s.colors.shape[-1])
+        if backgrounds is None
+        else backgrounds.reshape(images, -1).to(s.colors.dtype)
+    )
+    if render_mode == 'RGB':
+        return s.colors, bg
     z, none = s.depths[:, None].to(s.colors.dtype), s.colors.new_zeros(images, 1)
     return (z, none) if render_mode in ('D', 'ED') else (torch.cat([s.colors, z], -1), torch.cat([bg, none], -1))
 
@@ -1003,65 +1716,111 @@ def _at(places, values, n):
     out[places] = values
     return out
 
+
 def _compose(name, why, s, batch, C, args, packed, backgrounds, render_mode, absgrad):
     "Blend, shape the outputs, and write down what happened"
-    (width, height), I = args[:2], math.prod(batch)*C
+    (width, height), I = args[:2], math.prod(batch) * C
     s, meta, seen, first = _pack(s, I, C, packed)
-    shape = () if packed else (*batch, C, len(s.radii)//I)
-    if not packed: s = s._replace(means2d=s.means2d.view(*shape, 2))
+    shape = () if packed else (*batch, C, len(s.radii) // I)
+    if not packed:
+        s = s._replace(means2d=s.means2d.view(*shape, 2))
     colors, bg = _channels(s, backgrounds, I, render_mode)
-    tiles = (-(-height//TILE), -(-width//TILE))
+    tiles = (-(-height // TILE), -(-width // TILE))
     if name == 'numba':
-        image, alpha, (order, start, ids, per_splat) = _blend_numba(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height, absgrad)
-        meta |= dict(isect_offsets=torch.from_numpy(start[:-1]).view(*batch, C, *tiles).int(), flatten_ids=torch.from_numpy(order.take(ids)),
-                     tiles_per_gauss=torch.from_numpy(_at(order, per_splat, len(s.conics))).view(s.means2d.shape[:-1]))
+        image, alpha, (order, start, ids, per_splat) = _blend_numba(
+            s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height, absgrad
+        )
+        meta |= dict(
+            isect_offsets=torch.from_numpy(start[:-1]).view(*batch, C, *tiles).int(),
+            flatten_ids=torch.from_numpy(order.take(ids)),
+            tiles_per_gauss=torch.from_numpy(_at(order, per_splat, len(s.conics))).view(s.means2d.shape[:-1]),
+        )
     else:
-        if absgrad: raise NotImplementedError("absgrad needs backend='numba' or 'gsplat'")
+        if absgrad:
+            raise NotImplementedError("absgrad needs backend='numba' or 'gsplat'")
         image, alpha = _blend_torch(s.means2d, s.conics, s.opacities, colors, bg, s.depths, seen, first, width, height)
-    if 'ED' in render_mode: image = torch.cat([image[..., :-1], image[..., -1:]/alpha.clamp_min(1e-10)], -1)
-    for k in ('radii', 'depths', 'conics', 'opacities'): t = getattr(s, k); meta[k] = t if packed else t.view(*shape, *t.shape[1:])
-    meta |= dict(means2d=s.means2d, width=width, height=height, tile_size=TILE, tile_width=tiles[1], tile_height=tiles[0], n_batches=math.prod(batch), n_cameras=C, backend=f'{name}: {why}')
-    if batch: image, alpha = image.unflatten(0, (*batch, C)), alpha.unflatten(0, (*batch, C))
+    if 'ED' in render_mode:
+        image = torch.cat([image[..., :-1], image[..., -1:] / alpha.clamp_min(1e-10)], -1)
+    for k in ('radii', 'depths', 'conics', 'opacities'):
+        t = getattr(s, k)
+        meta[k] = t if packed else t.view(*shape, *t.shape[1:])
+    meta |= dict(
+        means2d=s.means2d,
+        width=width,
+        height=height,
+        tile_size=TILE,
+        tile_width=tiles[1],
+        tile_height=tiles[0],
+        n_batches=math.prod(batch),
+        n_cameras=C,
+        backend=f'{name}: {why}',
+    )
+    if batch:
+        image, alpha = image.unflatten(0, (*batch, C)), alpha.unflatten(0, (*batch, C))
     return image, alpha, meta
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-116
 def _gsplat(why, **kw):
     "Hand over to gsplat's CUDA kernels, imported only here"
-    try: from gsplat import rasterization as cuda
-    except Exception as e: raise RuntimeError(f"gsplat's CUDA kernels do not load ({e}); use CPU tensors") from e
-    if kw.get('sh_degree') is None and kw['colors'].ndim < 2: raise ValueError(f"colors has shape {list(kw['colors'].shape)}")
+    try:
+        from gsplat import rasterization as cuda
+    except Exception as e:
+        raise RuntimeError(f"gsplat's CUDA kernels do not load ({e}); use CPU tensors") from e
+    if kw.get('sh_degree') is None and kw['colors'].ndim < 2:
+        raise ValueError(f"colors has shape {list(kw['colors'].shape)}")
     bg = kw['backgrounds']
-    if late := bg is not None and kw['packed']: kw['backgrounds'] = None     # gsplat 1.5.3 packed takes none per camera
+    if late := bg is not None and kw['packed']:
+        kw['backgrounds'] = None  # gsplat 1.5.3 packed takes none per camera
     renders, alphas, meta = cuda(**kw)
-    if late and kw['render_mode'][0] == 'R': renders = torch.cat([renders[..., :bg.shape[-1]] + (1 - alphas)*bg[..., None, None, :], renders[..., bg.shape[-1]:]], -1)
+    if late and kw['render_mode'][0] == 'R':
+        renders = torch.cat(
+            [renders[..., : bg.shape[-1]] + (1 - alphas) * bg[..., None, None, :], renders[..., bg.shape[-1] :]], -1
+        )
     return renders, alphas, meta | dict(backend=f'gsplat: {why}')
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-124c
 def _colour(background, at, n) -> Tensor:
     "A background [n, 3] like `at`; ValueError for what is no colour"
-    if isinstance(background, str): raise ValueError(f"background={background!r}: give three numbers in [0, 1], e.g. (1., 1., 1.) for white")
+    if isinstance(background, str):
+        raise ValueError(f"background={background!r}: give three numbers in [0, 1], e.g. (1., 1., 1.) for white")
     given = background if isinstance(background, Tensor) else torch.as_tensor(background, dtype=at.dtype)
-    if given.numel() == 1 and not isinstance(background, Tensor): given = given.reshape(1)
-    if tuple(given.shape) not in ((3,), (1, 3), (n, 3), (1,)): raise ValueError(f"background of shape {list(given.shape)}: one colour [3], or one for each view [{n}, 3]")
-    if not isinstance(background, Tensor) and not (0 <= given.min() and given.max() <= 1): raise ValueError(f"background={background}: colours lie in [0, 1]; divide bytes by 255")
+    if given.numel() == 1 and not isinstance(background, Tensor):
+        given = given.reshape(1)
+    if tuple(given.shape) not in ((3,), (1, 3), (n, 3), (1,)):
+        raise ValueError(f"background of shape {list(given.shape)}: one colour [3], or one for each view [{n}, 3]")
+    if not isinstance(background, Tensor) and not (0 <= given.min() and given.max() <= 1):
+        raise ValueError(f"background={background}: colours lie in [0, 1]; divide bytes by 255")
     return given.to(at).expand(n, 3)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-125
 Rendered = namedtuple('Rendered', 'rgb alpha depth meta')
 Rendered.__repr__ = brief
 
+
 def render(
-    gaussians,              # `Gaussians`
-    camera,                 # `Camera`, B views
-    background=None,        # colour [3] or [B, 3] in [0, 1]; None is black
-    depth: bool = True,     # also the expected depth
-    **kw,                   # to `rasterization`
-) -> Rendered:              # rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W] or None (0 where nothing is), meta
+    gaussians,  # `Gaussians`
+    camera,  # `Camera`, B views
+    background=None,  # colour [3] or [B, 3] in [0, 1]; None is black
+    depth: bool = True,  # also the expected depth
+    **kw,  # to `rasterization`
+) -> Rendered:  # rgb [B,3,H,W], alpha [B,1,H,W], depth [B,1,H,W] or None (0 where nothing is), meta
     "Pictures of a scene from each of the camera's views, differentiable in every parameter."
-    if not hasattr(camera, 'args'): raise TypeError(f"camera is a {type(camera).__name__}: give a Camera, e.g. Camera.orbit(30, 20)")
+    if not hasattr(camera, 'args'):
+        raise TypeError(f"camera is a {type(camera).__name__}: give a Camera, e.g. Camera.orbit(30, 20)")
     g, at = gaussians, gaussians.means
     cam = {k: v.to(at) if isinstance(v, Tensor) else v for k, v in camera.args().items()}
     bg = None if background is None else _colour(background, at, len(camera))
-    out, alpha, meta = rasterization(at, g.quats, g.scales, g.opacities, g.sh, **cam, sh_degree=g.sh_degree, backgrounds=bg, render_mode='RGB+ED' if depth else 'RGB', **kw)
+    out, alpha, meta = rasterization(
+        at,
+        g.quats,
+        g.scales,
+        g.opacities,
+        g.sh,
+        **cam,
+        sh_degree=g.sh_degree,
+        backgrounds=bg,
+        render_mode='RGB+ED' if depth else 'RGB',
+        **kw,
+    )
     out, alpha = out.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     return Rendered(out[:, :3], alpha, out[:, 3:] if depth else None, meta)

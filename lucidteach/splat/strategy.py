@@ -9,32 +9,38 @@ __all__ = ['N_MAX', 'rewrite', 'clone', 'split', 'prune', 'reset_opacity', 'Dens
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-002
 import math
 from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from .gaussians import covariance, logit, rotation_matrix
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-006
 @torch.no_grad()
 def rewrite(
-    params: dict,      # name -> nn.Parameter; changed in place
+    params: dict,  # name -> nn.Parameter; changed in place
     optimizers: dict,  # name -> optimiser of that one parameter
-    new,               # (name, tensor) -> new tensor
-    moment,            # a running mean of the optimiser [N, ...] -> its new value
-    names=None,        # which parameters; None: all
+    new,  # (name, tensor) -> new tensor
+    moment,  # a running mean of the optimiser [N, ...] -> its new value
+    names=None,  # which parameters; None: all
 ):
     "Exchange parameters, and edit what their optimisers remember of them."
     for name in names or list(params):
         old = params[name]
         params[name] = fresh = nn.Parameter(new(name, old.detach()), requires_grad=old.requires_grad)
-        if name not in optimizers: continue
+        if name not in optimizers:
+            continue
         opt = optimizers[name]
         opt.param_groups[0]['params'] = [fresh]
         memory = opt.state.pop(old, {})
-        if memory: opt.state[fresh] = {k: v if k == 'step' else moment(v) for k, v in memory.items()}
+        if memory:
+            opt.state[fresh] = {k: v if k == 'step' else moment(v) for k, v in memory.items()}
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-013
-def _zeros(m, rows): return m.new_zeros(rows, *m.shape[1:])
+def _zeros(m, rows):
+    return m.new_zeros(rows, *m.shape[1:])
+
 
 @torch.no_grad()
 def clone(params: dict, optimizers: dict, state: dict, mask: Tensor):
@@ -43,24 +49,31 @@ def clone(params: dict, optimizers: dict, state: dict, mask: Tensor):
     rewrite(params, optimizers, lambda name, p: torch.cat([p, p[k]]), lambda m: torch.cat([m, _zeros(m, len(k))]))
     _rows(state, lambda v: torch.cat([v, v[k]]))
 
+
 def _rows(state, f):
     "Edit every tensor of the state, which has one row per Gaussian"
     for name, v in state.items():
-        if isinstance(v, Tensor): state[name] = f(v)
+        if isinstance(v, Tensor):
+            state[name] = f(v)
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-017
 @torch.no_grad()
-def split(params: dict, optimizers: dict, state: dict, mask: Tensor,
-          generator=None, revised_opacity=False):
+def split(params: dict, optimizers: dict, state: dict, mask: Tensor, generator=None, revised_opacity=False):
     "Replace the Gaussians in `mask` [N] by two smaller ones each, drawn inside them; the new ones come last. In place."
     k, rest = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
     s, R = params['scales'][k].exp(), rotation_matrix(params['quats'][k])
     xi = torch.randn(2, len(k), 3, generator=generator).to(s)
-    offset = torch.einsum('nij,nj,bnj->bni', R, s, xi)                     # R S xi
-    special = dict(means=lambda p: (p + offset).flatten(0, 1), scales=lambda p: (s/1.6).log().repeat(2, 1))
-    if revised_opacity: special['opacities'] = lambda p: (1 - (1 - p.sigmoid()).sqrt()).logit().repeat(2, *[1]*(p.ndim - 1))
-    twice = lambda p: p.repeat(2, *[1]*(p.ndim - 1))
-    rewrite(params, optimizers, lambda name, p: torch.cat([p[rest], special.get(name, twice)(p[k])]), lambda m: torch.cat([m[rest], _zeros(m, 2*len(k))]))
+    offset = torch.einsum('nij,nj,bnj->bni', R, s, xi)  # R S xi
+    special = dict(means=lambda p: (p + offset).flatten(0, 1), scales=lambda p: (s / 1.6).log().repeat(2, 1))
+    if revised_opacity:
+        special['opacities'] = lambda p: (1 - (1 - p.sigmoid()).sqrt()).logit().repeat(2, *[1] * (p.ndim - 1))
+    twice = lambda p: p.repeat(2, *[1] * (p.ndim - 1))
+    rewrite(
+        params,
+        optimizers,
+        lambda name, p: torch.cat([p[rest], special.get(name, twice)(p[k])]),
+        lambda m: torch.cat([m[rest], _zeros(m, 2 * len(k))]),
+    )
     _rows(state, lambda v: torch.cat([v[rest], twice(v[k])]))
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-022
@@ -70,6 +83,7 @@ def prune(params: dict, optimizers: dict, state: dict, mask: Tensor):
     rewrite(params, optimizers, lambda name, p: p[keep], lambda m: m[keep])
     _rows(state, lambda v: v[keep])
 
+
 def reset_opacity(params: dict, optimizers: dict, state: dict, value: float):
     "Pull all opacities down to at most `value` in (0, 1), and forget their momentum. In place."
     rewrite(params, optimizers, lambda name, p: p.clamp_max(logit(value)), torch.zeros_like, ['opacities'])
@@ -78,35 +92,50 @@ def reset_opacity(params: dict, optimizers: dict, state: dict, value: float):
 @dataclass
 class Density:
     "Adaptive density control of 3DGS; settings and calls as gsplat's DefaultStrategy, sizes in units of the scene's scale."
-    prune_opa: float = .005         # prune below this opacity
-    grow_grad2d: float = .0002      # grow above this gradient
-    grow_scale3d: float = .01       # clone up to this size, split above
-    prune_scale3d: float = .1       # prune above this size, after the first reset
+
+    prune_opa: float = 0.005  # prune below this opacity
+    grow_grad2d: float = 0.0002  # grow above this gradient
+    grow_scale3d: float = 0.01  # clone up to this size, split above
+    prune_scale3d: float = 0.1  # prune above this size, after the first reset
     refine_start_iter: int = 500
     refine_stop_iter: int = 15_000
     refine_every: int = 100
-    reset_every: int = 3000         # reset opacities
+    reset_every: int = 3000  # reset opacities
     pause_refine_after_reset: int = 0
-    absgrad: bool = False           # absolute gradients (AbsGS); render with absgrad=True
+    absgrad: bool = False  # absolute gradients (AbsGS); render with absgrad=True
     revised_opacity: bool = False
-    cap: int = None                 # growth ends at this number, the most pulled at come first; a start that has more keeps them
-    reset: bool = True              # False: never reset, which is what gsplat 1.5.3 does
+    cap: int = None  # growth ends at this number, the most pulled at come first; a start that has more keeps them
+    reset: bool = True  # False: never reset, which is what gsplat 1.5.3 does
 
     def __post_init__(self):
-        if self.reset and not self.prune_opa > 0: raise ValueError(f"prune_opa = {self.prune_opa}: opacities are reset to twice this, so it must be positive; reset=False leaves them alone")
-    def initialize_state(self, scene_scale: float = 1.) -> dict: return dict(grad2d=None, count=None, scene_scale=float(scene_scale))
-    def step_pre_backward(self, params, optimizers, state, step, info): info['means2d'].retain_grad()
+        if self.reset and not self.prune_opa > 0:
+            raise ValueError(
+                f"prune_opa = {self.prune_opa}: opacities are reset to twice this, so it must be positive; reset=False leaves them alone"
+            )
+
+    def initialize_state(self, scene_scale: float = 1.0) -> dict:
+        return dict(grad2d=None, count=None, scene_scale=float(scene_scale))
+
+    def step_pre_backward(self, params, optimizers, state, step, info):
+        info['means2d'].retain_grad()
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-032
 @torch.no_grad()
 def _accumulate(self, params, state, info):
     "Add this step's screen gradients to `grad2d` and the visits to `count`, both [N]."
     n, m = len(params['means']), info['means2d']
-    for k in ('grad2d', 'count'): state[k] = torch.zeros(n, device=m.device) if state[k] is None else state[k]
+    for k in ('grad2d', 'count'):
+        state[k] = torch.zeros(n, device=m.device) if state[k] is None else state[k]
     g = m.absgrad if self.absgrad else m.grad
-    pull = torch.stack([g[..., 0]*info['width'], g[..., 1]*info['height']], -1).norm(dim=-1)/2*info['n_cameras']
-    if (rows := info['gaussian_ids']) is not None: state['grad2d'].index_add_(0, rows, pull); state['count'].index_add_(0, rows, torch.ones_like(pull))
-    else: seen = (info['radii'] > 0).all(-1); state['grad2d'] += (pull*seen).view(-1, n).sum(0); state['count'] += seen.view(-1, n).sum(0)
+    pull = torch.stack([g[..., 0] * info['width'], g[..., 1] * info['height']], -1).norm(dim=-1) / 2 * info['n_cameras']
+    if (rows := info['gaussian_ids']) is not None:
+        state['grad2d'].index_add_(0, rows, pull)
+        state['count'].index_add_(0, rows, torch.ones_like(pull))
+    else:
+        seen = (info['radii'] > 0).all(-1)
+        state['grad2d'] += (pull * seen).view(-1, n).sum(0)
+        state['count'] += seen.view(-1, n).sum(0)
+
 
 Density.accumulate = _accumulate
 
@@ -114,19 +143,29 @@ Density.accumulate = _accumulate
 @dataclass
 class Refinement:
     "One edit of the set: N Gaussians before, M after growing, of which some are pruned. `why(i)` explains Gaussian i."
+
     step: int
-    gradient: Tensor     # mean screen gradient [N]
-    size: Tensor         # largest half-axis over the scene's scale [N]
-    opacity: Tensor      # [N]
-    views: Tensor        # how many views saw it since the last edit [N]
-    clone: Tensor        # [N] bool
-    split: Tensor        # [N] bool
+    gradient: Tensor  # mean screen gradient [N]
+    size: Tensor  # largest half-axis over the scene's scale [N]
+    opacity: Tensor  # [N]
+    views: Tensor  # how many views saw it since the last edit [N]
+    clone: Tensor  # [N] bool
+    split: Tensor  # [N] bool
     settings: Density
-    means: Tensor        # [N, 3] before
-    parent: Tensor = None    # Gaussian that each of the M came from [M]
-    pruned: Tensor = None    # [M] bool
+    means: Tensor  # [N, 3] before
+    parent: Tensor = None  # Gaussian that each of the M came from [M]
+    pruned: Tensor = None  # [M] bool
     prune_reason: list = None  # M words
-    def counts(self) -> dict: return dict(before=len(self.clone), cloned=int(self.clone.sum()), split=int(self.split.sum()), pruned=int(self.pruned.sum()), after=int((~self.pruned).sum()))
+
+    def counts(self) -> dict:
+        return dict(
+            before=len(self.clone),
+            cloned=int(self.clone.sum()),
+            split=int(self.split.sum()),
+            pruned=int(self.pruned.sum()),
+            after=int((~self.pruned).sum()),
+        )
+
 
 def _why(self, i: int) -> str:
     "What happened to Gaussian i, with the numbers that decided it."
@@ -137,21 +176,35 @@ def _why(self, i: int) -> str:
     gone = [self.prune_reason[r] for r in rows if self.pruned[r]]
     return f"{deed}: {pull}, {size}" + (f"; {len(gone)} of {len(rows)} pruned: {gone[0]}" if gone else '')
 
+
 Refinement.why = _why
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-035
 @torch.no_grad()
 def _decide(self, params, state, step) -> Refinement:
     "Who is cloned and who is split, and the numbers behind it; changes nothing."
-    g = state['grad2d']/state['count'].clamp_min(1)
+    g = state['grad2d'] / state['count'].clamp_min(1)
     size = params['scales'].exp().amax(-1)
-    high, small = g > self.grow_grad2d, size <= self.grow_scale3d*state['scene_scale']
-    if self.cap is not None and len(g) + int(high.sum()) > self.cap: high &= _best(g, max(0, self.cap - len(g)))
-    return Refinement(step, g, size/state['scene_scale'], params['opacities'].flatten().sigmoid(), state['count'].clone(), high & small, high & ~small, self, params['means'].detach().clone())
+    high, small = g > self.grow_grad2d, size <= self.grow_scale3d * state['scene_scale']
+    if self.cap is not None and len(g) + int(high.sum()) > self.cap:
+        high &= _best(g, max(0, self.cap - len(g)))
+    return Refinement(
+        step,
+        g,
+        size / state['scene_scale'],
+        params['opacities'].flatten().sigmoid(),
+        state['count'].clone(),
+        high & small,
+        high & ~small,
+        self,
+        params['means'].detach().clone(),
+    )
+
 
 def _best(g, n):
     "The n largest, as a mask"
     return torch.zeros_like(g, dtype=torch.bool).index_fill_(0, g.argsort(descending=True, stable=True)[:n], True)
+
 
 Density.decide = _decide
 
@@ -161,27 +214,42 @@ def _refine(self, params, optimizers, state, step, generator=None) -> Refinement
     "Clone, split and prune; in place. Returns who and why."
     r = self.decide(params, state, step)
     state['parent'] = torch.arange(len(r.clone), device=r.clone.device)
-    if r.clone.any(): clone(params, optimizers, state, r.clone)
-    if r.split.any(): split(params, optimizers, state, F.pad(r.split, (0, int(r.clone.sum()))), generator, self.revised_opacity)
+    if r.clone.any():
+        clone(params, optimizers, state, r.clone)
+    if r.split.any():
+        split(params, optimizers, state, F.pad(r.split, (0, int(r.clone.sum()))), generator, self.revised_opacity)
     faint = params['opacities'].flatten().sigmoid() < self.prune_opa
-    huge = (params['scales'].exp().amax(-1) > self.prune_scale3d*state['scene_scale']) & (step > self.reset_every)
+    huge = (params['scales'].exp().amax(-1) > self.prune_scale3d * state['scene_scale']) & (step > self.reset_every)
     r.parent, r.pruned = state.pop('parent'), faint | huge
-    r.prune_reason = [f'opacity < {self.prune_opa}' if f else f'size > {self.prune_scale3d}' if h else '' for f, h in zip(faint.tolist(), huge.tolist())]
-    if r.pruned.any(): prune(params, optimizers, state, r.pruned)
-    for k in ('grad2d', 'count'): state[k].zero_()
+    r.prune_reason = [
+        f'opacity < {self.prune_opa}' if f else f'size > {self.prune_scale3d}' if h else ''
+        for f, h in zip(faint.tolist(), huge.tolist())
+    ]
+    if r.pruned.any():
+        prune(params, optimizers, state, r.pruned)
+    for k in ('grad2d', 'count'):
+        state[k].zero_()
     return r
+
 
 Density.refine = _refine
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-045
 def _after(self, params, optimizers, state, step, info, packed=False, generator=None):
     "To be called after backward. Returns the `Refinement` where one was made, else None."
-    if step >= self.refine_stop_iter: return None
+    if step >= self.refine_stop_iter:
+        return None
     self.accumulate(params, state, info)
-    due = step > self.refine_start_iter and step % self.refine_every == 0 and step % self.reset_every >= self.pause_refine_after_reset
+    due = (
+        step > self.refine_start_iter
+        and step % self.refine_every == 0
+        and step % self.reset_every >= self.pause_refine_after_reset
+    )
     r = self.refine(params, optimizers, state, step, generator) if due else None
-    if self.reset and step > 0 and step % self.reset_every == 0: reset_opacity(params, optimizers, state, min(2*self.prune_opa, .99))
+    if self.reset and step > 0 and step % self.reset_every == 0:
+        reset_opacity(params, optimizers, state, min(2 * self.prune_opa, 0.99))
     return r
+
 
 Density.step_post_backward = _after
 
@@ -189,57 +257,91 @@ Density.step_post_backward = _after
 def microscope(r: Refinement, camera, ax=None):
     "Draw a refinement as its `camera` (one view) sees it: kept, cloned, split, pruned. Returns the matplotlib axes."
     import matplotlib.pyplot as plt
+
     ax = ax or plt.subplots(figsize=(4, 4), dpi=110)[1]
     V, K = camera.viewmats[0], camera.Ks[0]
-    uv = lambda p: ((q := (p.cpu() @ V[:3, :3].T + V[:3, 3]) @ K.T)[:, :2]/q[:, 2:]).T
-    gone = torch.zeros_like(r.clone); gone[r.parent[r.pruned]] = True
-    for mask, color, mark, label in ((~(r.clone | r.split | gone), 'C0', '.', 'kept'), (r.clone, 'C2', 'o', 'cloned'), (r.split, 'C1', 'D', 'split'), (gone, 'C3', 'x', 'pruned')):
-        ax.scatter(*uv(r.means[mask]), s=8 if mark == '.' else 16, c=color, marker=mark, linewidths=.8, label=f'{label} {int(mask.sum())}', alpha=.8)
-    ax.set_xlim(0, camera.width); ax.set_ylim(camera.height, 0); ax.set_aspect('equal'); ax.set_xticks([]); ax.set_yticks([]); ax.legend(fontsize=6, loc='upper right')
+    uv = lambda p: ((q := (p.cpu() @ V[:3, :3].T + V[:3, 3]) @ K.T)[:, :2] / q[:, 2:]).T
+    gone = torch.zeros_like(r.clone)
+    gone[r.parent[r.pruned]] = True
+    for mask, color, mark, label in (
+        (~(r.clone | r.split | gone), 'C0', '.', 'kept'),
+        (r.clone, 'C2', 'o', 'cloned'),
+        (r.split, 'C1', 'D', 'split'),
+        (gone, 'C3', 'x', 'pruned'),
+    ):
+        ax.scatter(
+            *uv(r.means[mask]),
+            s=8 if mark == '.' else 16,
+            c=color,
+            marker=mark,
+            linewidths=0.8,
+            label=f'{label} {int(mask.sum())}',
+            alpha=0.8,
+        )
+    ax.set_xlim(0, camera.width)
+    ax.set_ylim(camera.height, 0)
+    ax.set_aspect('equal')
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.legend(fontsize=6, loc='upper right')
     return ax
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-063
 N_MAX = 51
 
+
 def relocation(
     opacities: Tensor,  # of the Gaussians that get company [N], in (0, 1)
-    scales: Tensor,     # their half-axes [N, 3]
-    ratios: Tensor,     # how many will share the place, itself included [N]; cut to 1...51
-):                      # new opacities [N], new scales [N, 3]
+    scales: Tensor,  # their half-axes [N, 3]
+    ratios: Tensor,  # how many will share the place, itself included [N]; cut to 1...51
+):  # new opacities [N], new scales [N, 3]
     "Opacity and scale at which several coincident Gaussians look like the one they replace (3DGS-MCMC, Eq. 9)."
     n = ratios.clamp(1, N_MAX).double()[:, None]
-    o, k = opacities.double()[:, None], torch.arange(1., N_MAX + 1, dtype=torch.float64, device=opacities.device)
-    new = -torch.expm1(torch.log1p(-o)/n)                                           # 1 - (1-o)^(1/N)
-    binomial = torch.where(k <= n, (torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp_min(0) + 1)).exp(), 0)
-    total = (binomial*(-1)**(k - 1)/k.sqrt()*new**k).sum(1, keepdim=True)
-    return new[:, 0].to(opacities), (scales*(o/total)).to(scales)
+    o, k = opacities.double()[:, None], torch.arange(1.0, N_MAX + 1, dtype=torch.float64, device=opacities.device)
+    new = -torch.expm1(torch.log1p(-o) / n)  # 1 - (1-o)^(1/N)
+    binomial = torch.where(
+        k <= n, (torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp_min(0) + 1)).exp(), 0
+    )
+    total = (binomial * (-1) ** (k - 1) / k.sqrt() * new**k).sum(1, keepdim=True)
+    return new[:, 0].to(opacities), (scales * (o / total)).to(scales)
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-069
 def _draw(opacities, n, generator):
     "n row numbers, drawn in proportion to opacity"
     return torch.multinomial(opacities.flatten().cpu(), n, replacement=True, generator=generator).to(opacities.device)
 
+
 def _shared(params, rows, floor):
     "name -> values for the Gaussians `rows` [n] (with repeats) after they have got company"
-    new_o, new_s = relocation(params['opacities'][rows].flatten().sigmoid(), params['scales'][rows].exp(), torch.bincount(rows)[rows] + 1)
-    return dict(opacities=new_o.clamp(floor, 1 - torch.finfo(torch.float32).eps).logit().view_as(params['opacities'][rows]), scales=new_s.log())
+    new_o, new_s = relocation(
+        params['opacities'][rows].flatten().sigmoid(), params['scales'][rows].exp(), torch.bincount(rows)[rows] + 1
+    )
+    return dict(
+        opacities=new_o.clamp(floor, 1 - torch.finfo(torch.float32).eps).logit().view_as(params['opacities'][rows]),
+        scales=new_s.log(),
+    )
+
 
 @torch.no_grad()
-def relocate(params: dict, optimizers: dict, state: dict, mask: Tensor,
-             generator=None, min_opacity=.005) -> Tensor:
+def relocate(params: dict, optimizers: dict, state: dict, mask: Tensor, generator=None, min_opacity=0.005) -> Tensor:
     "Move the dead Gaussians in `mask` [N] onto living ones; returns the rows they went to. In place."
     dead, alive = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-    if not len(alive): raise ValueError(f"all {len(mask)} Gaussians are dead (opacity <= {min_opacity}): nothing to relocate to; lower the opacity learning rate or begin anew")
+    if not len(alive):
+        raise ValueError(
+            f"all {len(mask)} Gaussians are dead (opacity <= {min_opacity}): nothing to relocate to; lower the opacity learning rate or begin anew"
+        )
     rows = alive[_draw(params['opacities'][alive].sigmoid(), len(dead), generator)]
     shared = _shared(params, rows, min_opacity)
-    place = lambda name, p: (q := p.index_put((rows,), shared[name]) if name in shared else p.clone()).index_put((dead,), q[rows])
+    place = lambda name, p: (q := p.index_put((rows,), shared[name]) if name in shared else p.clone()).index_put(
+        (dead,), q[rows]
+    )
     rewrite(params, optimizers, place, lambda m: m.index_fill(0, rows, 0))
     _rows(state, lambda v: v.index_fill(0, rows, 0))
     return rows
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-070
 @torch.no_grad()
-def add(params: dict, optimizers: dict, state: dict, n: int, generator=None, min_opacity=.005) -> Tensor:
+def add(params: dict, optimizers: dict, state: dict, n: int, generator=None, min_opacity=0.005) -> Tensor:
     "Add n Gaussians on top of others; returns the rows that got company. In place."
     rows = _draw(params['opacities'].sigmoid(), n, generator)
     shared = _shared(params, rows, min_opacity)
@@ -248,31 +350,39 @@ def add(params: dict, optimizers: dict, state: dict, n: int, generator=None, min
     _rows(state, lambda v: torch.cat([v, _zeros(v, n)]))
     return rows
 
+
 @torch.no_grad()
 def add_noise(params: dict, scale: float, generator=None):
     "Shake each centre by scale * sigmoid(100 (0.005 - opacity)) * Sigma * normal noise (3DGS-MCMC, Eq. 8): only the transparent move. In place."
     o, means = params['opacities'].flatten().sigmoid(), params['means']
-    xi = torch.randn(means.shape, generator=generator).to(means)*torch.sigmoid(100*(.005 - o))[:, None]*scale
+    xi = torch.randn(means.shape, generator=generator).to(means) * torch.sigmoid(100 * (0.005 - o))[:, None] * scale
     means.add_((covariance(params['quats'], params['scales'].exp()) @ xi[..., None])[..., 0])
 
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-076
 @dataclass
 class MCMC:
     "Relocation instead of thresholds (3DGS-MCMC); settings and calls as gsplat's MCMCStrategy."
-    cap_max: int = 6000             # the number that is grown to, by a twentieth each time
+
+    cap_max: int = 6000  # the number that is grown to, by a twentieth each time
     noise_lr: float = 5e5
     refine_start_iter: int = 500
     refine_stop_iter: int = 25_000
     refine_every: int = 100
-    min_opacity: float = .005
-    def initialize_state(self, scene_scale: float = 1.) -> dict: return {}
-    def step_pre_backward(self, params, optimizers, state, step, info): pass
+    min_opacity: float = 0.005
+
+    def initialize_state(self, scene_scale: float = 1.0) -> dict:
+        return {}
+
+    def step_pre_backward(self, params, optimizers, state, step, info):
+        pass
 
     def step_post_backward(self, params, optimizers, state, step, info, packed=False, generator=None):
         "To be called after backward."
         if self.refine_start_iter < step < self.refine_stop_iter and step % self.refine_every == 0:
             dead = params['opacities'].flatten().sigmoid() <= self.min_opacity
-            if dead.any(): relocate(params, optimizers, state, dead, generator, self.min_opacity)
-            n = min(self.cap_max, int(1.05*len(dead))) - len(dead)
-            if n > 0: add(params, optimizers, state, n, generator, self.min_opacity)
-        add_noise(params, optimizers['means'].param_groups[0]['lr']*self.noise_lr, generator)
+            if dead.any():
+                relocate(params, optimizers, state, dead, generator, self.min_opacity)
+            n = min(self.cap_max, int(1.05 * len(dead))) - len(dead)
+            if n > 0:
+                add(params, optimizers, state, n, generator, self.min_opacity)
+        add_noise(params, optimizers['means'].param_groups[0]['lr'] * self.noise_lr, generator)

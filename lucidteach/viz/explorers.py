@@ -7,22 +7,37 @@ __all__ = ['seen_change', 'check_controls', 'check_walk', 'Walk', 'size', 'walk_
            'controls', 'is_prompt', 'start_latents', 'stepper', 'mimebundle', 'present']
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-003
-import difflib, html, inspect, sys
+import difflib
+import html
+import inspect
+import sys
 from pathlib import Path
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-004
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from ..prior.schedule import WEIGHTS
-from ..prior.latent import IDEAL
-from ..prior.world import parse
-from ..distill.sds import METHODS, check_options, init_state, method_color
+
+from lucidteach.distill.compare import (
+    EDITING,
+    check_names,
+    check_own,
+    check_prompts,
+    checked,
+    draw,
+    opened,
+    picture,
+    prior_name,
+    start_image,
+)
 from ..distill.inversion import noise_rms
-from ..distill.compare import EDITING, Finite, Whole, check_names, check_own, check_prompts, checked, draw, opened, picture, prior_name, start_image
+from ..distill.sds import METHODS, Finite, Whole, check_options, init_state, method_color
+from ..prior.latent import IDEAL
+from ..prior.schedule import WEIGHTS
+from ..prior.world import parse
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-008
-def seen_change(prior, x, grad, h: float = .02):
+def seen_change(prior, x, grad, h: float = 0.02):
     "How the picture moves where latents x [1,C,h,w] go down the gradient: [3,H,W], per unit of step; `h` is relative to the largest gradient."
     h = h / grad.abs().max().clamp(min=1e-12)
     return ((prior.decode(x - h * grad) - prior.decode(x + h * grad)) / (2 * h))[0].detach().float().cpu()
@@ -30,48 +45,91 @@ def seen_change(prior, x, grad, h: float = .02):
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-011b
 def check_controls(method, **numbers):
     "`ValueError` for an unknown method, or a number that its control cannot have."
-    if not isinstance(method, str): raise ValueError(f"method must be one name of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(method, str):
+        raise ValueError(f"method must be one name of {', '.join(METHODS)}, got {method!r}")
     check_names(method, METHODS, "method")
-    for name, value in numbers.items(): checked(name, value, Finite if name in ("guidance", "rate") else Whole)
+    for name, value in numbers.items():
+        checked(name, value, Finite if name in ("guidance", "rate") else Whole)
+
 
 def check_walk(options: dict, controls: dict, weight: str):
     "What can be checked without a prior. `TypeError` for a name that is no method, with what was meant, or an option that the method does not know."
     check_controls(**controls)
-    if weight not in WEIGHTS: raise ValueError(f"unknown weight {weight!r}; known: {', '.join(WEIGHTS)}")
+    if weight not in WEIGHTS:
+        raise ValueError(f"unknown weight {weight!r}; known: {', '.join(WEIGHTS)}")
     for name, own in options.items():
-        if name in METHODS and isinstance(own, dict): check_options(METHODS[name], name, own); continue
-        if name in METHODS: raise TypeError(f"{name}= takes a dict of {name}'s own options, such as {name}=dict(...), got {own!r}")
-        takers = [m for m in sorted(METHODS, key=lambda m: m != controls["method"]) if name in inspect.signature(METHODS[m]).parameters]
-        if takers: raise TypeError(f"{name!r} is an option of {', '.join(takers)}: write {takers[0]}=dict({name}={own!r})")
+        if name in METHODS and isinstance(own, dict):
+            check_options(METHODS[name], name, own)
+            continue
+        if name in METHODS:
+            raise TypeError(f"{name}= takes a dict of {name}'s own options, such as {name}=dict(...), got {own!r}")
+        takers = [
+            m
+            for m in sorted(METHODS, key=lambda m: m != controls["method"])
+            if name in inspect.signature(METHODS[m]).parameters
+        ]
+        if takers:
+            raise TypeError(f"{name!r} is an option of {', '.join(takers)}: write {takers[0]}=dict({name}={own!r})")
         known = [*METHODS, *inspect.signature(Walk).parameters]
         near = difflib.get_close_matches(name, known, 1)
-        raise TypeError(f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; a walk takes options of {', '.join(METHODS)}, such as ism=dict(delta_t=100)"))
+        raise TypeError(
+            f"unknown option {name!r}"
+            + (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else f"; a walk takes options of {', '.join(METHODS)}, such as ism=dict(delta_t=100)"
+            )
+        )
     check_own(options)
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-012
 class Walk:
     "A canvas, its past with what the methods remembered, and the controls: method, t, seed, guidance. `look()` computes the step once; `next()` and `previous()` move."
-    def __init__(self, prior, x, prompt: str, method: str = "sds", t: int = 500, seed: int = 0, guidance: float = 7.5, rate: float = .2, weight: str = "sigma2", **options):
+
+    def __init__(
+        self,
+        prior,
+        x,
+        prompt: str,
+        method: str = "sds",
+        t: int = 500,
+        seed: int = 0,
+        guidance: float = 7.5,
+        rate: float = 0.2,
+        weight: str = "sigma2",
+        **options,
+    ):
         "x: latents [1,C,h,w]. options: the method's own, by method name, such as ism=dict(delta_t=100). `ValueError` or `TypeError` for what cannot be."
         check_walk(options, dict(method=method, t=t, seed=seed, guidance=guidance, rate=rate), weight)
-        self.prior, self.prompt, self.cond, self.rate, self.weight, self.options = prior, prompt, prior.embed([prompt]), rate, weight, options
+        self.prior, self.prompt, self.cond, self.rate, self.weight, self.options = (
+            prior,
+            prompt,
+            prior.embed([prompt]),
+            rate,
+            weight,
+            options,
+        )
         self.past, self.memory, self.known, self.controls = [x.detach()], [{}], {}, {}
         self.set(method=method, t=t, seed=seed, guidance=guidance)
 
     @property
-    def x(self): return self.past[-1]
+    def x(self):
+        return self.past[-1]
 
     @property
-    def number(self): return len(self.past) - 1
+    def number(self):
+        return len(self.past) - 1
 
     @property
-    def run(self): return self.controls["method"], self.controls["seed"]
+    def run(self):
+        return self.controls["method"], self.controls["seed"]
 
     def set(self, **controls):
         "Change controls; a wrong value is a `ValueError` and changes nothing."
         new, T = {**self.controls, **controls}, len(self.prior.schedule.alphas_cumprod)
         check_controls(**new)
-        if not 0 <= new["t"] < T: raise ValueError(f"t must be within 0..{T - 1}, got {new['t']}")
+        if not 0 <= new["t"] < T:
+            raise ValueError(f"t must be within 0..{T - 1}, got {new['t']}")
         self.controls = new
 
     def __repr__(self):
@@ -85,16 +143,32 @@ def _look(self):
     if key not in self.known:
         c, noise = self.controls, torch.Generator().manual_seed(10_000 * self.controls["seed"] + self.number)
         state = self.memory[-1].get(self.run) or init_state(c["method"], self.prior, self.x, generator=noise) or None
-        self.known = {key: METHODS[c["method"]](self.prior, self.x, self.cond, c["t"], guidance=c["guidance"], weight=self.weight,
-                                                generator=noise, state=state, **self.options.get(c["method"], {}))}
+        self.known = {
+            key: METHODS[c["method"]](
+                self.prior,
+                self.x,
+                self.cond,
+                c["t"],
+                guidance=c["guidance"],
+                weight=self.weight,
+                generator=noise,
+                state=state,
+                **self.options.get(c["method"], {}),
+            )
+        }
     return self.known[key]
+
 
 def _next(self):
     step = self.look()
     self.memory.append(self.memory[-1] | ({self.run: step.state} if step.state else {}))
-    self.past.append(self.x - self.rate * step.grad); self.known = {}
+    self.past.append(self.x - self.rate * step.grad)
+    self.known = {}
 
-def _previous(self): self.past[1:], self.memory[1:], self.known = self.past[1:-1], self.memory[1:-1], {}
+
+def _previous(self):
+    self.past[1:], self.memory[1:], self.known = self.past[1:-1], self.memory[1:-1], {}
+
 
 Walk.look, Walk.next, Walk.previous = _look, _next, _previous
 
@@ -103,84 +177,168 @@ def size(v) -> str:
     "Root mean square of a tensor, for a title."
     return f"{v.square().mean().sqrt().item():.3f}"
 
-def walk_figure(walk: Walk, width: float = 2.) -> Figure:
+
+def walk_figure(walk: Walk, width: float = 2.0) -> Figure:
     "x, x_t, x0_hat, target and the signed change of the picture, of the step that comes next."
-    step, c, decode = walk.look(), walk.controls, lambda v: None if v is None else walk.prior.decode(v)[0].detach().float().cpu()
-    fig = Figure((5 * width + 1, width + .7), facecolor="white")
-    axes = fig.subplots(1, 5, gridspec_kw=dict(left=.01, right=.91, bottom=.02, top=1 - .55 / (width + .7), wspace=.05))
-    pictures = [(f"x after {walk.number} steps", walk.x), (f"x_t at t = {c['t']}", step.x_t), ("x0_hat", step.x0_hat), ("target", step.x0_target)]
-    for ax, (title, v) in zip(axes, pictures): ax.set(xticks=[], yticks=[]); draw(ax, title, decode(v))
+    step, c, decode = (
+        walk.look(),
+        walk.controls,
+        lambda v: None if v is None else walk.prior.decode(v)[0].detach().float().cpu(),
+    )
+    fig = Figure((5 * width + 1, width + 0.7), facecolor="white")
+    axes = fig.subplots(
+        1, 5, gridspec_kw=dict(left=0.01, right=0.91, bottom=0.02, top=1 - 0.55 / (width + 0.7), wspace=0.05)
+    )
+    pictures = [
+        (f"x after {walk.number} steps", walk.x),
+        (f"x_t at t = {c['t']}", step.x_t),
+        ("x0_hat", step.x0_hat),
+        ("target", step.x0_target),
+    ]
+    for ax, (title, v) in zip(axes, pictures):
+        ax.set(xticks=[], yticks=[])
+        draw(ax, title, decode(v))
     draw_signed(fig, axes[4], seen_change(walk.prior, walk.x, step.grad).mean(0))
-    fig.add_artist(Rectangle((0, .975), 1, .025, color=method_color(c["method"]), transform=fig.transFigure))
+    fig.add_artist(Rectangle((0, 0.975), 1, 0.025, color=method_color(c["method"]), transform=fig.transFigure))
     parts = "".join(f", {k} {size(v)}" for k, v in step.terms.items())
-    if step.x_t is not None: parts += f", noise {noise_rms(walk.prior, walk.x, step.x_t, step.t).item():.2f}"
-    fig.suptitle(f"{c['method'].upper()}, {walk.prompt}, guidance {c['guidance']:g}, seed {c['seed']}: |grad| {size(step.grad)}{parts}, {step.calls} calls", fontsize=10, y=.96, parse_math=False)
+    if step.x_t is not None:
+        parts += f", noise {noise_rms(walk.prior, walk.x, step.x_t, step.t).item():.2f}"
+    fig.suptitle(
+        f"{c['method'].upper()}, {walk.prompt}, guidance {c['guidance']:g}, seed {c['seed']}: |grad| {size(step.grad)}{parts}, {step.calls} calls",
+        fontsize=10,
+        y=0.96,
+        parse_math=False,
+    )
     return fig
+
 
 def draw_signed(fig, ax, change):
     "A signed map [H,W] with its scale, white at 0; every map has its own largest value, which stands at the ends."
     top = max(change.abs().max().item(), 1e-9)
     image = ax.imshow(change.numpy(), cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
-    ax.set(xticks=[], yticks=[], title="change of the picture"); ax.title.set_fontsize(9)
-    bar = fig.colorbar(image, cax=ax.inset_axes([1.04, 0, .06, 1]), ticks=[-top, 0, top])
+    ax.set(xticks=[], yticks=[], title="change of the picture")
+    ax.title.set_fontsize(9)
+    bar = fig.colorbar(image, cax=ax.inset_axes([1.04, 0, 0.06, 1]), ticks=[-top, 0, top])
     labels = bar.ax.set_yticklabels([f"darker\n{-top:.2g}", "0", f"+{top:.2g}\nbrighter"], fontsize=8)
-    for label, side in zip(labels, ("bottom", "center", "top")): label.set_va(side)
+    for label, side in zip(labels, ("bottom", "center", "top")):
+        label.set_va(side)
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-026
 def attempt(walk: Walk, act) -> str:
     "Run `act()`; where it fails or is interrupted the walk is as before. What went wrong, in words; empty if nothing did."
     before = list(walk.past), list(walk.memory), walk.controls
-    try: act(); return ""
+    try:
+        act()
+        return ""
     except (Exception, KeyboardInterrupt) as e:
         (walk.past, walk.memory, walk.controls), walk.known = before, {}
-        if isinstance(e, KeyboardInterrupt): return "Stopped: canvas, controls and picture are as before."
+        if isinstance(e, KeyboardInterrupt):
+            return "Stopped: canvas, controls and picture are as before."
         return f"{type(e).__name__}: {e}".removesuffix(": ")
+
 
 def show_value(field, value):
     "Set a field; a slider grows where the value lies outside it."
-    if hasattr(field, "min"): field.min, field.max = min(field.min, value), max(field.max, value)
+    if hasattr(field, "min"):
+        field.min, field.max = min(field.min, value), max(field.max, value)
     field.value = value
+
 
 def controls(walk: Walk, changed):
     "ipywidgets for a walk; `changed()` is called after every change. Errors are shown in the box's `.message`."
     import ipywidgets as w
-    last, names = len(walk.prior.schedule.alphas_cumprod) - 1, [m for m in METHODS if m not in EDITING or m in walk.options]
-    wide = dict(layout=w.Layout(width="340px"), style={"description_width": "70px"}); late = wide | dict(continuous_update=False)
-    fields = dict(method=w.Dropdown(options=names, description="method", **wide), t=w.IntSlider(0, 0, last, description="t", **late),
-                  seed=w.IntSlider(0, 0, 99, description="seed", **late), guidance=w.FloatSlider(0, min=0, max=30, step=.5, description="guidance", **late))
-    moves = dict(previous=w.Button(description="previous step", icon="arrow-left"), next=w.Button(description="next step", icon="arrow-right"))
+
+    last, names = (
+        len(walk.prior.schedule.alphas_cumprod) - 1,
+        [m for m in METHODS if m not in EDITING or m in walk.options],
+    )
+    wide = dict(layout=w.Layout(width="340px"), style={"description_width": "70px"})
+    late = wide | dict(continuous_update=False)
+    fields = dict(
+        method=w.Dropdown(options=names, description="method", **wide),
+        t=w.IntSlider(0, 0, last, description="t", **late),
+        seed=w.IntSlider(0, 0, 99, description="seed", **late),
+        guidance=w.FloatSlider(0, min=0, max=30, step=0.5, description="guidance", **late),
+    )
+    moves = dict(
+        previous=w.Button(description="previous step", icon="arrow-left"),
+        next=w.Button(description="next step", icon="arrow-right"),
+    )
     message = w.HTML()
+
     def sync():
-        for k, f in fields.items(): show_value(f, walk.controls[k])
+        for k, f in fields.items():
+            show_value(f, walk.controls[k])
+
     def do(act):
-        message.value = html.escape(attempt(walk, lambda: (act(), changed())), quote=False); sync()
+        message.value = html.escape(attempt(walk, lambda: (act(), changed())), quote=False)
+        sync()
+
     sync()
-    for k, f in fields.items(): f.observe(lambda e, k=k: e["new"] == walk.controls[k] or do(lambda: walk.set(**{k: e["new"]})), "value")
-    for k, b in moves.items(): b.on_click(lambda _, k=k: do(getattr(walk, k)))
-    box = w.VBox([w.HBox([fields["method"], fields["t"]]), w.HBox([fields["seed"], fields["guidance"]]), w.HBox(list(moves.values())), message])
+    for k, f in fields.items():
+        f.observe(lambda e, k=k: e["new"] == walk.controls[k] or do(lambda: walk.set(**{k: e["new"]})), "value")
+    for k, b in moves.items():
+        b.on_click(lambda _, k=k: do(getattr(walk, k)))
+    box = w.VBox(
+        [
+            w.HBox([fields["method"], fields["t"]]),
+            w.HBox([fields["seed"], fields["guidance"]]),
+            w.HBox(list(moves.values())),
+            message,
+        ]
+    )
     box.fields, box.moves, box.message = fields, moves, message
     return box
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-030
 def is_prompt(text) -> bool:
     "Whether a text can only be a prompt and no prior: not a name, no folder or file, no hub id, and with spaces or an object of the toy world."
-    if not isinstance(text, str) or text in ("toy", *IDEAL) or "/" in text or Path(text).exists(): return False
-    try: return " " in text.strip() or bool(parse(text).category)
-    except ValueError: return False
+    if not isinstance(text, str) or text in ("toy", *IDEAL) or "/" in text or Path(text).exists():
+        return False
+    try:
+        return " " in text.strip() or bool(parse(text).category)
+    except ValueError:
+        return False
+
 
 def start_latents(prior, x):
     "Latents [1,C,h,w] of what a walk starts from; `ValueError` for what is neither an image nor latents."
-    if x is None: x = start_image(prior, 1)[0]
+    if x is None:
+        x = start_image(prior, 1)[0]
     seen = f"{x.dtype} {list(x.shape)}" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
-    fits = isinstance(x, torch.Tensor) and x.is_floating_point() and (x.ndim == 3 and len(x) in (3, prior.latent_shape[0]) or x.ndim == 4 and len(x) == 1)
-    if not fits: raise ValueError(f"x must be a float tensor, an image [3,H,W] in [0,1] or latents [1,C,h,w], such as {[1, *prior.latent_shape]}, got {seen}")
-    if not x.isfinite().all(): raise ValueError(f"x holds {(~x.isfinite()).sum()} values of {x.numel()} that are NaN or infinite")
-    if x.ndim == 4: return x
-    if x.min() < 0 or x.max() > 1: raise ValueError(f"an image must lie in [0,1], got values from {x.min():.3g} to {x.max():.3g}: clamp it, or give latents")
+    fits = (
+        isinstance(x, torch.Tensor)
+        and x.is_floating_point()
+        and (x.ndim == 3 and len(x) in (3, prior.latent_shape[0]) or x.ndim == 4 and len(x) == 1)
+    )
+    if not fits:
+        raise ValueError(
+            f"x must be a float tensor, an image [3,H,W] in [0,1] or latents [1,C,h,w], such as {[1, *prior.latent_shape]}, got {seen}"
+        )
+    if not x.isfinite().all():
+        raise ValueError(f"x holds {(~x.isfinite()).sum()} values of {x.numel()} that are NaN or infinite")
+    if x.ndim == 4:
+        return x
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(
+            f"an image must lie in [0,1], got values from {x.min():.3g} to {x.max():.3g}: clamp it, or give latents"
+        )
     return prior.encode(x[None].to(getattr(prior, "device", "cpu")))
 
-def stepper(prior="toy", x=None, prompt: str = None, method: str = "sds", t: int = 500, seed: int = 0, guidance: float = 7.5, rate: float = .2,
-            weight: str = "sigma2", device: str = "auto", **options) -> Walk:
+
+def stepper(
+    prior="toy",
+    x=None,
+    prompt: str = None,
+    method: str = "sds",
+    t: int = 500,
+    seed: int = 0,
+    guidance: float = 7.5,
+    rate: float = 0.2,
+    weight: str = "sigma2",
+    device: str = "auto",
+    **options,
+) -> Walk:
     """The stepper: controls and picture in a notebook, the picture alone elsewhere. Returns the Walk behind it.
 
     prior: "toy", "ideal", "ideal-detail", a folder, a hub id, or a prior object; a text that can only be a prompt, as in stepper("a blue car"), is taken for one.
@@ -188,26 +346,37 @@ def stepper(prior="toy", x=None, prompt: str = None, method: str = "sds", t: int
     rate: share of the gradient that a step takes. options: a method's own, such as ism=dict(delta_t=100).
     Errors, before any work: `ValueError` for a word that the toy world does not know, a value or a shape that cannot be; `TypeError` for an unknown option."""
     if is_prompt(prior):
-        if prompt is not None: raise ValueError(f"two prompts were given, {prior!r} and prompt={prompt!r}: the first argument is the prior, such as prior='toy'")
+        if prompt is not None:
+            raise ValueError(
+                f"two prompts were given, {prior!r} and prompt={prompt!r}: the first argument is the prior, such as prior='toy'"
+            )
         prior, prompt = "toy", prior
     check_walk(options, dict(method=method, t=t, seed=seed, guidance=guidance, rate=rate), weight)
     prior = str(prior) if isinstance(prior, Path) else prior
-    if not isinstance(prompt, str | None): raise ValueError(f"prompt must be one text, for example 'a red mug', got {prompt!r}")
+    if not isinstance(prompt, str | None):
+        raise ValueError(f"prompt must be one text, for example 'a red mug', got {prompt!r}")
     (prompt,), _ = check_prompts("a red mug" if prompt is None else prompt, toy=prior_name(prior) == "toy")
     prior = opened(prior, [prompt], device)
     walk = Walk(prior, start_latents(prior, x), prompt, method, t, seed, guidance, rate, weight, **options)
     present(walk)
     return walk
 
+
 def mimebundle(box) -> dict:
     "A widget as Jupyter shows it, with words for pages that cannot."
     return box._repr_mimebundle_() | {"text/plain": "The controls need a running kernel: run this cell."}
 
+
 def present(walk: Walk):
     "Show controls where there is a kernel and ipywidgets, and in any case the picture."
     from IPython.display import display
+
     shell, now, handle = sys.modules["IPython"].get_ipython(), picture(walk_figure(walk), 110), None
     try:
-        if getattr(shell, "kernel", None) is not None: display(mimebundle(controls(walk, lambda: handle.update(picture(walk_figure(walk), 110)))), raw=True)
-    except ImportError: print("ipywidgets is not installed: the picture stands still. To get the controls: pip install 'lucidteach[lab]'")
+        if getattr(shell, "kernel", None) is not None:
+            display(mimebundle(controls(walk, lambda: handle.update(picture(walk_figure(walk), 110)))), raw=True)
+    except ImportError:
+        print(
+            "ipywidgets is not installed: the picture stands still. To get the controls: pip install 'lucidteach[lab]'"
+        )
     handle = display(now, display_id=True)

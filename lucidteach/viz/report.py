@@ -11,45 +11,92 @@ __all__ = ['START', 'esc', 'CSS', 'POLICY', 'PAGES', 'PAGE', 'TILE', 'ARM', 'HEA
            'prompt_html', 'report_html', 'settings_text', 'save_report', 'planned', 'split_methods', 'run_compare']
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-003
-import base64, functools, hashlib, html, json, math, re
+import base64
+import functools
+import hashlib
+import html
+import json
+import math
+import re
 from pathlib import Path
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-004
-import jinja2, torch
+import jinja2
+import torch
 from markupsafe import Markup
-from ..distill.sds import METHOD_COLORS, METHODS, init_state
-from ..distill.compare import DEFAULTS, KINDS, LEFT, WORLDS, Comparison, Worlds, as_one, carry_out, claim, Settings, evenly, fill, fine, folder_name
-from ..distill.compare import key_of, measures, numbers_of, numbers_of_truth, prepare, said, spelled, title_of, window
+
+from lucidteach.distill.compare import (
+    DEFAULTS,
+    KINDS,
+    LEFT,
+    WORLDS,
+    Comparison,
+    Settings,
+    Worlds,
+    as_one,
+    carry_out,
+    claim,
+    evenly,
+    fill,
+    fine,
+    folder_name,
+    key_of,
+    measures,
+    numbers_of,
+    numbers_of_truth,
+    prepare,
+    said,
+    spelled,
+    title_of,
+    window,
+)
 from ..distill.inversion import noise_rms
 from ..distill.regimes import kind_of
+from ..distill.sds import METHOD_COLORS, METHODS, init_state
 from ..run.live import png_url, strip
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-009
 def level(share: float, off: float | None = None) -> str:
     "What a share of the truth's fine contrast is called, by the bounds of `27_regimes.kind_of`; `off`: distance from the true texture, where that is known."
-    kind = kind_of(share, 1. if off is None else off)
-    if kind in ("smooth", "overshoot"): return {"smooth": "smooths", "overshoot": "overshoots"}[kind]
-    if share <= .75: return "is softer than the truth" if off is None else "is weaker than the truth"
-    if off is None: return "is as sharp as the truth (noise counts)"
+    kind = kind_of(share, 1.0 if off is None else off)
+    if kind in ("smooth", "overshoot"):
+        return {"smooth": "smooths", "overshoot": "overshoots"}[kind]
+    if share <= 0.75:
+        return "is softer than the truth" if off is None else "is weaker than the truth"
+    if off is None:
+        return "is as sharp as the truth (noise counts)"
     return "has the truth's detail" if kind == "right" else "is as strong as the truth, of another texture,"
+
 
 def fineness(ratio: float) -> str:
     "A sharpness ratio in words."
-    words = {"smooths": "is smooth ({:.0%} of the truth's fine contrast)", "overshoots": "has more fine contrast than the truth ({:.0%}: detail, noise or ringing)"}
+    words = {
+        "smooths": "is smooth ({:.0%} of the truth's fine contrast)",
+        "overshoots": "has more fine contrast than the truth ({:.0%}: detail, noise or ringing)",
+    }
     return words.get(level(ratio), level(ratio) + " ({:.0%})").format(ratio)
+
 
 def colourfulness(ratio: float) -> str:
     "A saturation ratio in words; nothing where the truth is grey."
-    if math.isnan(ratio): return ""
-    word = "duller than" if ratio < .9 else "more saturated than" if ratio > 1.1 else "about as saturated as"
+    if math.isnan(ratio):
+        return ""
+    word = "duller than" if ratio < 0.9 else "more saturated than" if ratio > 1.1 else "about as saturated as"
     return f", {word} the truth ({ratio:.0%})"
+
 
 def in_words(row: dict) -> str:
     "One row of a comparison's table as a sentence."
     name = f"{title_of(row['method'])} on {row['canvas']}"
-    if row.get("psnr") is None: return f"{name}: {row['steps']} steps, {row['calls']:,} network calls; no truth is known for this prompt."
-    if (row.get("fill") or 0) > 1.5: return f"{name} shows no whole object: the nearest true render is a close-up that fills the frame {row['fill']:.1f} times, and the numbers below say little."
-    ground = "a clean background" if row["clutter"] < .05 else f"a background that is not clean (clutter {row['clutter']:.2f})"
+    if row.get("psnr") is None:
+        return f"{name}: {row['steps']} steps, {row['calls']:,} network calls; no truth is known for this prompt."
+    if (row.get("fill") or 0) > 1.5:
+        return f"{name} shows no whole object: the nearest true render is a close-up that fills the frame {row['fill']:.1f} times, and the numbers below say little."
+    ground = (
+        "a clean background"
+        if row["clutter"] < 0.05
+        else f"a background that is not clean (clutter {row['clutter']:.2f})"
+    )
     if row.get("detail") is not None:
         word = level(row["detail"], row["off_texture"]).rstrip(",")
         return f"{name} {word}: strength {row['detail']:.0%}, {row['off_texture']:.1f} off, where a true picture is 1.0 off; PSNR to the nearest true picture {row['psnr']:.1f} dB."
@@ -58,17 +105,26 @@ def in_words(row: dict) -> str:
 # %% ../../nbs/6_viz/64_report.ipynb #64-012
 def difference(rows: list, canvas: str) -> str:
     "What differs between the methods on one canvas, each at its best, by the distance to the nearest truth; nothing where only one shows an object."
-    rows = sorted((r for r in rows if r["canvas"] == canvas and r.get("psnr") is not None and not (r.get("fill") or 0) > 1.5), key=lambda r: -r["psnr"])
-    arms = {}                                                                                    # method -> its arms, the nearest first
-    for r in rows: arms.setdefault(spelled(r["method"])[0], []).append(r)
-    if len(arms) == 1: arms = {r["method"]: [r] for r in rows}                                   # arms of one method: each by itself
-    if len(arms) < 2: return ""
-    called = lambda method, mine: title_of(mine[0]["method"]) if len(mine) == 1 else f"the best {method.upper()} ({title_of(mine[0]['method'])})"
+    rows = sorted(
+        (r for r in rows if r["canvas"] == canvas and r.get("psnr") is not None and not (r.get("fill") or 0) > 1.5),
+        key=lambda r: -r["psnr"],
+    )
+    arms = {}  # method -> its arms, the nearest first
+    for r in rows:
+        arms.setdefault(spelled(r["method"])[0], []).append(r)
+    if len(arms) == 1:
+        arms = {r["method"]: [r] for r in rows}  # arms of one method: each by itself
+    if len(arms) < 2:
+        return ""
+    called = lambda method, mine: (
+        title_of(mine[0]["method"]) if len(mine) == 1 else f"the best {method.upper()} ({title_of(mine[0]['method'])})"
+    )
     (first, best), *others = [(called(m, mine), mine[0]["psnr"]) for m, mine in arms.items()]
     poor = [title_of(r["method"]) for r in rows if r["psnr"] < r.get("white", -math.inf)]
     worth = f" An empty white page would be nearer to the truth than {' and '.join(poor)}." if poor else ""
     gap = best - others[-1][1]
-    if gap < .5: return f"On {canvas} the methods{' at their best' * (len(rows) > len(arms))} end about equally far from a true render (within {gap:.1f} dB).{worth}"
+    if gap < 0.5:
+        return f"On {canvas} the methods{' at their best' * (len(rows) > len(arms))} end about equally far from a true render (within {gap:.1f} dB).{worth}"
     return f"On {canvas} {first} ends nearer to a true render than {' and than '.join(f'{name}, by {best - psnr:.1f} dB' for name, psnr in others)}.{worth}"
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-c1
@@ -78,6 +134,7 @@ def circumstances(arm: str, settings, told: bool = True) -> str:
     head = f" after {own.head} steps of SDS" if own.head else " without a head start"
     rest = "".join(f", {p.replace('_', ' ').replace('=', ' ')}" for p in apart)
     return f"guidance {own.guidance:g}{head * (told and method != 'sds')}{rest}"
+
 
 def conclusion(rows: list, settings) -> str:
     "How strong the fine detail is that each method leaves, and how near to the truth's, as sentences; nothing where no truth is known."
@@ -89,48 +146,81 @@ def conclusion(rows: list, settings) -> str:
             off = r.get("off_texture")
             word = "shows no whole object" if (r.get("fill") or 0) > 1.5 else level(fine(r), off)
             more = "" if off is None else f", {off:.1f} off"
-            litter = ", on a littered ground" if r["clutter"] > .05 else ""
-            seen.setdefault(word, []).append(f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{more}{litter})")
-        sentences.append(f"{method.upper()} " + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items()) + ".")
+            litter = ", on a littered ground" if r["clutter"] > 0.05 else ""
+            seen.setdefault(word, []).append(
+                f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{more}{litter})"
+            )
+        sentences.append(
+            f"{method.upper()} "
+            + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items())
+            + "."
+        )
     return " ".join([*sentences, *likeness(known)])
+
 
 def likeness(rows: list) -> list:
     "A sentence on how near the texture of each arm is to the truth's; none where that is not known of two."
     off = sorted((r["off_texture"], title_of(r["method"])) for r in rows if r.get("off_texture") is not None)
-    if len(off) < 2: return []
+    if len(off) < 2:
+        return []
     smooth = next((r["off_smooth"] for r in rows if r.get("off_smooth") is not None), None)
     first = f"Strength is not likeness: nearest to the true texture is {off[0][1]}, {off[0][0]:.1f} off; a true picture is 1.0 off"
-    if smooth is None: return [f"{first}."]
+    if smooth is None:
+        return [f"{first}."]
     farther = [name for v, name in off if v > smooth]
-    return [f"{first}, and the object without any detail {smooth:.1f}." + f" Farther off than that: {', '.join(farther)}." * bool(farther)]
+    return [
+        f"{first}, and the object without any detail {smooth:.1f}."
+        + f" Farther off than that: {', '.join(farther)}." * bool(farther)
+    ]
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-016
 START = {"ism": dict(start_noise=True)}  # how a deterministic method takes a noise
+
 
 def pulls(prior, image, prompt: str, method: str, settings, t: int, n: int = 6, guidance: float | None = None) -> tuple:
     """The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W], and the root mean square
     of the noise that leads to x_t. A method that remembers is asked at its first step. guidance: in place of the arm's."""
     draw, other = (torch.Generator().manual_seed(settings.seed + k) for k in (0, 1))
     grey = tuple(prior.latent_shape) == (1, prior.image_size, prior.image_size)
-    z = prior.encode(image[None, :1 if grey else 3].to(getattr(prior, "device", "cpu")))
+    z = prior.encode(image[None, : 1 if grey else 3].to(getattr(prior, "device", "cpu")))
     method, settings = spelled(method, settings)
     guidance = settings.guidance if guidance is None else guidance
     own = {**settings.options.get(method, {}), **START.get(method, {})}
-    steps = [METHODS[method](prior, z, prompt, t, guidance=guidance, negative=settings.negative, weight=settings.weight, generator=other,
-                             state=init_state(method, prior, z, generator=other) or None, noise=torch.randn(z.shape, generator=draw), **own) for _ in range(n)]
-    images = torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    steps = [
+        METHODS[method](
+            prior,
+            z,
+            prompt,
+            t,
+            guidance=guidance,
+            negative=settings.negative,
+            weight=settings.weight,
+            generator=other,
+            state=init_state(method, prior, z, generator=other) or None,
+            noise=torch.randn(z.shape, generator=draw),
+            **own,
+        )
+        for _ in range(n)
+    ]
+    images = (
+        torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    )
     noise = torch.cat([noise_rms(prior, z, s.x_t, s.t) for s in steps]).square().mean().sqrt()
     return images, float(noise)
+
 
 def targets(*args, **kw) -> torch.Tensor:
     "The images of `pulls`."
     return pulls(*args, **kw)[0]
 
+
 def common_guidance(methods, settings) -> float:
     "The smallest guidance that arms of every method have, or that of the settings."
     guidances = {}
-    for arm in methods: guidances.setdefault(spelled(arm)[0], set()).add(spelled(arm, settings)[1].guidance)
+    for arm in methods:
+        guidances.setdefault(spelled(arm)[0], set()).add(spelled(arm, settings)[1].guidance)
     return min(set.intersection(*guidances.values()), default=settings.guidance)
+
 
 def spread(images) -> float:
     "Standard deviation over the first axis [n,3,H,W], root mean square over pixels."
@@ -138,7 +228,8 @@ def spread(images) -> float:
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-020
 esc = html.escape
-CSS = """
+CSS = (
+    """
 :root{color-scheme:light dark;--bg:#fcfcfb;--ink:#1d2126;--soft:#5b6470;--line:#d9dde2;--card:#fff;--link:#0b5c93}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--ink:#e8eaed;--soft:#a3acb8;--line:#343a41;--card:#1c2024;--link:#7cc4f2}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -158,23 +249,33 @@ summary{cursor:pointer;margin-top:2em;font-weight:600}@media (max-width:1200px){
 .note{border-left:4px solid #c28f00;padding:4px 12px}
 @page{margin:12mm}@media print{main{padding:0}.row{gap:6px}.scroll{overflow:visible}
 figure,.final{flex-basis:74px}img,.final img{width:74px;height:74px}h1,h2,h3{break-after:avoid}.arm,table{break-inside:avoid}table{font-size:.62rem}pre{white-space:pre-wrap}}
-""" + "".join(f".{name.replace(' ', '-')}{{--method:{colour}}}" for name, colour in METHOD_COLORS.items() if name != "truth") + ".truth{--method:var(--ink)}"
+"""
+    + "".join(
+        f".{name.replace(' ', '-')}{{--method:{colour}}}" for name, colour in METHOD_COLORS.items() if name != "truth"
+    )
+    + ".truth{--method:var(--ink)}"
+)
 
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'"
 
 PAGES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
+
 @functools.lru_cache(None)
-def template(text: str): return PAGES.from_string(text)
+def template(text: str):
+    return PAGES.from_string(text)
+
 
 def filled(text: str, **values) -> Markup:
     "A template with its values, each of them escaped unless it is Markup."
     return Markup(template(text).render(**values))
 
+
 def page_html(title: str, body: Markup, css: str = CSS) -> str:
     "A page of its own, without scripts; the browser is told to take this style sheet, pictures within the page, and nothing else."
     policy = POLICY % base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return str(filled(PAGE, title=title, body=body, css=Markup(css), policy=policy))
+
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>{{ title }}</title><style>{{ css }}</style></head>
@@ -183,40 +284,84 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-
 # %% ../../nbs/6_viz/64_report.ipynb #64-021
 TILE = """<figure class="{{ kind }}"><img class="{{ "pixels" if small }}" src="{{ url }}" alt="{{ alt }}"><figcaption>{{ caption }}</figcaption></figure>"""
 
+
 def tile(image, caption, alt: str, kind: str = "") -> Markup:
     "An image [3,H,W], of more than 256 pixels shrunk by a whole factor, with a caption; nothing where there is no image."
-    if image is None: return Markup("")
+    if image is None:
+        return Markup("")
     picture = strip([image], image.shape[-2])
     picture = picture.reduce(math.ceil(max(picture.size) / 256))
     return filled(TILE, url=png_url(picture), small=picture.width <= 128, caption=caption, alt=alt, kind=kind)
+
 
 def css_class(arm: str) -> str:
     "The class that gives an arm the colour of its method."
     return spelled(arm)[0] if spelled(arm)[0] in METHOD_COLORS else "other"
 
+
 ARM = """<section class="arm {{ kind }}"><h3>{{ title }}</h3><div class="row">{{ tiles }}</div></section>"""
+
 
 def arm_html(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> Markup:
     "A row of the report: progress of one arm, what it saw and wanted at the end, and the truth that stands beside all rows of its canvas."
     rows, near, name = result.records[arm], result.common(arm[1], prompt), f"{title_of(arm[0])} on {arm[1]}"
     at = lambda step: f"{name} after {step} steps, prompt: {result.prompts[prompt]}"
-    tiles = [tile(result.image(arm, prompt, i), f"step {rows[i].step}", at(rows[i].step)) for i in evenly(len(rows), columns)]
-    tiles += [tile(result.image(arm, prompt, -1, "x0_hat"), f"x0_hat, t = {rows[-1].t}", f"{name}: the network's one-step prediction at the end", "end"),
-              tile(result.image(arm, prompt, -1, "target"), "target", f"{name}: the picture that the last gradient pulls to")]
-    if near is not None: tiles += [tile(torch.as_tensor(near.image), "nearest truth", f"The true picture nearest to all results on {arm[1]}", "end")]
+    tiles = [
+        tile(result.image(arm, prompt, i), f"step {rows[i].step}", at(rows[i].step)) for i in evenly(len(rows), columns)
+    ]
+    tiles += [
+        tile(
+            result.image(arm, prompt, -1, "x0_hat"),
+            f"x0_hat, t = {rows[-1].t}",
+            f"{name}: the network's one-step prediction at the end",
+            "end",
+        ),
+        tile(result.image(arm, prompt, -1, "target"), "target", f"{name}: the picture that the last gradient pulls to"),
+    ]
+    if near is not None:
+        tiles += [
+            tile(
+                torch.as_tensor(near.image),
+                "nearest truth",
+                f"The true picture nearest to all results on {arm[1]}",
+                "end",
+            )
+        ]
     return filled(ARM, kind=css_class(arm[0]), title=name, tiles=Markup("").join(tiles))
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-024
-HEADS = {"method": "method", "canvas": "canvas", "detail": "strength of detail over the truth's", "off_texture": "off: distance from true texture", "off_smooth": "off of a smooth object", "psnr": "PSNR to nearest truth, dB",
-         "sharpness": "sharpness ratio", "saturation": "saturation ratio", "clutter": "clutter", "noise": "noise at x_t", "calls": "network calls", "seconds": "seconds"}
+HEADS = {
+    "method": "method",
+    "canvas": "canvas",
+    "detail": "strength of detail over the truth's",
+    "off_texture": "off: distance from true texture",
+    "off_smooth": "off of a smooth object",
+    "psnr": "PSNR to nearest truth, dB",
+    "sharpness": "sharpness ratio",
+    "saturation": "saturation ratio",
+    "clutter": "clutter",
+    "noise": "noise at x_t",
+    "calls": "network calls",
+    "seconds": "seconds",
+}
 
 TABLE = """<div class="scroll"><table><tr>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table></div>"""
 
+
 def number(v) -> str:
     "A table cell."
-    return "–" if v is None or isinstance(v, float) and math.isnan(v) else f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v)
+    return (
+        "–"
+        if v is None or isinstance(v, float) and math.isnan(v)
+        else f"{v:,}"
+        if isinstance(v, int)
+        else f"{v:.2f}"
+        if isinstance(v, float)
+        else str(v)
+    )
+
 
 def table_html(rows: list) -> Markup:
     "The numbers, and the distances that an empty page, a flat silhouette and a blurred truth would have reached."
@@ -224,7 +369,9 @@ def table_html(rows: list) -> Markup:
     bases = [k for k in (known[0] if known else {}) if k in ("white", "silhouette", "blurred")]
     keys = [k for k in HEADS if rows and k in rows[0]] + bases
     cell = lambda row, k: title_of(row[k]) if k == "method" else number(row[k])
-    return filled(TABLE, heads=[HEADS.get(k, f"{k} instead, dB") for k in keys], rows=[[cell(r, k) for k in keys] for r in rows])
+    return filled(
+        TABLE, heads=[HEADS.get(k, f"{k} instead, dB") for k in keys], rows=[[cell(r, k) for k in keys] for r in rows]
+    )
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-027
 TARGETS = """<h2>What each method pulls to</h2><div class="text"><p>The targets (pseudo-ground-truths) of one gradient at t = {{ t }} and guidance {{ guidance }} for {{ what }},
@@ -232,23 +379,38 @@ under {{ n }} noises. Every method gets the same noises, SDS to add and ISM as i
 network is asked (its root mean square is beside the spread, 1 where all of it is drawn), and less noise alone makes a smaller spread. Over noise alone ISM without start noise
 is constant by construction, so that row would prove nothing. The spread is the standard deviation over noises.</p></div>{{ strips }}"""
 
+
 def one_each(methods) -> list:
     "Of arms of one method the first."
     return list({spelled(m)[0]: m for m in reversed(methods)}.values())[::-1]
+
 
 def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = None, n: int = 6) -> Markup:
     "A strip of pseudo-ground-truths for the first arm of each method, over n noises that are the same for all."
     text, T = result.prompts[prompt], len(prior.schedule.alphas_cumprod)
     near = next(filter(None, (result.common(c, prompt) for c in result.canvases)), None)
-    image, what = (result.image(result.arms[0], prompt), "the first result") if near is None else (torch.as_tensor(near.image).float(), "a true picture")
+    image, what = (
+        (result.image(result.arms[0], prompt), "the first result")
+        if near is None
+        else (torch.as_tensor(near.image).float(), "a true picture")
+    )
     t, strips, guidance = t or T // 2, [], common_guidance(result.methods, result.settings)
     for m in one_each(result.methods):
         name = f"{spelled(m)[0].upper()} at guidance {guidance:g}"
         seen, noise = pulls(prior, image, text, m, result.settings, t, n, guidance)
         tiles = [tile(image, what, f"The picture that is asked about: {what}")]
-        tiles += [tile(o, f"noise {i + 1}", f"Target of {name} for {what} under noise {i + 1}") for i, o in enumerate(seen)]
+        tiles += [
+            tile(o, f"noise {i + 1}", f"Target of {name} for {what} under noise {i + 1}") for i, o in enumerate(seen)
+        ]
         tiles += [tile(seen.mean(0), "mean", f"Mean of the targets of {name}", "end")]
-        strips.append(filled(ARM, kind=css_class(m), title=f"{name}: spread over noises {spread(seen):.3f}, noise at x_t {noise:.2f}", tiles=Markup("").join(tiles)))
+        strips.append(
+            filled(
+                ARM,
+                kind=css_class(m),
+                title=f"{name}: spread over noises {spread(seen):.3f}, noise at x_t {noise:.2f}",
+                tiles=Markup("").join(tiles),
+            )
+        )
     return filled(TARGETS, t=t, guidance=f"{guidance:g}", what=what, n=n, strips=Markup("").join(strips))
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-028
@@ -264,41 +426,81 @@ stays and grows, right or wrong. How strong each comes out hangs on prompt, guid
 
 FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% for n in numbers %}<br>{{ n }}{% endfor %}"""
 
+
 def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
     "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
     lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
     caption = filled(FINAL, lines=lines, numbers=numbers_of(row))
-    return tile(cut_to(result, arm[1], prompt, result.image(arm, prompt)), caption, f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}", f"final {css_class(arm[0])}")
+    return tile(
+        cut_to(result, arm[1], prompt, result.image(arm, prompt)),
+        caption,
+        f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}",
+        f"final {css_class(arm[0])}",
+    )
+
 
 def cut_to(result: Comparison, canvas: str, prompt: int, image):
     "The window of a picture [3,H,W] that `window` gives for the truth of a canvas."
     return image[(slice(None), *window(result.common(canvas, prompt), image.shape[-1]))]
+
 
 def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
     "The first screen of one comparison: for each canvas the sentence that the numbers make, and where every arm ended, with the one truth."
     table, parts = [r for r in result.table() if r["prompt"] == result.prompts[prompt]], []
     for canvas in result.canvases:
         rows = [r for r in table if r["canvas"] == canvas]
-        if not rows: continue
-        tiles, near = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows], result.common(canvas, prompt)
-        if near is not None: tiles += [tile(cut_to(result, canvas, prompt, torch.as_tensor(near.image)), filled(FINAL, lines=["the truth"], numbers=numbers_of_truth(rows)), "The true picture nearest to all of these", "final truth")]
-        lead = " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas)))) or "No truth is known for this prompt; the pictures must speak for themselves."
-        parts.append(filled(WORLD, kind=kind or f"On {canvas}", lead=lead, done=done_text(result, canvas), key=key_of(rows), tiles=Markup("").join(tiles)))
+        if not rows:
+            continue
+        tiles, near = (
+            [final_tile(result, (r["method"], canvas), r, prompt) for r in rows],
+            result.common(canvas, prompt),
+        )
+        if near is not None:
+            tiles += [
+                tile(
+                    cut_to(result, canvas, prompt, torch.as_tensor(near.image)),
+                    filled(FINAL, lines=["the truth"], numbers=numbers_of_truth(rows)),
+                    "The true picture nearest to all of these",
+                    "final truth",
+                )
+            ]
+        lead = (
+            " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas))))
+            or "No truth is known for this prompt; the pictures must speak for themselves."
+        )
+        parts.append(
+            filled(
+                WORLD,
+                kind=kind or f"On {canvas}",
+                lead=lead,
+                done=done_text(result, canvas),
+                key=key_of(rows),
+                tiles=Markup("").join(tiles),
+            )
+        )
     return Markup("").join(parts)
+
 
 def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
-    return f"Prior {result.prior}, {canvas}, {s.steps} steps, {times_text(s)}; start, times and noise are the same for all." \
-        + " The pictures are cut to the object; the rows below show all of them." * any("detail" in measures(near) for near in result.found.values())
+    return (
+        f"Prior {result.prior}, {canvas}, {s.steps} steps, {times_text(s)}; start, times and noise are the same for all."
+        + " The pictures are cut to the object; the rows below show all of them."
+        * any("detail" in measures(near) for near in result.found.values())
+    )
+
 
 def times_text(s: Settings) -> str:
     "Which times are drawn, in words."
-    return f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else "")
+    return f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (
+        f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else ""
+    )
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-028b
 DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
 <h2>Progress</h2>{{ arms }}{{ targets }}"""
+
 
 def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = "") -> Markup:
     "Everything about one prompt in one world: numbers, words, progress, targets."
@@ -307,15 +509,25 @@ def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = ""
     seen = targets_html(result, prior, prompt) if prior is not None else ""
     return filled(DETAILS, kind=kind, words=map(in_words, rows), table=table_html(rows), arms=arms, targets=seen)
 
+
 PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}<p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}{{ explain }}"""
+
 
 def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
     "Everything about one prompt: first of every world where its arms ended and what that says, then all else."
-    results = [(r, p, KINDS.get(r.prior, r.prior) if len(results) > 1 else "") for r, p in zip(results, priors) if r.begun]
+    results = [
+        (r, p, KINDS.get(r.prior, r.prior) if len(results) > 1 else "") for r, p in zip(results, priors) if r.begun
+    ]
     both = {"sds", "ism"} <= {spelled(m)[0] for r, *_ in results for m in r.methods}
-    return filled(PROMPT, prompt=results[0][0].prompts[prompt], worlds=Markup("").join(world_html(r, prompt, kind) for r, _, kind in results),
-                  why=filled(WHY, lessons=LESSONS) if both else "", details=Markup("").join(details_html(r, p, prompt, kind) for r, p, kind in results),
-                  explain=Markup(EXPLAIN))
+    return filled(
+        PROMPT,
+        prompt=results[0][0].prompts[prompt],
+        worlds=Markup("").join(world_html(r, prompt, kind) for r, _, kind in results),
+        why=filled(WHY, lessons=LESSONS) if both else "",
+        details=Markup("").join(details_html(r, p, prompt, kind) for r, p, kind in results),
+        explain=Markup(EXPLAIN),
+    )
+
 
 EXPLAIN = """<h2>What the numbers are</h2><div class="text"><p><small>Strength is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's. Off is the distance from the nearest true texture, in units of
 the spread of true pictures: a picture drawn from the world is 1 off, and the truth shown, which is the middle of such pictures, 0.
@@ -330,26 +542,50 @@ image that the network was asked about.</small></p></div>"""
 REPORT = """<p class="soft">lucidteach compare: {{ arms }} from the same start, with the same times, noise and seed {{ seed }}{{ head }}</p>
 {% for n in notes %}<p class="note">{{ n }}</p>{% endfor %}{{ body }}<details><summary>Settings of this run</summary><pre>{{ config }}</pre></details>"""
 
+
 def report_html(result, prior=None) -> str:
     "The whole page of a Comparison or of `Worlds`, as one string that loads nothing. With a `prior` (of several a list), the strips of targets are made as well."
     results = list(result) if isinstance(result, Worlds) else [result]
     priors = prior if isinstance(prior, list) else [prior] * len(results)
-    methods = list(dict.fromkeys(title_of(m) for r in results for m in (one_each(r.methods) if len(results) > 1 else r.methods)))
+    methods = list(
+        dict.fromkeys(title_of(m) for r in results for m in (one_each(r.methods) if len(results) > 1 else r.methods))
+    )
     methods = list(dict.fromkeys(m.split()[0] for m in methods)) if len(results) > 1 else methods
-    body = Markup("").join(prompt_html(results, priors, b) for b in range(len(result.prompts))) if result.begun else Markup("<p>Nothing was computed.</p>")
+    body = (
+        Markup("").join(prompt_html(results, priors, b) for b in range(len(result.prompts)))
+        if result.begun
+        else Markup("<p>Nothing was computed.</p>")
+    )
     s = results[0].settings
-    return page_html(f"{' and '.join(methods)}: {'; '.join(result.prompts)}", filled(REPORT, arms=", ".join(methods), seed=s.seed,
-        head=settings_text(s, results[0].prior) if len(results) == 1 else "", notes=result.notes, body=body, config=json.dumps(result.config(), indent=1)))
+    return page_html(
+        f"{' and '.join(methods)}: {'; '.join(result.prompts)}",
+        filled(
+            REPORT,
+            arms=", ".join(methods),
+            seed=s.seed,
+            head=settings_text(s, results[0].prior) if len(results) == 1 else "",
+            notes=result.notes,
+            body=body,
+            config=json.dumps(result.config(), indent=1),
+        ),
+    )
+
 
 def settings_text(settings, prior: str = "") -> str:
     "What a reader must know of a plain comparison: its settings, and where they differ from those that the two worlds have for this prior."
-    told = lambda s: [f"{s.steps} steps", f"first {s.head} of them SDS", times_text(s), f"δ_T of ISM {s.options.get('ism', {}).get('delta_t', DEFAULTS['delta_t']['step'])}"]
+    told = lambda s: [
+        f"{s.steps} steps",
+        f"first {s.head} of them SDS",
+        times_text(s),
+        f"δ_T of ISM {s.options.get('ism', {}).get('delta_t', DEFAULTS['delta_t']['step'])}",
+    ]
     mine = told(settings)
     head = f"first {settings.head} of them SDS where an arm has no head start of its own (a common coarse start)"
     text = f": {', '.join([mine[0], f'guidance {settings.guidance:g} where an arm names none', head, *mine[2:]])}."
     own = {k: v for k, v in WORLDS.get(prior, {}).items() if k not in ("methods", "canvases")}
     other = [o for o, m in zip(told(Settings(**own)), mine) if o != m] if own else []
     return text + f" Not the settings of the two worlds, which for {prior} are: {', '.join(other)}." * bool(other)
+
 
 def save_report(result, folder, prior=None, overwrite: bool = False) -> Path:
     "Write the result's files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
@@ -362,14 +598,24 @@ def planned(args) -> list:
     given = {k: getattr(args, k, None) for k in ("steps", "seed", "guidance")}
     given = {k: v for k, v in given.items() if v is not None}
     if args.methods is not None or "guidance" in given:
-        return [prepare(args.prompt, split_methods(args.methods or "sds,ism"), prior=args.prior or "toy", device=args.device, **given)]
+        return [
+            prepare(
+                args.prompt,
+                split_methods(args.methods or "sds,ism"),
+                prior=args.prior or "toy",
+                device=args.device,
+                **given,
+            )
+        ]
     names = [args.prior] if args.prior is not None else list(WORLDS)
     return [prepare(args.prompt, prior=name, device=args.device, **WORLDS.get(name, {}) | given) for name in names]
+
 
 def split_methods(text: str) -> list:
     "Names with commas between them, as a list; a comma within brackets belongs to a value."
     parts = re.split(r",(?![^(\[]*[)\]])", text)
     return [m.strip() for m in parts if m.strip()]
+
 
 def run_compare(args) -> int:
     """`lucidteach compare`: args has prompt, methods, steps, seed, guidance, out, device, prior, overwrite; None means the default.
@@ -379,11 +625,17 @@ def run_compare(args) -> int:
     runs, out = planned(args), Path(args.out or Path("runs") / folder_name(args.prompt))
     result = as_one(runs)
     found = claim(out, result.config(), args.overwrite, [*result.files(), "report.html"])
-    if found == "done": print(f"this run is done already; --overwrite repeats it\n{out / 'report.html'}"); return 0
-    if found == "unfinished": print(f"{out} holds the same run, unfinished: going on with what is there")
+    if found == "done":
+        print(f"this run is done already; --overwrite repeats it\n{out / 'report.html'}")
+        return 0
+    if found == "unfinished":
+        print(f"{out} holds the same run, unfinished: going on with what is there")
     carry_out(runs, out, args.overwrite, finish=save_report)
     print(result.table(), *LEGEND, out / "report.html", sep="\n")
     return 130 if result.interrupted else int(not result.complete)
 
-LEGEND = ("fill: share of the frame that the truth's ball takes, above 1.5 no whole object; noise: rms of the noise at x_t, 1 where it is drawn;",
-          "psnr, white, silhouette, blurred: dB to the nearest truth of the result, a white page, a flat silhouette, the truth blurred; the others are explained in the report")
+
+LEGEND = (
+    "fill: share of the frame that the truth's ball takes, above 1.5 no whole object; noise: rms of the noise at x_t, 1 where it is drawn;",
+    "psnr, white, silhouette, blurred: dB to the nearest truth of the result, a white page, a flat silhouette, the truth blurred; the others are explained in the report",
+)

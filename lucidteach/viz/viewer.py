@@ -7,7 +7,9 @@ __all__ = ['KEYS', 'STYLE', 'START', 'PAGE', 'FRAME', 'Side', 'View', 'aim', 'po
            'allowed', 'style', 'rule', 'viewer_html', 'Shown', 'show', 'run_export']
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-003
-import base64, hashlib, math
+import base64
+import hashlib
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -15,83 +17,109 @@ from pathlib import Path
 from typing import Annotated
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-004
-import jinja2, numpy as np, torch
+import jinja2
+import numpy as np
+import torch
 from PIL import Image
+
+from ..distill.compare import checked, write_atomic
+from ..distill.sds import Count, Range
+from ..run.live import png_url
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians, file_format
-from ..distill.compare import Count, Range, checked, write_atomic
-from ..run.live import png_url
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-009
 @dataclass(frozen=True)
 class View:
     "An eye on a sphere around `target`; azimuth 0 = +y = front, z up."
-    azimuth: float = 30.        # degrees
-    elevation: float = 20.      # degrees, -90 to 90
-    radius: float = 3.          # world units
-    target: tuple = (0., 0., 0.)
-    fov: float = 40.            # degrees, of the shorter side of the picture
+
+    azimuth: float = 30.0  # degrees
+    elevation: float = 20.0  # degrees, -90 to 90
+    radius: float = 3.0  # world units
+    target: tuple = (0.0, 0.0, 0.0)
+    fov: float = 40.0  # degrees, of the shorter side of the picture
+
     def camera(self, size: int = 64) -> Camera:
         "The same as a `Camera` of size x size pixels."
         return Camera.orbit(self.azimuth, self.elevation, self.radius, target=self.target, size=size, fov_deg=self.fov)
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-010
-def aim(g: Gaussians, azimuth: float = 30., elevation: float = 20., fov: float = 40., fill: float = .85) -> View:
+def aim(g: Gaussians, azimuth: float = 30.0, elevation: float = 20.0, fov: float = 40.0, fill: float = 0.85) -> View:
     "A view whose frame is filled to `fill` by the ball that holds the scene, without the outermost 2 % on each side. ValueError for an empty scene."
-    if not len(g): raise ValueError("the scene holds no Gaussian: there is nothing to show")
-    seen = g.opacities > min(.05, g.opacities.max())
+    if not len(g):
+        raise ValueError("the scene holds no Gaussian: there is nothing to show")
+    seen = g.opacities > min(0.05, g.opacities.max())
     p = g.means[seen].double().cpu() if seen.any() else g.means.double().cpu()
-    low, high = np.quantile(p.numpy(), [.02, .98], axis=0)
-    target = (low + high)/2
-    size = np.quantile(np.linalg.norm(p.numpy() - target, axis=1), .98) + 2*float(g.scales.max(1).values.median())
-    return View(azimuth, elevation, float(max(size, 1e-12))/math.sin(math.atan(fill*math.tan(math.radians(fov)/2))), tuple(target.tolist()), fov)
+    low, high = np.quantile(p.numpy(), [0.02, 0.98], axis=0)
+    target = (low + high) / 2
+    size = np.quantile(np.linalg.norm(p.numpy() - target, axis=1), 0.98) + 2 * float(g.scales.max(1).values.median())
+    return View(
+        azimuth,
+        elevation,
+        float(max(size, 1e-12)) / math.sin(math.atan(fill * math.tan(math.radians(fov) / 2))),
+        tuple(target.tolist()),
+        fov,
+    )
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-014
 def _handy(g, view):
     "A scene seen from very near or far, and its view, at another scale: the same picture, which no near plane cuts and no half precision spoils"
-    if not (0 < view.radius < 1 or 1000 < view.radius < math.inf): return g, view
-    k = 3/view.radius
-    return replace(g, means=g.means*k, log_scales=g.log_scales + math.log(k)), replace(view, radius=3., target=tuple(k*v for v in view.target))
+    if not (0 < view.radius < 1 or 1000 < view.radius < math.inf):
+        return g, view
+    k = 3 / view.radius
+    return replace(g, means=g.means * k, log_scales=g.log_scales + math.log(k)), replace(
+        view, radius=3.0, target=tuple(k * v for v in view.target)
+    )
 
-def poster(g: Gaussians, view: View, size: int = 400, background=(1., 1., 1.)) -> Image.Image:
+
+def poster(g: Gaussians, view: View, size: int = 400, background=(1.0, 1.0, 1.0)) -> Image.Image:
     "The scene as our rasterizer draws it, size x size pixels."
     g, view = _handy(g, view)
-    with torch.no_grad(): rgb = g.render(view.camera(size), background=background, depth=False).rgb[0]
-    return Image.fromarray((rgb.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).cpu().numpy())
+    with torch.no_grad():
+        rgb = g.render(view.camera(size), background=background, depth=False).rgb[0]
+    return Image.fromarray((rgb.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-018
 def pack(
     g: Gaussians,
-) -> bytes:     # 36 bytes a Gaussian at SH degree 0, 156 at degree 3
+) -> bytes:  # 36 bytes a Gaussian at SH degree 0, 156 at degree 3
     "The scene as viewer.js reads it. ValueError names the first number that is not finite."
     g = g.detach().to('cpu', torch.float32)
     q = torch.nn.functional.normalize(g.quats, dim=1)
     rows = torch.cat([g.scales, g.opacities[:, None], q, torch.nn.functional.pad(g.sh, (0, 1)).flatten(1)], 1)
     for name, v in dict(means=g.means, values=rows).items():
-        if (bad := ~v.isfinite()).any(): raise ValueError(f"{name}: Gaussian {bad.nonzero()[0, 0].item()} is not finite; {int(bad.any(1).sum())} are bad: remove them first")
+        if (bad := ~v.isfinite()).any():
+            raise ValueError(
+                f"{name}: Gaussian {bad.nonzero()[0, 0].item()} is not finite; {int(bad.any(1).sum())} are bad: remove them first"
+            )
     return g.means.numpy().astype('<f4').tobytes() + rows.numpy().clip(-65504, 65504).astype('<f2').tobytes()
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-025
 def thin(g: Gaussians, limit: int) -> Gaussians:
     "At most `limit` Gaussians, in their order: those with the largest opacity times face. ValueError for a limit below 1."
-    if limit < 1: raise ValueError(f"limit = {limit}: at least one Gaussian must stay")
-    if len(g) <= limit: return g
-    cover = g.opacities*g.scales.topk(2, dim=1).values.prod(1)
+    if limit < 1:
+        raise ValueError(f"limit = {limit}: at least one Gaussian must stay")
+    if len(g) <= limit:
+        return g
+    cover = g.opacities * g.scales.topk(2, dim=1).values.prod(1)
     return g[cover.topk(limit).indices.sort().values]
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-029
 @cache
 def script() -> str:
     "The text of viewer.js."
-    return (files('lucidteach.viz')/'viewer.js').read_text()
+    return (files('lucidteach.viz') / 'viewer.js').read_text()
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-p01
 @cache
-def _compiled(template: str): return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
+def _compiled(template: str):
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
+
 
 def filled(template: str, **values) -> str:
     "A jinja2 `template` with its values, each of them escaped: no text becomes markup, in an element or in an attribute. jinja2.UndefinedError for a value that was forgotten."
     return _compiled(template).render(values)
+
 
 def allowed(script: str) -> str:
     "An inline script as a Content-Security-Policy names it: this one may run."
@@ -105,9 +133,10 @@ canvas:focus-visible{box-shadow:inset 0 0 0 3px #0072b2}p{position:absolute;left
 p:not(:empty)>span,p.say:not(:empty){background:#fffffff0;border-radius:4px;padding:2px 6px}.keys{bottom:8px;opacity:0;transition:opacity .2s}.say{top:8px;right:auto}
 canvas:hover~.keys,canvas:focus-visible~.keys{opacity:1}canvas:active~.keys,canvas[data-state=failed]~.keys{opacity:0}"""
 
+
 def style(background, embedded: bool) -> str:
     "The page's CSS; a viewer inside of another page leaves vertical strokes of a finger to that page."
-    colour = "rgb({:.0f} {:.0f} {:.0f})".format(*(255*float(v) for v in background))
+    colour = "rgb({:.0f} {:.0f} {:.0f})".format(*(255 * float(v) for v in background))
     return STYLE.replace('PAPER', colour).replace('TOUCH', 'pan-y' if embedded else 'none')
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-040
@@ -116,9 +145,10 @@ const given = JSON.parse(document.getElementById("scene").textContent), canvas =
 globalThis.shown = viewer(canvas, {scene: unpack(given), view: given.view, background: given.background, say: text => { words.textContent = text; }});
 """
 
+
 def rule(frames: bool = False) -> str:
     "The policy of a page with a viewer in it, or in a frame of it: nothing is loaded, and the viewer is the only script."
-    inner = "frame-src 'self'; "*frames
+    inner = "frame-src 'self'; " * frames
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed(script() + START)}; {inner}base-uri 'none'; form-action 'none'"
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-041
@@ -128,24 +158,41 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-
 <p class="keys" aria-hidden="true"><span>{{ keys }}</span></p><p class="say" role="status"></p></div>
 <script type="application/json" id="scene">{{ scene|tojson }}</script><script type="module">{{ script|safe }}</script></body></html>"""
 
+
 def viewer_html(
     gaussians: Gaussians,
-    title: str = 'A scene of Gaussians', # shown as text, whatever it contains
-    view: View = None,           # to begin with; None: `aim`
-    background=(1., 1., 1.),     # colour in [0, 1]
-    picture=True,                # a poster inside, for readers without WebGL2; False where one lies below
-    size: int = 400,             # of that poster, pixels
+    title: str = 'A scene of Gaussians',  # shown as text, whatever it contains
+    view: View = None,  # to begin with; None: `aim`
+    background=(1.0, 1.0, 1.0),  # colour in [0, 1]
+    picture=True,  # a poster inside, for readers without WebGL2; False where one lies below
+    size: int = 400,  # of that poster, pixels
 ) -> str:
     "A whole page that shows the scene, loads nothing and needs nobody. ValueError for an empty scene or numbers that are not finite."
     gaussians, view = _handy(gaussians, view or aim(gaussians))
-    scene = dict(count=len(gaussians), degree=gaussians.sh_degree, view=asdict(view), background=[float(v) for v in background], data=base64.b64encode(pack(gaussians)).decode())
+    scene = dict(
+        count=len(gaussians),
+        degree=gaussians.sh_degree,
+        view=asdict(view),
+        background=[float(v) for v in background],
+        data=base64.b64encode(pack(gaussians)).decode(),
+    )
     still = png_url(poster(gaussians, view, size, background)) if picture else ''
-    return filled(PAGE, rule=rule(), title=title, style=style(background, not picture), still=still, keys=KEYS, scene=scene, script=script() + START)
+    return filled(
+        PAGE,
+        rule=rule(),
+        title=title,
+        style=style(background, not picture),
+        still=still,
+        keys=KEYS,
+        scene=scene,
+        script=script() + START,
+    )
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-045
 @dataclass(frozen=True)
 class Shown:
     "A scene to be looked at: in a notebook by itself, elsewhere by `.save('page.html')`; `.poster` is the picture."
+
     gaussians: Gaussians
     title: str
     view: View
@@ -157,11 +204,15 @@ class Shown:
         "Write the page to a file, atomically. FileExistsError where one is, unless `overwrite`."
         page = viewer_html(self.gaussians, self.title, self.view, self.background)
         return _write_new(path, page, overwrite)
-    def __repr__(self): return f"{self.title}: {self.gaussians}; .save('page.html') makes a page of it"
+
+    def __repr__(self):
+        return f"{self.title}: {self.gaussians}; .save('page.html') makes a page of it"
+
 
 def _write_new(path, data, overwrite: bool = False) -> Path:
     path = Path(path)
-    if path.exists() and not overwrite: raise FileExistsError(f"{path} exists already; choose another name, or give overwrite=True")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; choose another name, or give overwrite=True")
     write_atomic(path, data)
     return path
 
@@ -169,35 +220,47 @@ def _write_new(path, data, overwrite: bool = False) -> Path:
 FRAME = """<div style="position:relative;width:{{ width }}px;max-width:100%"><img style="display:block;width:100%;margin:0" alt="{{ title }}" src="{{ still }}">
 <iframe style="position:absolute;left:0;top:0;width:100%;height:100%;border:0" title="{{ title }}, to be turned" sandbox="allow-scripts" srcdoc="{{ page }}"></iframe></div>{% if note %}<small>{{ note }}</small>{% endif %}"""
 
+
 def _repr_html(self) -> str:
     "The poster, and over it the page in a sandboxed frame"
     inside = viewer_html(self.gaussians, self.title, self.view, self.background, picture=False)
-    return filled(FRAME, width=self.poster.width, title=self.title, still=png_url(self.poster), page=inside, note=self.note)
+    return filled(
+        FRAME, width=self.poster.width, title=self.title, still=png_url(self.poster), page=inside, note=self.note
+    )
+
 
 Shown._repr_html_ = _repr_html
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-047
 Side = Annotated[int, Range("a whole number of pixels, 16 or more", lambda v: v >= 16)]
 
+
 def _colour(v) -> tuple:
     "Three numbers in [0, 1]"
-    try: c = tuple(float(o) for o in v)
-    except (TypeError, ValueError): c = ()
-    if len(c) != 3 or not all(0 <= o <= 1 for o in c): raise ValueError(f"background must be three numbers in [0, 1], for example (1., 1., 1.) for white, got {v!r}")
+    try:
+        c = tuple(float(o) for o in v)
+    except (TypeError, ValueError):
+        c = ()
+    if len(c) != 3 or not all(0 <= o <= 1 for o in c):
+        raise ValueError(f"background must be three numbers in [0, 1], for example (1., 1., 1.) for white, got {v!r}")
     return c
 
+
 def show(
-    gaussians,                   # `Gaussians`, or the name of a file of them
-    title: str = None,           # None: the file's name
-    view: View = None,           # None: `aim`
+    gaussians,  # `Gaussians`, or the name of a file of them
+    title: str = None,  # None: the file's name
+    view: View = None,  # None: `aim`
     *,
-    size: int = 400,             # pixels of the square picture
-    background=(1., 1., 1.),     # colour in [0, 1]
-    limit: int = 50_000,         # more Gaussians than these are left out, and a note says so
+    size: int = 400,  # pixels of the square picture
+    background=(1.0, 1.0, 1.0),  # colour in [0, 1]
+    limit: int = 50_000,  # more Gaussians than these are left out, and a note says so
 ) -> Shown:
     "Look at a scene: a picture, and where scripts run, an object to turn. ValueError for an empty or broken scene, a bad colour or size."
-    checked('size', size, Side); checked('limit', limit, Count); background = _colour(background)
-    if view is not None and not isinstance(view, View): raise ValueError(f"view is a View(azimuth, elevation, radius) or None, got {view!r}")
+    checked('size', size, Side)
+    checked('limit', limit, Count)
+    background = _colour(background)
+    if view is not None and not isinstance(view, View):
+        raise ValueError(f"view is a View(azimuth, elevation, radius) or None, got {view!r}")
     g = gaussians if isinstance(gaussians, Gaussians) else Gaussians.load(gaussians)
     title = title or ('A scene of Gaussians' if g is gaussians else Path(gaussians).name)
     g, view, total = thin(g.detach(), limit), view or aim(g), len(g)
@@ -207,18 +270,27 @@ def show(
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-052
 def run_export(args) -> int:
     "`lucidteach export`: args has file, html (True: named after the file), to, up, title, overwrite. Prints what was written; a broken file is a ValueError that names it."
-    if not (args.html or args.to): raise ValueError("nothing to write: add --html page.html, or --to scene.splat (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog)")
+    if not (args.html or args.to):
+        raise ValueError(
+            "nothing to write: add --html page.html, or --to scene.splat (.ply, .compressed.ply, .splat, .ksplat, .spz, .sog)"
+        )
     page = Path(args.file).with_suffix(".html") if args.html is True else args.html and Path(args.html)
     targets = ([page] if page else []) + [Path(p) for p in args.to or []]
-    for p in args.to or []: file_format(p)
+    for p in args.to or []:
+        file_format(p)
     for p in targets:
-        if p.resolve() == Path(args.file).resolve(): raise ValueError(f"{p} is the scene itself: name another file")
-        if p.exists() and not args.overwrite: raise FileExistsError(f"{p} exists already; --overwrite replaces it")
-        if not p.parent.is_dir(): raise FileNotFoundError(f"{p.parent} is no folder: make it first")
+        if p.resolve() == Path(args.file).resolve():
+            raise ValueError(f"{p} is the scene itself: name another file")
+        if p.exists() and not args.overwrite:
+            raise FileExistsError(f"{p} exists already; --overwrite replaces it")
+        if not p.parent.is_dir():
+            raise FileNotFoundError(f"{p.parent} is no folder: make it first")
     g = Gaussians.load(args.file, up=args.up.replace("y-down", "-y"))
     print(f"{args.file}: {len(g):,} Gaussians, SH degree {g.sh_degree}")
     for p in targets:
-        if p == page: write_atomic(p, viewer_html(g, args.title or Path(args.file).name))
-        else: g.save(p)
-        print(f"{p}  {p.stat().st_size/1e3:,.0f} kB")
+        if p == page:
+            write_atomic(p, viewer_html(g, args.title or Path(args.file).name))
+        else:
+            g.save(p)
+        print(f"{p}  {p.stat().st_size / 1e3:,.0f} kB")
     return 0
