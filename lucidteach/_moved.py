@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import types
 import warnings
+from importlib.machinery import PathFinder, SourceFileLoader
 
 # old module -> the modules that its names live in now, nearest first
 MOVED = {
@@ -22,6 +23,12 @@ MOVED = {
     "prior.files": ("run.files",),
 }
 
+# a module that is still there -> where some of its names live now
+LEFT = {
+    "prior.schedule": ("run.settings",),
+    "distill.sds": ("run.settings",),
+}
+
 
 class Callable(types.ModuleType):
     "The packages `create` and `show`, which could be called: they still can, when an old path has brought one of them in"
@@ -32,11 +39,43 @@ class Callable(types.ModuleType):
         return function(*args, **kw)
 
 
+def found(old: str, name: str, homes: tuple):
+    "The name from the first module that has it"
+    for home in homes if not name.startswith("__") else ():
+        holder = importlib.import_module(f"lucidteach.{home}")
+        if name in vars(holder):
+            return getattr(holder, name)
+    raise AttributeError(f"module 'lucidteach.{old}' has no attribute {name!r}, and neither has {' nor '.join(homes)}")
+
+
+class Left(SourceFileLoader):
+    "Loads a module that is still there, and lets it hand on the names that have left it"
+
+    def exec_module(self, module):
+        super().exec_module(module)
+        old = module.__name__.removeprefix("lucidteach.")
+
+        def gone(name):
+            value = found(old, name, LEFT[old])
+            warnings.warn(
+                f"lucidteach.{old}.{name} has moved to lucidteach.{value.__module__.partition('.')[2] if hasattr(value, '__module__') else LEFT[old]}",
+                FutureWarning,
+                stacklevel=2,
+            )
+            return value
+
+        module.__getattr__ = gone
+
+
 class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     "Finds the modules of MOVED, each of which hands on the names of the modules that it became"
 
     def find_spec(self, fullname, path=None, target=None):
         package, _, name = fullname.partition(".")
+        if package == "lucidteach" and name in LEFT:
+            spec = PathFinder.find_spec(fullname, path, target)
+            spec.loader = Left(spec.loader.name, spec.loader.path)
+            return spec
         if package != "lucidteach" or name not in MOVED:
             return None
         return importlib.util.spec_from_loader(fullname, self, is_package=not MOVED[name])
@@ -67,4 +106,4 @@ class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         )
 
 
-sys.meta_path.append(Moved())
+sys.meta_path.insert(0, Moved())

@@ -56,22 +56,13 @@ from torch import Tensor
 
 import lucidteach.distill.zoo  # and with it every method
 from .inversion import noise_rms
+from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked, nearest_name
 from lucidteach.distill.sds import (
     METHODS,
-    Amount,
-    Count,
-    Finite,
-    Positive,
-    Range,
-    Rates,
-    Share,
-    Whole,
     attempt,
     check_options,
-    checked,
     init_state,
     method_color,
-    nearest_name,
     surrogate,
 )  # kinds of settings
 from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern

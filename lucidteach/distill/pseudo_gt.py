@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .sds import METHODS, check_x, draw_noise
 from ..prior.guidance import as_cond
-from ..prior.schedule import brief
+from ..run.settings import brief
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-dataclass
 @dataclass

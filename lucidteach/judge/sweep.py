@@ -47,7 +47,8 @@ from lucidteach.distill.compare import (
     write_atomic,
 )
 from ..distill.inversion import ddim_sample, noise_rms
-from ..distill.sds import METHODS, Count, Finite, Positive, Whole, draw_noise, method_color
+from ..run.settings import Count, Finite, Positive, Whole
+from ..distill.sds import METHODS, draw_noise, method_color
 from lucidteach.judge.metrics import (
     DEV_PROMPTS,
     TEST_PROMPTS,

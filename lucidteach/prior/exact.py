@@ -14,7 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .schedule import Schedule, beside, brief, expand
+from ..run.settings import brief
+from .schedule import Schedule, beside, expand
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact08
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 from PIL import ImageColor
 
-from .schedule import brief
+from ..run.settings import brief
 
 # %% ../../nbs/1_prior/13_world.ipynb #d10e244c
 MAIN, CREAM, DARK, WOOD, SKIN, ORANGE, GLASS, GOLD, LEAF, METAL, SHADE, RED, NAVY, CLAY, INK = range(15)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..distill.compare import checked
-from ..distill.sds import Count, Positive, Range
+from ..run.settings import Count, Positive, Range
 from ..splat.camera import Camera
 from ..splat.fit import Posed, Recipe, fitted, spiral
 from ..splat.rasterize import Rendered

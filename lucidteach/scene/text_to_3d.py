@@ -55,19 +55,8 @@ from lucidteach.distill.compare import (
     write_atomic,
 )
 from ..distill.ism import NEGATIVE, TARGETS, interval
-from lucidteach.distill.sds import (
-    METHODS,
-    Amount,
-    Count,
-    Finite,
-    Positive,
-    Range,
-    Rates,
-    Share,
-    Whole,
-    attempt,
-    init_state,
-)
+from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole
+from ..distill.sds import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera

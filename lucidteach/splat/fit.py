@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..prior.schedule import brief
+from ..run.settings import brief
 from ..run.files import parse_json, write_file
 from ..run.live import Live
 from .camera import Camera, _opengl_viewmats, _rows

@@ -22,7 +22,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from .. import torch_spins
-from ..prior.schedule import brief
+from ..run.settings import brief
 from .gaussians import covariance, sh_basis
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-008

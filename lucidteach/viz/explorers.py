@@ -31,7 +31,8 @@ from lucidteach.distill.compare import (
     start_image,
 )
 from ..distill.inversion import noise_rms
-from ..distill.sds import METHODS, Finite, Whole, check_options, init_state, method_color
+from ..run.settings import Finite, Whole
+from ..distill.sds import METHODS, check_options, init_state, method_color
 from ..prior.latent import IDEAL
 from ..prior.schedule import WEIGHTS
 from ..prior.world import parse

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from ..distill.compare import checked, write_atomic
-from ..distill.sds import Count, Range
+from ..run.settings import Count, Range
 from ..run.live import png_url
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians, file_format
