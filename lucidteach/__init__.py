@@ -52,15 +52,17 @@ if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds th
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
     from .viz.viewer import show as show
+else:  # without this line a type checker would believe in every name
 
-
-def __getattr__(name: str):
-    if name == "torch_spins":
-        return _torch_spins  # for the rasterizer's warning; nothing to offer
-    if name not in _names:
-        raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")
-    value = globals()[name] = getattr(_importlib.import_module(f"lucidteach.{_names[name]}"), name)
-    return value
+    def __getattr__(name: str):
+        if name == "torch_spins":
+            return _torch_spins  # for the rasterizer's warning; nothing to offer
+        if name not in _names:
+            raise AttributeError(
+                f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}"
+            )
+        value = globals()[name] = getattr(_importlib.import_module(f"lucidteach.{_names[name]}"), name)
+        return value
 
 
 def __dir__():

@@ -421,12 +421,6 @@ def test_several_prompts(tmp_path):
 def test_every_method(method):
     assert t3.create("a red mug", method, prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2}).complete
 
-@pytest.mark.parametrize("first", ["lt.create", "import lucidteach.scene.text_to_3d"])
-def test_create_is_a_function_and_a_package(first):
-    code = f"import lucidteach as lt; {first}; import lucidteach.scene.text_to_3d as m; assert callable(lt.create) and m.create and lt.create.text_to_3d is m; " \
-           "import inspect; assert inspect.getdoc(lt.create) == inspect.getdoc(m.create) and inspect.signature(lt.create) == inspect.signature(m.create)   # what `lt.create?` shows"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
 def test_a_loaded_prior_is_known_by_its_name(tmp_path):
     from lucidteach.distill.compare import compare
     from lucidteach.prior.latent import LatentPrior, load_prior

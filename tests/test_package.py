@@ -64,11 +64,6 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
 
-def test_callable_packages_are_copied_and_pickled():
-    "As functions are: the thing itself"
-    import copy, pickle, lucidteach
-    for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
-
 def test_completion_offers_the_contract_and_nothing_else():
     "Names of the package's own, never a module that it happens to use: as dir() says it, and as an editor reads it from the source"
     import types, lucidteach as lt
