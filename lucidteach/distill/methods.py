@@ -316,7 +316,7 @@ def init_state(name: str, prior, x: Tensor, **options) -> dict:
     if name not in METHODS:
         raise ValueError(f"no method {name!r}; {nearest_name(name, METHODS)}there are {', '.join(METHODS)}.")
     check_prior(prior)
-    check_x(x)
+    check_x(x, values=False)
     loss = METHODS[name]
     if not loss.init:
         check_known(own_options(loss), name, options)
