@@ -26,7 +26,7 @@ MOVED = {
 # a module that is still there -> where some of its names live now
 LEFT = {
     "prior.schedule": ("run.settings",),
-    "distill.sds": ("run.settings",),
+    "distill.sds": ("distill.methods", "run.settings"),
 }
 
 # a package that was a function as well -> where that function lives now

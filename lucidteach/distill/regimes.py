@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import lucidteach.distill.zoo
-from .sds import METHODS
+from .methods import METHODS
 from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
 

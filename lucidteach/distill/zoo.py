@@ -19,7 +19,8 @@ from torch import Tensor
 
 from .inversion import ddim_invert, ddim_step, implied_noise, predict
 from .ism import below
-from .sds import METHODS, draw_noise, linear_step, method, sds
+from .methods import METHODS, method
+from .sds import draw_noise, linear_step, sds
 from ..prior.guidance import as_cond, cfg, guided_eps
 from ..prior.schedule import expand
 

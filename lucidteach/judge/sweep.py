@@ -48,7 +48,8 @@ from lucidteach.distill.compare import (
 )
 from ..distill.inversion import ddim_sample, noise_rms
 from ..run.settings import Count, Finite, Positive, Whole
-from ..distill.sds import METHODS, draw_noise, method_color
+from ..distill.methods import METHODS, method_color
+from ..distill.sds import draw_noise
 from lucidteach.judge.metrics import (
     DEV_PROMPTS,
     TEST_PROMPTS,

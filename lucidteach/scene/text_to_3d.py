@@ -56,7 +56,7 @@ from lucidteach.distill.compare import (
 )
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole
-from ..distill.sds import METHODS, attempt, init_state
+from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera
