@@ -18,15 +18,29 @@ MOVED = {
     "show.explorers": ("viz.explorers",),
     "show.lab": ("lab.notebooks",),
     "show.live": ("run.live",),
-    "show.report": ("viz.report",),
+    "show.report": ("viz.report", "lab.page", "lab.compare"),
     "show.viewer": ("viz.viewer",),
     "prior.files": ("run.files",),
+    "distill.compare": (
+        "distill.canvas",
+        "lab.compare",
+        "lab.comparison",
+        "run.folders",
+        "run.jobs",
+        "run.tables",
+        "run.files",
+        "run.names",
+        "run.settings",
+        "prior.pictures",
+        "prior.prompts",
+    ),
 }
 
 # a module that is still there -> where some of its names live now
 LEFT = {
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
+    "viz.report": ("lab.page", "lab.compare", "run.pages"),
 }
 
 

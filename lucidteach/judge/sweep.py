@@ -29,23 +29,12 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from lucidteach.distill.compare import (
-    CANVASES,
-    Settings,
-    Table,
-    as_bytes,
-    checked,
-    chroma,
-    clutter,
-    foreground,
-    last_told,
-    mean_time,
-    optimise,
-    prior_name,
-    saturation_ratio,
-    sharpness_ratio,
-    write_atomic,
-)
+from ..run.files import write_atomic
+from ..run.settings import checked
+from ..run.folders import last_told, prior_name
+from ..run.tables import Table
+from ..prior.pictures import as_bytes, chroma, clutter, foreground, saturation_ratio, sharpness_ratio
+from ..distill.canvas import CANVASES, Settings, mean_time, optimise
 from ..distill.inversion import ddim_sample, noise_rms
 from ..run.settings import Count, Finite, Positive, Whole
 from ..distill.sds import METHODS, draw_noise, method_color

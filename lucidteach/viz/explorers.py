@@ -18,18 +18,12 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lucidteach.distill.compare import (
-    EDITING,
-    check_names,
-    check_own,
-    check_prompts,
-    checked,
-    draw,
-    opened,
-    picture,
-    prior_name,
-    start_image,
-)
+from ..run.settings import checked
+from ..run.folders import prior_name
+from ..run.names import check_names
+from ..prior.pictures import draw, picture
+from ..prior.prompts import check_prompts, opened
+from ..distill.canvas import EDITING, check_own, start_image
 from ..distill.inversion import noise_rms
 from ..run.settings import Finite, Whole
 from ..distill.sds import METHODS, check_options, init_state, method_color
