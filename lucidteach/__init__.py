@@ -18,8 +18,8 @@ _names = {
     "surrogate": "distill.sds",
     "init_state": "distill.sds",
     "Step": "distill.sds",
-    "compare": "distill.compare",
-    "Settings": "distill.compare",
+    "compare": "lab.compare",
+    "Settings": "distill.canvas",
     "LinearAutoencoder": "prior.latent",
     "ModelMixin": "prior.latent",  # diffusers looks both up here: model_index.json names "lucidteach"
     "nearest_truth": "prior.world",

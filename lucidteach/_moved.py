@@ -14,23 +14,28 @@ MOVED = {
     "create.field": ("scene.field",),
     "create.init": ("scene.init",),
     "create.text_to_3d": ("scene.text_to_3d",),
+    "distill.compare": ("distill.canvas", "lab.compare", "lab.comparison", "run.folders", "run.jobs", "run.tables", "run.files", "run.names", "run.settings", "prior.pictures", "prior.prompts"),
+    "prior.files": ("run.files",),
     "show": (),
     "show.explorers": ("viz.explorers",),
     "show.lab": ("lab.notebooks",),
     "show.live": ("run.live",),
-    "show.report": ("viz.report",),
+    "show.report": ("viz.report", "lab.page", "lab.compare"),
     "show.viewer": ("viz.viewer",),
-    "prior.files": ("run.files",),
 }
 
 # a module that is still there -> where some of its names live now
 LEFT = {
-    "prior.schedule": ("run.settings",),
     "distill.sds": ("distill.methods", "run.settings"),
+    "prior.schedule": ("run.settings",),
+    "viz.report": ("lab.page", "lab.compare", "run.pages"),
 }
 
 # a package that was a function as well -> where that function lives now
-CALLED = {"create": ("scene.text_to_3d",), "show": ("viz.viewer",)}
+CALLED = {
+    "create": ("scene.text_to_3d",),
+    "show": ("viz.viewer",),
+}
 
 
 class Callable(types.ModuleType):

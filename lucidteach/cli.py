@@ -215,7 +215,7 @@ def compare(args):
     if None not in (args.text, args.prompt) and args.text != args.prompt:
         raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
     args.prompt = next(p for p in (args.prompt, args.text, "a red mug") if p is not None)
-    from .viz.report import run_compare
+    from .lab.compare import run_compare
 
     return run_compare(args)
 

@@ -401,7 +401,8 @@ def test_what_cannot_work_is_said_by_name_before_anything(tmp_path):
     for f in t3.fields(t3.Config):
         for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if "guidance" not in f.name or f.name == "lambda_guidance" else ())):
             with pytest.raises(ValueError, match=f.name): t3.create("a red mug", out=tmp_path/"run", **{f.name: v})
-    from lucidteach.distill.compare import Settings, compare
+    from lucidteach.distill.canvas import Settings
+    from lucidteach.lab.compare import compare
     for f in t3.fields(Settings):
         for v in (float("nan"), object(), (1, (2, 3)), 3 if f.name == "negative" else "x"):
             with pytest.raises(ValueError, match=f.name): compare("a red mug", **{f.name: v})
@@ -422,7 +423,7 @@ def test_every_method(method):
     assert t3.create("a red mug", method, prior=prior(), preset="toy", mode="quiet", **{**SMALL, "steps": 2}).complete
 
 def test_a_loaded_prior_is_known_by_its_name(tmp_path):
-    from lucidteach.distill.compare import compare
+    from lucidteach.lab.compare import compare
     from lucidteach.prior.latent import LatentPrior, load_prior
     toy = load_prior("toy", device="cpu")
     for f in (compare, t3.create):                                  # as with prior="toy": the toy prior spells an unknown word, and draws nonsense

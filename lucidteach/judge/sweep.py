@@ -29,25 +29,8 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from lucidteach.distill.compare import (
-    CANVASES,
-    Settings,
-    Table,
-    as_bytes,
-    checked,
-    chroma,
-    clutter,
-    foreground,
-    last_told,
-    mean_time,
-    optimise,
-    prior_name,
-    saturation_ratio,
-    sharpness_ratio,
-    write_atomic,
-)
+from ..distill.canvas import CANVASES, Settings, mean_time, optimise
 from ..distill.inversion import ddim_sample, noise_rms
-from ..run.settings import Count, Finite, Positive, Whole
 from ..distill.methods import METHODS, method_color
 from ..distill.sds import draw_noise
 from lucidteach.judge.metrics import (
@@ -64,6 +47,11 @@ from lucidteach.judge.metrics import (
 from ..prior import world
 from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
 from ..prior.ideal import IdealPrior, from_patches
+from ..prior.pictures import as_bytes, chroma, clutter, foreground, saturation_ratio, sharpness_ratio
+from ..run.files import write_atomic
+from ..run.folders import last_told, prior_name
+from ..run.settings import Count, Finite, Positive, Whole, checked
+from ..run.tables import Table
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-006
 @dataclass(frozen=True)

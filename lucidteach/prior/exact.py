@@ -14,8 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..run.settings import brief
 from .schedule import Schedule, beside, expand
+from ..run.settings import brief
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact08
 @dataclass(frozen=True)

@@ -36,30 +36,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from lucidteach.distill.compare import (
-    CtrlC,
-    begin,
-    check_names,
-    check_prompts,
-    checked,
-    claim,
-    folder_name,
-    held,
-    last_told,
-    opened,
-    peak_memory,
-    prior_name,
-    read_with_numbers,
-    threads_for,
-    with_numbers,
-    write_atomic,
-)
 from ..distill.ism import NEGATIVE, TARGETS, interval
-from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole
 from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
+from ..prior.prompts import check_prompts, opened
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera
+from ..run.files import read_with_numbers, with_numbers, write_atomic
+from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
+from ..run.jobs import CtrlC, peak_memory, threads_for
+from ..run.names import check_names
+from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked
 from .init import initial_gaussians
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb

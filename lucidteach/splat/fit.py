@@ -25,9 +25,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..run.settings import brief
 from ..run.files import parse_json, write_file
 from ..run.live import Live
+from ..run.settings import brief
 from .camera import Camera, _opengl_viewmats, _rows
 from .gaussians import Gaussians, rotation_matrix
 from .strategy import MCMC, Density

@@ -18,24 +18,17 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lucidteach.distill.compare import (
-    EDITING,
-    check_names,
-    check_own,
-    check_prompts,
-    checked,
-    draw,
-    opened,
-    picture,
-    prior_name,
-    start_image,
-)
+from ..distill.canvas import EDITING, check_own, start_image
 from ..distill.inversion import noise_rms
-from ..run.settings import Finite, Whole
 from ..distill.methods import METHODS, check_options, init_state, method_color
 from ..prior.latent import IDEAL
+from ..prior.pictures import draw, picture
+from ..prior.prompts import check_prompts, opened
 from ..prior.schedule import WEIGHTS
 from ..prior.world import parse
+from ..run.folders import prior_name
+from ..run.names import check_names
+from ..run.settings import Finite, Whole, checked
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-008
 def seen_change(prior, x, grad, h: float = 0.02):

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..distill.compare import checked, write_atomic
-from ..run.settings import Count, Range
+from ..run.files import write_atomic
 from ..run.live import png_url
+from ..run.settings import Count, Range, checked
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians, file_format
 

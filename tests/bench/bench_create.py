@@ -11,7 +11,9 @@ import numpy as np, torch
 from PIL import Image
 from lucidteach.scene import text_to_3d as t3
 from lucidteach.scene.init import true_points
-from lucidteach.distill.compare import chroma, peak_memory, saturation_ratio, sharpness_ratio, write_atomic
+from lucidteach.run.files import write_atomic
+from lucidteach.run.jobs import peak_memory
+from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
 from lucidteach.prior import world
 from lucidteach.prior.latent import load_prior

@@ -10,7 +10,7 @@ import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
 from lucidteach.scene.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of
-from lucidteach.distill.compare import write_atomic
+from lucidteach.run.files import write_atomic
 from lucidteach.judge.metrics import chamfer, correct, front_shown, load_judge
 from lucidteach.prior import world
 from lucidteach.prior.world import CATEGORIES, COLORS, PATTERNS, Thing

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 import lucidteach as lt
-from lucidteach.distill.compare import Settings, optimise
+from lucidteach.distill.canvas import Settings, optimise
 from lucidteach.distill.inversion import ddim_invert, ddim_sample
 from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, answers, correct, kid, load_judge, shares, told
 from lucidteach.prior import world
