@@ -27,6 +27,9 @@ MOVED = {
 LEFT = {
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
+    "distill.zoo": ("distill.vsd",),
+    "judge.metrics": ("judge.judges",),
+    "judge.sweep": ("judge.measures", "lab.sweep"),
 }
 
 

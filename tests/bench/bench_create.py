@@ -12,7 +12,8 @@ from PIL import Image
 from lucidteach.scene import text_to_3d as t3
 from lucidteach.scene.init import true_points
 from lucidteach.distill.compare import chroma, peak_memory, saturation_ratio, sharpness_ratio, write_atomic
-from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
 from lucidteach.prior import world
 from lucidteach.prior.latent import load_prior
 from lucidteach.splat.camera import Camera
