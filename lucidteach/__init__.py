@@ -45,9 +45,9 @@ if "NUMBA_CACHE_DIR" not in _os.environ and not any(
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {
     "load_prior": "prior.latent",
-    "METHODS": "distill.zoo",
+    "METHODS": "distill.methods",
     "surrogate": "distill.sds",
-    "init_state": "distill.sds",
+    "init_state": "distill.methods",
     "Step": "distill.sds",
     "compare": "distill.compare",
     "Settings": "distill.compare",

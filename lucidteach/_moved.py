@@ -26,10 +26,10 @@ MOVED = {
 # a module that is still there -> where some of its names live now
 LEFT = {
     "prior.schedule": ("run.settings",),
-    "distill.sds": ("run.settings",),
-    "distill.zoo": ("distill.vsd",),
+    "distill.zoo": ("distill.vsd", "distill.methods"),
     "judge.metrics": ("judge.judges",),
     "judge.sweep": ("judge.measures", "lab.sweep"),
+    "distill.sds": ("distill.methods", "run.settings"),
 }
 
 

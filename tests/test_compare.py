@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np, pytest, torch
 from lucidteach.distill import compare as C
 from lucidteach.distill.pseudo_gt import pseudo_gt
-from lucidteach.distill.sds import METHODS
+from lucidteach.distill.methods import METHODS
 from lucidteach.prior.exact import GaussianPrior
 from lucidteach.viz import report
 

@@ -57,14 +57,8 @@ from torch import Tensor
 import lucidteach.distill.zoo  # and with it every method
 from .inversion import noise_rms
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked, nearest_name
-from lucidteach.distill.sds import (
-    METHODS,
-    attempt,
-    check_options,
-    init_state,
-    method_color,
-    surrogate,
-)  # kinds of settings
+from .methods import METHODS, attempt, check_options, init_state, method_color
+from .sds import surrogate  # kinds of settings
 from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from ..prior.guidance import as_cond
 from ..prior.ideal import from_patches

@@ -16,7 +16,8 @@ import torch
 
 from ..distill.compare import chroma, clutter, foreground, prior_name, saturation_ratio, sharpness_ratio
 from ..distill.inversion import noise_rms
-from ..distill.sds import METHODS, draw_noise
+from ..distill.methods import METHODS
+from ..distill.sds import draw_noise
 from .sweep import ALL_ARMS
 from ..prior import world
 from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern

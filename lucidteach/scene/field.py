@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..distill.compare import checked
+from ..run.settings import checked
 from ..run.settings import Count, Positive, Range
 from ..splat.camera import Camera
 from ..splat.fit import Posed, Recipe, fitted, spiral

@@ -36,27 +36,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..run.settings import checked
 from lucidteach.distill.compare import (
-    CtrlC,
-    begin,
-    check_names,
-    check_prompts,
-    checked,
-    claim,
-    folder_name,
-    held,
-    last_told,
-    opened,
-    peak_memory,
-    prior_name,
-    read_with_numbers,
-    threads_for,
-    with_numbers,
-    write_atomic,
+    CtrlC, begin, check_names, check_prompts, claim, folder_name, held, last_told, opened, peak_memory, prior_name,
+    read_with_numbers, threads_for, with_numbers, write_atomic,
 )
 from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole
-from ..distill.sds import METHODS, attempt, init_state
+from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera

@@ -18,21 +18,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..run.settings import checked
 from lucidteach.distill.compare import (
-    EDITING,
-    check_names,
-    check_own,
-    check_prompts,
-    checked,
-    draw,
-    opened,
-    picture,
-    prior_name,
-    start_image,
+    EDITING, check_names, check_own, check_prompts, draw, opened, picture, prior_name, start_image,
 )
 from ..distill.inversion import noise_rms
 from ..run.settings import Finite, Whole
-from ..distill.sds import METHODS, check_options, init_state, method_color
+from ..distill.methods import METHODS, check_options, init_state, method_color
 from ..prior.latent import IDEAL
 from ..prior.schedule import WEIGHTS
 from ..prior.world import parse

@@ -52,7 +52,7 @@ from lucidteach.distill.compare import (
 )
 from ..distill.inversion import noise_rms
 from ..distill.regimes import kind_of
-from ..distill.sds import METHOD_COLORS, METHODS, init_state
+from ..distill.methods import METHOD_COLORS, METHODS, init_state
 from ..run.live import png_url, strip
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-009

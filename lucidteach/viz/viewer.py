@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..distill.compare import checked, write_atomic
+from ..run.settings import checked
+from ..distill.compare import write_atomic
 from ..run.settings import Count, Range
 from ..run.live import png_url
 from ..splat.camera import Camera
