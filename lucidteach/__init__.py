@@ -14,9 +14,9 @@ _before.keep_kernels()
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {
     "load_prior": "prior.latent",
-    "METHODS": "distill.zoo",
+    "METHODS": "distill.methods",
     "surrogate": "distill.sds",
-    "init_state": "distill.sds",
+    "init_state": "distill.methods",
     "Step": "distill.sds",
     "compare": "lab.compare",
     "Settings": "distill.canvas",

@@ -27,8 +27,10 @@ MOVED = {
 # a module that is still there -> where some of its names live now
 LEFT = {
     "distill.sds": ("distill.methods", "run.settings"),
+    "distill.zoo": ("distill.vsd", "distill.methods"),
+    "judge.metrics": ("judge.judges",),
+    "judge.sweep": ("judge.measures", "lab.sweep"),
     "prior.schedule": ("run.settings",),
-    "viz.report": ("lab.page", "lab.compare", "run.pages"),
 }
 
 # a package that was a function as well -> where that function lives now

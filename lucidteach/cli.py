@@ -229,7 +229,7 @@ def create(args):
 
 def sweep(args):
     "The study's stages; the paired table is printed last"
-    from .judge.sweep import run_sweep
+    from .lab.sweep import run_sweep
 
     return run_sweep(args)
 

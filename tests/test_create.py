@@ -372,7 +372,7 @@ def test_nothing_is_drawn_from_torchs_own_generator():
 def test_methods_that_train_a_second_network(method):
     "The timed prior of a run asks the second network as the bare prior does"
     pytest.importorskip("peft", reason="the extra `train`")
-    from lucidteach.distill.zoo import phi_eps
+    from lucidteach.distill.vsd import phi_eps
     from lucidteach.prior.latent import load_prior
     toy = load_prior("toy", device="cpu")
     assert t3.create("a red mug", method, prior=toy, mode="quiet", steps=2, batch=1, points=60, init="ball", head_start=0.).complete

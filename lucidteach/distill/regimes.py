@@ -9,7 +9,6 @@ __all__ = ['KINDS', 'distil', 'tiles', 'hiding_time', 'kind_of', 'judge_row']
 import torch
 from torch import Tensor
 
-import lucidteach.distill.zoo
 from .methods import METHODS
 from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT

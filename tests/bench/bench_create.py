@@ -14,7 +14,8 @@ from lucidteach.scene.init import true_points
 from lucidteach.run.files import write_atomic
 from lucidteach.run.jobs import peak_memory
 from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
-from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
 from lucidteach.prior import world
 from lucidteach.prior.latent import load_prior
 from lucidteach.splat.camera import Camera

@@ -11,7 +11,8 @@ import numpy as np, torch
 from PIL import Image
 from lucidteach.scene.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of
 from lucidteach.run.files import write_atomic
-from lucidteach.judge.metrics import chamfer, correct, front_shown, load_judge
+from lucidteach.judge.metrics import chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
 from lucidteach.prior import world
 from lucidteach.prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from lucidteach.splat.camera import Camera

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 import lucidteach as lt
 from lucidteach.distill.canvas import Settings, optimise
 from lucidteach.distill.inversion import ddim_invert, ddim_sample
-from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, answers, correct, kid, load_judge, shares, told
+from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, correct, kid, shares, told
+from lucidteach.judge.judges import answers, load_judge
 from lucidteach.prior import world
 
 WANTED = dict(category=.97, colour=.99, view=.92, pattern=.90)     # for a prior trained on a GPU; .93, .97, .85, .80 for one trained on a CPU
