@@ -27,6 +27,8 @@ MOVED = {
 LEFT = {
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
+    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.strategy": ("splat.mcmc",),
 }
 
 

@@ -62,7 +62,8 @@ from ..prior.schedule import WEIGHTS, AnnealedT, beside
 from ..prior.world import BACKGROUNDS, parse, sample_camera
 from .init import initial_gaussians
 from ..splat.camera import Camera, LucidCameras, Views
-from ..splat.gaussians import Gaussians, sh_to_rgb
+from ..splat.algebra import sh_to_rgb
+from ..splat.gaussians import Gaussians
 from ..splat.rasterize import rasterization
 from ..splat.strategy import Density
 

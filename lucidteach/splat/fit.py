@@ -29,8 +29,10 @@ from ..run.settings import brief
 from ..run.files import parse_json, write_file
 from ..run.live import Live
 from .camera import Camera, _opengl_viewmats, _rows
-from .gaussians import Gaussians, rotation_matrix
-from .strategy import MCMC, Density
+from .algebra import rotation_matrix
+from .gaussians import Gaussians
+from .strategy import Density
+from .mcmc import MCMC
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-005
 @lru_cache(maxsize=16)

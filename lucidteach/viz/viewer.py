@@ -26,7 +26,8 @@ from ..distill.compare import checked, write_atomic
 from ..run.settings import Count, Range
 from ..run.live import png_url
 from ..splat.camera import Camera
-from ..splat.gaussians import Gaussians, file_format
+from ..splat.gaussians import Gaussians
+from ..splat.files import file_format
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-009
 @dataclass(frozen=True)
