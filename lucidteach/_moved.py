@@ -31,6 +31,8 @@ LEFT = {
     "judge.metrics": ("judge.judges",),
     "judge.sweep": ("judge.measures", "lab.sweep"),
     "prior.schedule": ("run.settings",),
+    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.strategy": ("splat.mcmc",),
 }
 
 # a package that was a function as well -> where that function lives now

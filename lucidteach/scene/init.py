@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from ..run.files import read_json
-from ..splat.gaussians import _PLY_TYPES, PRIMITIVES, Gaussians, _header_lines, _up, rotation_matrix, sh_to_rgb
+from ..splat.algebra import rotation_matrix, sh_to_rgb
+from ..splat.files import _PLY_TYPES, _header_lines, _up
+from ..splat.gaussians import PRIMITIVES, Gaussians
 
 # %% ../../nbs/4_scene/41_init.ipynb #s41-b01
 def replicated(

@@ -48,8 +48,9 @@ from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.names import check_names
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, checked
 from .init import initial_gaussians
+from ..splat.algebra import sh_to_rgb
 from ..splat.camera import Camera, LucidCameras, Views
-from ..splat.gaussians import Gaussians, sh_to_rgb
+from ..splat.gaussians import Gaussians
 from ..splat.rasterize import rasterization
 from ..splat.strategy import Density
 

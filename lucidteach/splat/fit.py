@@ -28,9 +28,11 @@ from torch import Tensor
 from ..run.files import parse_json, write_file
 from ..run.live import Live
 from ..run.settings import brief
+from .algebra import rotation_matrix
 from .camera import Camera, _opengl_viewmats, _rows
-from .gaussians import Gaussians, rotation_matrix
-from .strategy import MCMC, Density
+from .gaussians import Gaussians
+from .mcmc import MCMC
+from .strategy import Density
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-005
 @lru_cache(maxsize=16)

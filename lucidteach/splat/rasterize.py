@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import torch_spins
 from ..run.settings import brief
-from .gaussians import covariance, sh_basis
+from .algebra import covariance, sh_basis
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-008
 def project(
@@ -534,7 +534,7 @@ class _Project(torch.autograd.Function):
         )
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-067
-from .gaussians import _SH0, _SH1, _SH2, _SH3
+from .algebra import _SH0, _SH1, _SH2, _SH3
 
 (_A2, _B2), (_A3, _B3, _C3, _D3) = _SH2, _SH3
 

@@ -26,7 +26,8 @@ from ..run.files import write_atomic
 from ..run.live import png_url
 from ..run.settings import Count, Range, checked
 from ..splat.camera import Camera
-from ..splat.gaussians import Gaussians, file_format
+from ..splat.files import file_format
+from ..splat.gaussians import Gaussians
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-009
 @dataclass(frozen=True)
