@@ -27,6 +27,8 @@ MOVED = {
 LEFT = {
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
+    "splat.rasterize": ("splat.reference", "splat.kernels"),
+    "splat.fit": ("splat.captures",),
 }
 
 
