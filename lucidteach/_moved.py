@@ -31,7 +31,9 @@ LEFT = {
     "judge.metrics": ("judge.judges",),
     "judge.sweep": ("judge.measures", "lab.sweep"),
     "prior.schedule": ("run.settings",),
+    "splat.fit": ("splat.captures",),
     "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.rasterize": ("splat.reference", "splat.kernels"),
     "splat.strategy": ("splat.mcmc",),
 }
 

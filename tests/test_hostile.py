@@ -18,7 +18,12 @@ from lucidteach.prior.guidance import view_cond, with_view
 from lucidteach.prior.latent import load_prior, quiet
 from lucidteach.splat import files
 from lucidteach.splat.camera import Camera
-from lucidteach.splat.fit import Posed, Recipe, fit, load_colmap, load_transforms, save_fit
+from lucidteach.splat.fit import Posed, Recipe, fit, save_fit
+from lucidteach.splat.captures import load_colmap, load_transforms
+from lucidteach.splat.gaussians import Gaussians
+from lucidteach.splat.files import from_ply, from_sog, to_ply
+from lucidteach.splat.fit import Posed, Recipe, fit, save_fit
+from lucidteach.splat.captures import load_colmap, load_transforms
 from lucidteach.splat.gaussians import Gaussians
 from lucidteach.splat.files import from_ply, from_sog, to_ply
 

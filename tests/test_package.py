@@ -176,7 +176,7 @@ import lucidteach
 if hasattr(os, 'fork'):
     if not os.fork(): sys.exit()
     os.wait(); assert os.path.isdir(os.environ['NUMBA_CACHE_DIR'])
-from lucidteach.splat.rasterize import _dot
+from lucidteach.splat.kernels import _dot
 _dot((1., 2., 3.), (1., 1., 1.))
 print(os.environ['NUMBA_CACHE_DIR'], len([f for _, _, fs in os.walk(os.environ['NUMBA_CACHE_DIR']) for f in fs]))"""
     env = {k: v for k, v in os.environ.items() if k != 'NUMBA_CACHE_DIR'} | dict(TMPDIR=str(tmp_path))
