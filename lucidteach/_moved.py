@@ -12,8 +12,9 @@ from importlib.machinery import PathFinder, SourceFileLoader
 MOVED = {
     "create": (),
     "create.field": ("scene.field",),
-    "create.init": ("scene.init",),
-    "create.text_to_3d": ("scene.text_to_3d",),
+    "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources"),
+    "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
+    "scene.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources"),
     "show": (),
     "show.explorers": ("viz.explorers",),
     "show.lab": ("lab.notebooks",),
@@ -25,6 +26,7 @@ MOVED = {
 
 # a module that is still there -> where some of its names live now
 LEFT = {
+    "scene.text_to_3d": ("scene.run", "lab.create"),
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
 }
@@ -34,7 +36,7 @@ class Callable(types.ModuleType):
     "The packages `create` and `show`, which could be called: they still can, when an old path has brought one of them in"
 
     def __call__(self, *args, **kw):
-        home = {"create": "scene.text_to_3d", "show": "viz.viewer"}[self.__name__.removeprefix("lucidteach.")]
+        home = {"create": "lab.create", "show": "viz.viewer"}[self.__name__.removeprefix("lucidteach.")]
         function = getattr(importlib.import_module(f"lucidteach.{home}"), self.__name__.rpartition(".")[2])
         return function(*args, **kw)
 
