@@ -27,7 +27,7 @@ _names = {
     "Gaussians": "splat.gaussians",
     "rasterization": "splat.rasterize",
     "Field": "scene.field",
-    "create": "scene.text_to_3d",
+    "create": "lab.create",
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",

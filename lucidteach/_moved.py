@@ -12,8 +12,8 @@ from importlib.machinery import PathFinder, SourceFileLoader
 MOVED = {
     "create": (),
     "create.field": ("scene.field",),
-    "create.init": ("scene.init",),
-    "create.text_to_3d": ("scene.text_to_3d",),
+    "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources"),
+    "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
     "distill.compare": ("distill.canvas", "lab.compare", "lab.comparison", "run.folders", "run.jobs", "run.tables", "run.files", "run.names", "run.settings", "prior.pictures", "prior.prompts"),
     "prior.files": ("run.files",),
     "show": (),
@@ -31,6 +31,7 @@ LEFT = {
     "judge.metrics": ("judge.judges",),
     "judge.sweep": ("judge.measures", "lab.sweep"),
     "prior.schedule": ("run.settings",),
+    "scene.text_to_3d": ("scene.run", "lab.create"),
     "splat.fit": ("splat.captures",),
     "splat.gaussians": ("splat.algebra", "splat.files"),
     "splat.rasterize": ("splat.reference", "splat.kernels"),
@@ -39,7 +40,7 @@ LEFT = {
 
 # a package that was a function as well -> where that function lives now
 CALLED = {
-    "create": ("scene.text_to_3d",),
+    "create": ("lab.create",),
     "show": ("viz.viewer",),
 }
 

@@ -222,7 +222,7 @@ def compare(args):
 
 def create(args):
     "Text to 3D; the report's path is the last line printed"
-    from .scene.text_to_3d import run_create
+    from .lab.create import run_create
 
     return run_create(args)
 

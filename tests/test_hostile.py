@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import build
-from lucidteach.scene.init import load_points, load_shape, read_mesh, usable, Mesh
+from lucidteach.scene.meshes import read_mesh, usable, Mesh
+from lucidteach.scene.points import load_points, load_shape
 from lucidteach.prior import latent, world
 from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
@@ -332,7 +333,7 @@ def test_a_mesh_reads_nothing_outside_of_its_folder(tmp_path):
     with pytest.raises(ValueError, match="outside of its folder"): read_mesh(tmp_path/"in"/"a.gltf")
 
 def test_a_point_model_is_no_larger_than_its_file(tmp_path):
-    from lucidteach.scene.init import TOY_POINTS
+    from lucidteach.scene.points import TOY_POINTS
     c = json.loads((TOY_POINTS/"config.json").read_text())
     (tmp_path/"model.safetensors").write_bytes((TOY_POINTS/"model.safetensors").read_bytes())
     for net in (dict(width=4096), dict(depth=10**9), "x", dict(width=-1), dict(color=1)):

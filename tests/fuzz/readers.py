@@ -14,7 +14,7 @@ def scene(folder):
     assert len(g) and all(v.isfinite().all() for v in vars(g).values()), "a scene of what is not finite"
 
 def mesh(folder):
-    from lucidteach.scene.init import read_mesh, usable
+    from lucidteach.scene.meshes import read_mesh, usable
     usable(read_mesh(next(f for f in folder.iterdir() if f.stem == "a")))
 
 def colmap(folder):
