@@ -109,6 +109,7 @@ Posed.extent = property(_extent)
 def spiral(n: int, low=-15.0, high=70.0, radius=3.2, fov=36.0, turn=0.0) -> list:
     "n of the toy world's cameras on a golden spiral between two elevations; degrees."
     from lucidteach.prior import world
+    from lucidteach.prior.truth import psnr
 
     a, b = math.sin(math.radians(low)), math.sin(math.radians(high))
     el = [math.degrees(math.asin(a + (b - a) * (i + 0.5) / n)) for i in range(n)]
@@ -118,6 +119,7 @@ def spiral(n: int, low=-15.0, high=70.0, radius=3.2, fov=36.0, turn=0.0) -> list
 def _from_world(cls, thing, cameras, size: int = 128, n_points: int = 2000, seed: int = 0) -> Posed:
     "True pictures of a toy object by the world's cameras, and n points of its surface."
     from lucidteach.prior import world
+    from lucidteach.prior.truth import psnr
 
     shots, cam = [world.render(thing, c, size, 4) for c in cameras], Camera.from_world(cameras, size)
     stack = lambda k: torch.from_numpy(np.stack([getattr(s, k) for s in shots]))
@@ -572,7 +574,7 @@ def evaluate(scene, views: Posed, background=(1.0, 1.0, 1.0), **kw) -> dict:
     `object`, `each_object`: the PSNR inside the box of what differs from `background` in the true picture."""
     if isinstance(scene, Gaussians) and not len(scene):
         raise ValueError("no Gaussians to render")
-    from lucidteach.prior.world import foreground_box, psnr
+    from lucidteach.prior.truth import foreground_box, psnr
 
     each, s, inside = [], [], []
     for i in range(len(views)):
