@@ -42,7 +42,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import world
-from .words import Attributes, Batch, COLOR_WORDS, CORRUPTION_WORDS, DEPTH_WORDS, NOUNS, PATTERN_TAILS, PATTERN_WORDS, PREFIXES, VIEW_WORDS, caption, parse, sample
+from lucidteach.prior.words import (
+    COLOR_WORDS,
+    CORRUPTION_WORDS,
+    DEPTH_WORDS,
+    NOUNS,
+    PATTERN_TAILS,
+    PATTERN_WORDS,
+    PREFIXES,
+    VIEW_WORDS,
+    caption,
+    parse,
+    sample,
+)
 from .latent import TOY, fit_autoencoder, quiet
 from .schedule import Schedule, expand
 from ..run.live import Live

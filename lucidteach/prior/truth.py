@@ -11,18 +11,31 @@ from math import log, radians, sqrt, tan
 
 import numpy as np
 
-from ..run.settings import brief
-from .world import BACKGROUNDS, CATEGORIES, COLORS, Camera, Thing, blur, render
-from .words import parse
+from .words import Attributes, parse
+from .world import BACKGROUNDS, CATEGORIES, COLORS, Camera, Thing, blur, known, render
+from ..run.settings import Count, Whole, brief, brief_value, checks
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #eb93fd93
-def psnr(a, b):
-    "Peak signal-to-noise ratio of two images in [0,1], decibels."
-    return float(-10 * np.log10(max(((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2).mean(), 1e-10)))
+def _numbers(name, x) -> np.ndarray:
+    "An array or tensor as float64; ValueError for what is none."
+    try:
+        return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers, got {brief_value(x)}") from None
+
+
+def psnr(a, b) -> float:
+    "Peak signal-to-noise ratio of two images in [0,1], decibels; arrays or tensors of one shape."
+    a, b = _numbers("a", a), _numbers("b", b)
+    if a.shape != b.shape:
+        raise ValueError(f"psnr: {list(a.shape)} and {list(b.shape)} are pictures of different shapes")
+    return float(-10 * np.log10(max(((a - b) ** 2).mean(), 1e-10)))
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #a849f1ca
-def register(truth, image, reach=2, fill=1.0):
-    "`truth` [3,H,W] moved by the whole pixels, at most `reach`, that fit `image` best; `fill` is the background colour."
+def register(truth: np.ndarray, image: np.ndarray, reach: int = 2, fill=1.0) -> np.ndarray:
+    """`truth` [3,H,W] moved by the whole pixels that fit `image` best, at most `reach`.
+
+    `fill`: the background colour, a number or [3]."""
     _, H, W = truth.shape
     p = np.empty((3, H + 2 * reach, W + 2 * reach), np.float32)
     p[:] = np.reshape(fill, (-1, 1, 1))
@@ -31,29 +44,30 @@ def register(truth, image, reach=2, fill=1.0):
     return min(moved, key=lambda m: ((m - image) ** 2).mean())
 
 
-def foreground_box(truth, fill=1.0, margin=2):
-    "Slices of the smallest box around what differs from the background, grown by `margin` pixels."
+def foreground_box(truth: np.ndarray, fill=1.0, margin: int = 2) -> tuple:
+    "Slices of the smallest box around what differs from the background `fill`, grown by `margin` pixels."
     fg = np.abs(truth - np.reshape(fill, (-1, 1, 1))).max(0) > 0.02
     if not fg.any():
         return slice(None), slice(None)
-    rows, cols = np.where(fg.any(1))[0], np.where(fg.any(0))[0]
-    return slice(max(rows[0] - margin, 0), rows[-1] + margin + 1), slice(
-        max(cols[0] - margin, 0), cols[-1] + margin + 1
-    )
+    grown = lambda at: slice(max(at[0] - margin, 0), at[-1] + margin + 1)
+    return grown(np.where(fg.any(1))[0]), grown(np.where(fg.any(0))[0])
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #579c55fc
-def baselines(truth, background="white"):
+def baselines(truth: np.ndarray, background: str = "white") -> dict:
     "PSNR against `truth` [3,H,W], in its foreground box, of three pictures that nobody should be proud of."
-    fill = np.array(BACKGROUNDS[background])[:, None, None]
+    fill = np.array(BACKGROUNDS[known(background, BACKGROUNDS, "background")])[:, None, None]
     box = (slice(None), *foreground_box(truth, fill))
     fg = np.abs(truth - fill).max(0) > 0.02
-    flat = np.where(fg, truth[:, fg].mean(1)[:, None, None] if fg.any() else fill, fill)
+    mean = truth[:, fg].mean(1)[:, None, None] if fg.any() else fill
     poor = dict(
-        white=np.broadcast_to(fill, truth.shape), silhouette=flat, blurred=blur(truth, 2.5 * truth.shape[1] / 64)
+        white=np.broadcast_to(fill, truth.shape),
+        silhouette=np.where(fg, mean, fill),
+        blurred=blur(truth, 2.5 * truth.shape[1] / 64),
     )
     return {k: psnr(v[box], truth[box]) for k, v in poor.items()}
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #421467f8
+# where the cameras of a view are: its ranges of azimuth, and its range of elevation, degrees
 _SPANS = {
     "front view": (((-45.0, 45.0),), (-20.0, 60.0)),
     "side view": (((45.0, 135.0), (-135.0, -45.0)), (-20.0, 60.0)),
@@ -64,32 +78,30 @@ _SPANS = {
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #d4244528
 class _Pose:
-    "The unknowns of the search as one vector, [azimuth, elevation, log radius, fov, right, down, *params]; or the params alone when the camera is known."
+    """The unknowns of the search as one vector, [azimuth, elevation, log radius, fov, right, down, *params].
+
+    The params alone when the camera is known."""
 
     def __init__(self, thing, background, camera=None, span=None, tilt=None):
-        self.thing, self.fill, self.camera, n = (
-            thing,
-            np.array(BACKGROUNDS[background])[:, None, None],
-            camera,
-            len(CATEGORIES[thing.category].params),
-        )
-        cam = (
-            []
-            if camera
-            else [(*span, 4.0), (*tilt, 4.0), (0.3, 3.0, 0.03), (20.0, 65.0, 3.0), (-1.5, 1.5, 0.03), (-1.5, 1.5, 0.03)]
-        )
-        self.low, self.high, self.step = np.array(cam + [(0.0, 1.0, 0.2)] * n).T
+        self.thing, self.camera = thing, camera
+        self.fill = np.array(BACKGROUNDS[background])[:, None, None]
+        rows = []  # (low, high, step) of each unknown
+        if not camera:
+            rows += [(*span, 4.0), (*tilt, 4.0), (0.3, 3.0, 0.03), (20.0, 65.0, 3.0)]
+            rows += [(-1.5, 1.5, 0.03)] * 2
+        rows += [(0.0, 1.0, 0.2)] * len(CATEGORIES[thing.category].params)
+        self.low, self.high, self.step = np.array(rows).T
 
     def split(self, v):
         "The thing and the camera that a vector stands for."
         if self.camera:
             return replace(self.thing, params=tuple(v.tolist())), self.camera
         cam = Camera(v[0], v[1], float(np.exp(v[2])), v[3])
-        return replace(self.thing, params=tuple(v[6:].tolist())), replace(
-            cam, target=tuple((-(v[4:6] @ cam.axes[:2])).tolist())
-        )
+        target = tuple((-(v[4:6] @ cam.axes[:2])).tolist())
+        return replace(self.thing, params=tuple(v[6:].tolist())), replace(cam, target=target)
 
     def draw(self, v, size, ss=2):
+        "The picture [3,size,size] of a vector."
         return render(*self.split(v), size, ss).rgb
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #f0e0afc5
@@ -112,24 +124,26 @@ def _frame(pose, v, image):
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #65f7be40
 def _descend(pose, v, image, steps, fine=1.0):
-    "Levenberg-Marquardt on the pixel differences: finite-difference Jacobian, damped normal equations, unknowns at a limit held."
-    size, lam, I = image.shape[1], 0.1, np.eye(len(v))
+    """Levenberg-Marquardt on the pixel differences; the vector and its mean squared error.
+
+    Finite-difference Jacobian, damped normal equations, unknowns at a limit held."""
+    size, damping, unit = image.shape[1], 0.1, np.eye(len(v))
     at = lambda v: (pose.draw(v, size) - image).ravel()
     r = at(v)
     for _ in range(steps):
         e = fine * np.where(v + pose.step > pose.high, -pose.step, pose.step)
-        J = np.stack([(at(v + e * I[k]) - r) / e[k] for k in range(len(v))])
+        J = np.stack([(at(v + e * unit[k]) - r) / e[k] for k in range(len(v))])
         A, g = J @ J.T, J @ r
         free = ~((v <= pose.low) & (g > 0) | (v >= pose.high) & (g < 0)) & (A.diagonal() > 1e-9)
         for _ in range(5):
             w = v.copy()
-            w[free] -= np.linalg.solve((A + lam * np.diag(A.diagonal()))[free][:, free], g[free])
+            w[free] -= np.linalg.solve((A + damping * np.diag(A.diagonal()))[free][:, free], g[free])
             w = np.clip(w, pose.low, pose.high)
             s = at(w)
             if s @ s < r @ r:
-                v, r, lam = w, s, lam * 0.3
+                v, r, damping = w, s, damping * 0.3
                 break
-            lam *= 5
+            damping *= 5
         else:
             break
     return v, float(r @ r) / r.size
@@ -138,11 +152,12 @@ def _descend(pose, v, image, steps, fine=1.0):
 def _polish(pose, v, image, tries=50):
     "Random steps that shrink while they fail: for what pixels show too faintly for a Jacobian."
     rng, scale = np.random.default_rng(0), 0.5
-    err = lambda v: ((pose.draw(v, image.shape[1]) - image) ** 2).mean()
-    e = err(v)
+    error = lambda v: ((pose.draw(v, image.shape[1]) - image) ** 2).mean()
+    e = error(v)
     for _ in range(tries):
-        w = np.clip(v + scale * pose.step * rng.normal(size=len(v)) * (rng.random(len(v)) < 0.4), pose.low, pose.high)
-        new = err(w)
+        step = scale * pose.step * rng.normal(size=len(v)) * (rng.random(len(v)) < 0.4)
+        w = np.clip(v + step, pose.low, pose.high)
+        new = error(w)
         if new < e:
             v, e, scale = w, new, scale * 1.5
         else:
@@ -156,28 +171,41 @@ def _shrink(x, size):
     return x.reshape(3, size, k, size, k).mean((2, 4))
 
 
+def _ground(told: Attributes) -> str:
+    "The background of what was told: a depth map's is black"
+    return "black" if told.kind == "depth" else told.background
+
+
+def _guess(image, told, camera, rng, i):
+    "Guess number `i` that obeys the prompt, framed like `image`: (pose, vector)"
+    spans, tilt = _SPANS[told.view]
+    color = told.color or list(COLORS)[rng.integers(len(COLORS))]
+    thing = Thing(told.category, color, told.pattern, background=told.background, kind=told.kind)
+    pose = _Pose(thing, _ground(told), camera, spans[i % len(spans)], tilt)
+    v = rng.uniform(pose.low, pose.high)
+    if camera is None:
+        v[1], v[2:6] = rng.uniform(max(tilt[0], -15), min(tilt[1], 75)), (log(3.2), 40.0, 0.0, 0.0)
+        v = _frame(pose, v, image)
+    return pose, v
+
+
 def _starts(image, told, camera, rng, n):
-    "`n` random guesses that obey the prompt, framed like `image`: (error, pose, vector), best first."
-    found, (spans, tilt) = [], _SPANS[told.view]
+    "`n` guesses, the best first: [(pose, vector)]"
+    found = []
     for i in range(n):
-        color = told.color or list(COLORS)[rng.integers(len(COLORS))]
-        thing = Thing(told.category, color, told.pattern, background=told.background, kind=told.kind)
-        pose = _Pose(thing, "black" if told.kind == "depth" else told.background, camera, spans[i % len(spans)], tilt)
-        v = rng.uniform(pose.low, pose.high)
-        if camera is None:
-            v[1], v[2:6] = rng.uniform(max(tilt[0], -15), min(tilt[1], 75)), (log(3.2), 40.0, 0.0, 0.0)
-            v = _frame(pose, v, image)
+        pose, v = _guess(image, told, camera, rng, i)
         found.append((((pose.draw(v, image.shape[1], 1) - image) ** 2).mean(), i, pose, v))
     return [f[2:] for f in sorted(found, key=lambda f: f[:2])]
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #6b8db744
-def _checked(image):
+def _picture(image) -> np.ndarray:
     "A picture as float32 [3,H,W], or an error that says what is wrong with it."
-    x = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image, np.float32)
+    x = _numbers("image", image).astype(np.float32)
     if x.ndim == 4 and len(x) == 1:
         x = x[0]
-    if x.ndim != 3 or x.shape[0] != 3 or x.shape[1] != x.shape[2] or x.shape[1] % 32:
-        raise ValueError(f"image of shape {tuple(x.shape)}: give [3,H,W] with H = W, a multiple of 32")
+    if x.ndim != 3 or x.shape[0] != 3 or x.shape[1] != x.shape[2] or x.shape[1] % 32 or not x.size:
+        got = f"image of shape {tuple(x.shape)}" if x.ndim else f"image {brief_value(image)}"
+        raise ValueError(f"{got}: give [3,H,W] with H = W, a multiple of 32")
     if not np.isfinite(x).all() or x.min() < -0.01 or x.max() > 1.01:
         raise ValueError(f"image values from {x.min():.3g} to {x.max():.3g}: give [0,1]")
     return x.clip(0, 1)
@@ -196,29 +224,27 @@ class Truth:
     baselines: dict  # dB of the white, silhouette and blurred pictures in the same box
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #ace1e150
+@checks
 def nearest_truth(
     image,  # [3,H,W] in [0,1], square, side a multiple of 32: array or tensor
-    prompt: str,  # says what the truth must be; what it leaves out is searched
-    camera=None,  # the true camera, where it is known; else it is searched within the view that the prompt names
-    starts=300,  # random guesses at 32 pixels
-    seed=0,
+    prompt,  # says what the truth must be; what it leaves out is searched
+    camera: Camera | None = None,  # the true camera, where it is known; else searched in the view that the prompt names
+    starts: Count = 300,  # random guesses at 32 pixels
+    seed: Whole = 0,
 ) -> Truth:
     "The true render nearest to `image` among all that `prompt` allows."
-    image, told = _checked(image), parse(prompt)
+    image, told = _picture(image), parse(prompt)
     if told.category is None:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     small, size = _shrink(image, 32), image.shape[1]
     mid = _shrink(image, 64) if size % 64 == 0 else small
+
     best = _starts(small, told, camera, np.random.default_rng(seed), starts if camera is None else starts // 6)[:5]
     best = sorted(((*_descend(p, v, small, 6), p) for p, v in best), key=lambda b: b[1])[:2]
     v, _, pose = min(((*_descend(p, v, mid, 8, 0.5), p) for v, _, p in best), key=lambda b: b[1])
     v = _polish(pose, v, mid)
+
     truth = register(pose.draw(v, size), image, 2 * size // 64 or 1, pose.fill)
     box = (slice(None), *foreground_box(truth, pose.fill))
-    return Truth(
-        truth,
-        *pose.split(v),
-        psnr(truth[box], image[box]),
-        psnr(truth, image),
-        baselines(truth, "black" if told.kind == "depth" else told.background),
-    )
+    near, whole = psnr(truth[box], image[box]), psnr(truth, image)
+    return Truth(truth, *pose.split(v), near, whole, baselines(truth, _ground(told)))

@@ -11,58 +11,44 @@ import difflib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from PIL import ImageColor
 
-from ..run.settings import brief
 from lucidteach.prior.world import (
-    BACKGROUNDS, CATEGORIES, COLORS, Camera, INK, PATTERNS, Thing, VIEWS, palette, render, sample_camera,
+    BACKGROUNDS,
+    CATEGORIES,
+    COLORS,
+    INK,
+    PATTERNS,
+    VIEWS,
+    Camera,
+    Pixels,
+    Rays,
+    Thing,
+    palette,
+    render,
+    sample_camera,
     sample_thing,
 )
+from ..run.settings import Range, Share, Whole, brief, brief_value, checks
 
 # %% ../../nbs/1_prior/13a_words.ipynb #eebee669
+# fmt: off
 NOUNS = dict(
-    mug=("mug", "cup", "coffee mug"),
-    teapot=("teapot",),
-    bottle=("bottle",),
-    cake=("cake", "birthday cake"),
-    mushroom=("mushroom", "toadstool"),
-    cactus=("cactus",),
-    tree=("tree", "fir tree", "pine tree"),
-    table=("table", "desk"),
-    chair=("chair",),
-    sofa=("sofa", "couch"),
-    bed=("bed",),
-    lamp=("lamp", "table lamp"),
-    clock=("clock", "alarm clock"),
-    umbrella=("umbrella", "parasol"),
-    hat=("hat", "top hat"),
-    guitar=("guitar",),
-    house=("house", "cottage"),
-    castle=("castle", "fortress"),
-    car=("car", "automobile"),
-    boat=("boat", "sailing boat", "sailboat", "ship"),
-    plane=("plane", "airplane", "aeroplane"),
-    rocket=("rocket", "spaceship"),
-    snowman=("snowman",),
-    teddy=("teddy", "teddy bear"),
-    robot=("robot",),
-    duck=("duck", "rubber duck"),
-    fish=("fish",),
-    person=("person", "human", "man"),
+    mug=("mug", "cup", "coffee mug"), teapot=("teapot",), bottle=("bottle",), cake=("cake", "birthday cake"),
+    mushroom=("mushroom", "toadstool"), cactus=("cactus",), tree=("tree", "fir tree", "pine tree"),
+    table=("table", "desk"), chair=("chair",), sofa=("sofa", "couch"), bed=("bed",), lamp=("lamp", "table lamp"),
+    clock=("clock", "alarm clock"), umbrella=("umbrella", "parasol"), hat=("hat", "top hat"), guitar=("guitar",),
+    house=("house", "cottage"), castle=("castle", "fortress"), car=("car", "automobile"),
+    boat=("boat", "sailing boat", "sailboat", "ship"), plane=("plane", "airplane", "aeroplane"),
+    rocket=("rocket", "spaceship"), snowman=("snowman",), teddy=("teddy", "teddy bear"), robot=("robot",),
+    duck=("duck", "rubber duck"), fish=("fish",), person=("person", "human", "man"),
 )
 COLOR_WORDS = dict(
-    red=("red", "crimson"),
-    green=("green",),
-    blue=("blue",),
-    yellow=("yellow",),
-    purple=("purple", "violet"),
-    orange=("orange",),
-    white=("white",),
-    pink=("pink",),
-    black=("black",),
-    brown=("brown",),
+    red=("red", "crimson"), green=("green",), blue=("blue",), yellow=("yellow",), purple=("purple", "violet"),
+    orange=("orange",), white=("white",), pink=("pink",), black=("black",), brown=("brown",),
 )
 PATTERN_WORDS = dict(plain=("plain",), striped=("striped", "stripy"), dotted=("dotted", "spotted", "polka-dot"))
 PATTERN_TAILS = dict(plain=(), striped=("with stripes",), dotted=("with dots", "with spots"))
@@ -75,54 +61,80 @@ VIEW_WORDS = {
 PREFIXES = ("a photo of", "a picture of", "an image of", "a render of", "a 3D model of")
 DEPTH_WORDS = ("a depth map of", "a depth image of", "depth map of")
 CORRUPTION_WORDS = dict(
-    blurry=("blurry", "out of focus"),
-    noisy=("noisy", "grainy"),
-    oversaturated=("oversaturated", "oversaturation"),
-    pixelated=("pixelated", "low resolution"),
-    dull=("dull", "low contrast"),
+    blurry=("blurry", "out of focus"), noisy=("noisy", "grainy"), oversaturated=("oversaturated", "oversaturation"),
+    pixelated=("pixelated", "low resolution"), dull=("dull", "low contrast"),
     low_quality=("low quality", "ugly", "bad quality"),
 )
+# fmt: on
 
 # %% ../../nbs/1_prior/13a_words.ipynb #cd9de2fb
-def _article(words):
+@dataclass
+class _Chance:
+    "What a person says now and then; without a generator never"
+
+    rng: np.random.Generator | None
+
+    def happens(self, p: float) -> bool:
+        return self.rng is not None and self.rng.random() < p
+
+    def word(self, words: tuple, p: float = 0.35) -> str:
+        "The first word, or with probability `p` any of them"
+        return words[self.rng.integers(len(words))] if words and self.happens(p) else words[0]
+
+
+def _article(words: str) -> str:
     "With a or an before it."
     return ("an " if words[0] in "aeiou" else "a ") + words
 
+# %% ../../nbs/1_prior/13a_words.ipynb #wrd-parts
+def _described(thing, chance) -> tuple:
+    "Pattern, colour and object, and whether these words say already how the picture is spoilt"
+    tail = thing.pattern != "plain" and chance.happens(0.3)
+    adjectives = []
+    if not tail and (thing.pattern != "plain" or chance.happens(0.04)):
+        adjectives.append(chance.word(PATTERN_WORDS[thing.pattern]))
+    if not chance.happens(0.06):
+        adjectives.append(chance.word(COLOR_WORDS[thing.color], 0.2))
+    spoilt = bool(thing.corruption) and chance.happens(0.5)
+    if spoilt:
+        adjectives.insert(0, chance.word(CORRUPTION_WORDS[thing.corruption], 0.5))
+    text = _article(" ".join([*adjectives, chance.word(NOUNS[thing.category], 0.25)]))
+    return text + (" " + chance.word(PATTERN_TAILS[thing.pattern], 0.5) if tail else ""), spoilt
+
+
+def _on(background, chance) -> str:
+    "The words for a background"
+    return f" on {_article(background)} background" if chance.happens(0.4) else f" on {background}"
+
+
+def _viewed(text, view, chance) -> str:
+    "The text with its view, before or behind it"
+    v = chance.word(VIEW_WORDS[view], 0.3)
+    if v.endswith("view") and chance.happens(0.1):
+        return f"{v} of {text}"
+    return text + (" " if v[:4] in ("from", "seen") and chance.happens(0.5) else ", ") + v
+
 # %% ../../nbs/1_prior/13a_words.ipynb #eb3df1a3
+@checks
 def caption(
     thing: Thing,
     camera: Camera,
-    rng=None,  # None: the plain form; a generator: synonyms and other word orders
-    view=True,  # say the view
+    rng: np.random.Generator | None = None,  # None: the plain form; a generator: synonyms and other word orders
+    view: bool = True,  # say the view
 ) -> str:
     "What a person would type to get this picture."
-    vary = lambda p: rng is not None and rng.random() < p
-    word = lambda ws, p=0.35: ws[rng.integers(len(ws))] if len(ws) and vary(p) else ws[0]
-    tail = thing.pattern != "plain" and vary(0.3)
-    adj = [] if tail or (thing.pattern == "plain" and not vary(0.04)) else [word(PATTERN_WORDS[thing.pattern])]
-    if not vary(0.06):
-        adj.append(word(COLOR_WORDS[thing.color], 0.2))
-    if thing.corruption and vary(0.5):
-        adj.insert(0, word(CORRUPTION_WORDS[thing.corruption], 0.5))
-    said = bool(adj) and thing.corruption and adj[0] in CORRUPTION_WORDS[thing.corruption]
-    text = _article(" ".join(adj + [word(NOUNS[thing.category], 0.25)]))
-    if tail:
-        text += " " + word(PATTERN_TAILS[thing.pattern], 0.5)
+    chance = _Chance(rng)
+    text, said = _described(thing, chance)
     if thing.kind == "depth":
-        text = word(DEPTH_WORDS, 0.3) + " " + text
-    elif vary(0.12):
-        text = word(PREFIXES, 1.0) + " " + text
-    if thing.kind == "photo" and (thing.background != "white" or vary(0.1)):
-        text += f" on {thing.background}" if not vary(0.4) else f" on {_article(thing.background)} background"
-    if view and not vary(0.12):
-        v = word(VIEW_WORDS[camera.view], 0.3)
-        text = (
-            f"{v} of {text}"
-            if v.endswith("view") and vary(0.1)
-            else f"{text}{' ' if v[:4] in ('from', 'seen') and vary(0.5) else ', '}{v}"
-        )
+        text = chance.word(DEPTH_WORDS, 0.3) + " " + text
+    elif chance.happens(0.12):
+        text = chance.word(PREFIXES, 1.0) + " " + text
+    if thing.kind == "photo" and (thing.background != "white" or chance.happens(0.1)):
+        text += _on(thing.background, chance)
+    if view and not chance.happens(0.12):
+        text = _viewed(text, camera.view, chance)
     if thing.corruption and not said:
-        text += ", " + word(CORRUPTION_WORDS[thing.corruption], 0.5)
+        text += ", " + chance.word(CORRUPTION_WORDS[thing.corruption], 0.5)
     return text
 
 # %% ../../nbs/1_prior/13a_words.ipynb #e412b110
@@ -168,8 +180,10 @@ _ALSO = dict(
     view={
         "front view": "front of, front, frontal, frontal view, head on, facing the camera, facing forward",
         "back view": "back of, back, rear, behind, facing away, backside",
-        "side view": "side of, side, profile, left side, right side, left side view, right side view, from the left, from the right, left view, right view, side on",
-        "overhead view": "overhead, top, above, top down, top down view, birds eye view, bird eye view, aerial view, from overhead",
+        "side view": "side of, side, profile, left side, right side, left side view, right side view, "
+        "from the left, from the right, left view, right view, side on",
+        "overhead view": "overhead, top, above, top down, top down view, birds eye view, bird eye view, "
+        "aerial view, from overhead",
     },
     kind=dict(depth="depth map, depth image, depth, depthmap, disparity, disparity map"),
     corruption=dict(
@@ -183,23 +197,31 @@ _ALSO = dict(
 
 # %% ../../nbs/1_prior/13a_words.ipynb #w13-fill
 FILLER = set(
-    """a an the this that these which is it its of in on at by with and to from has have having made my some one single object thing colored coloured color colour
-    seen view viewed shown shot wooden photo photograph photorealistic picture image render rendering rendered rendition model toy figure drawing 3d close up full centered
-    very nice cute small little tiny big large huge tall simple old new shiny beautiful pretty lovely realistic detailed highly ultra high quality res resolution sharp hd hdr
-    4k 8k dslr cg cgi blender octane engine unreal cartoon lowpoly low poly style stylized masterpiece best professional isolated product studio lighting light lights dark
-    bright deep pale vivid background backdrop pattern patterned three quarter quarters 3/4 isometric perspective standing sitting looking""".split()
+    """a an the this that these which is it its of in on at by with and to from has have having made my some one
+    single object thing colored coloured color colour seen view viewed shown shot wooden photo photograph
+    photorealistic picture image render rendering rendered rendition model toy figure drawing 3d close up full
+    centered very nice cute small little tiny big large huge tall simple old new shiny beautiful pretty lovely
+    realistic detailed highly ultra high quality res resolution sharp hd hdr 4k 8k dslr cg cgi blender octane
+    engine unreal cartoon lowpoly low poly style stylized masterpiece best professional isolated product studio
+    lighting light lights dark bright deep pale vivid background backdrop pattern patterned three quarter
+    quarters 3/4 isometric perspective standing sitting looking""".split()
 )
 _NOISE = re.compile(r"\btrending on [a-z]+|\bon artstation|'s\b")  # says nothing of the picture
 
 
 @lru_cache(None)
-def lexicon():
+def lexicon() -> dict:
     "What every phrase that `parse` knows stands for: {phrase: (field, value)}, longest first."
     tables = dict(
         category=NOUNS, color=COLOR_WORDS, pattern=PATTERN_WORDS, view=VIEW_WORDS, corruption=CORRUPTION_WORDS
     )
-    rows = [(p.replace("-", " "), (f, v)) for f, t in tables.items() for v, ps in t.items() for p in ps]
-    rows += [(p, (f, v)) for f, t in _ALSO.items() for v, ps in t.items() for p in ps.split(", ")]
+    rows = []
+    for field, table in tables.items():
+        for value, phrases in table.items():
+            rows += [(p.replace("-", " "), (field, value)) for p in phrases]
+    for field, table in _ALSO.items():
+        for value, phrases in table.items():
+            rows += [(p, (field, value)) for p in phrases.split(", ")]
     return dict(sorted(rows, key=lambda r: -len(r[0])))
 
 # %% ../../nbs/1_prior/13a_words.ipynb #d19645b6
@@ -207,26 +229,25 @@ def lexicon():
 class Attributes:
     "What a prompt says; None where it says nothing."
 
-    category: str = None
-    color: str = None
+    category: str | None = None
+    color: str | None = None
     pattern: str = "plain"
-    view: str = None
+    view: str | None = None
     background: str = "white"
     kind: str = "photo"
-    corruption: str = None
+    corruption: str | None = None
 
 # %% ../../nbs/1_prior/13a_words.ipynb #d84712df
 _COUNTS = "two three four five many several pair couple".split()
 _BELOW = "below underneath beneath bottom under".split()
 
 
-def _unknown(word):
+def _unknown(word: str) -> ValueError:
     "An error for a word outside the world, with the nearest known ones."
     word = word[:40]
     if word in BACKGROUNDS or word == "grey":
-        return ValueError(
-            f"{word!r} is a background ('on {word}'), not a colour of objects: choose one of {', '.join(COLORS)}"
-        )
+        choice = f"choose one of {', '.join(COLORS)}"
+        return ValueError(f"{word!r} is a background ('on {word}'), not a colour of objects: {choice}")
     if word in _COUNTS or word[:-1] in lexicon():
         return ValueError(f"{word!r}: a picture of this world shows one object: ask for one")
     if word in _BELOW:
@@ -236,18 +257,15 @@ def _unknown(word):
     near = difflib.get_close_matches(word, list(lexicon()), 3, 0.65)
     if near:
         return ValueError(f"unknown word {word!r}: did you mean {' or '.join(near)}?")
-    return ValueError(
-        f"unknown word {word!r}. Objects: {', '.join(CATEGORIES)}. Colours: {', '.join(COLORS)}. Patterns: {', '.join(PATTERNS)}"
-    )
+    there = f"Objects: {', '.join(CATEGORIES)}. Colours: {', '.join(COLORS)}. Patterns: {', '.join(PATTERNS)}"
+    return ValueError(f"unknown word {word!r}. {there}")
 
 
-def _nearest_colors(rgb):
-    "The two colours of the world that are nearest to a hexadecimal one."
-    c, full = (
-        np.array(ImageColor.getrgb(rgb)) / 255,
-        lambda v: v / np.max(v),
-    )  # as they are, and both at full brightness
-    return sorted(COLORS, key=lambda k: np.linalg.norm(c - COLORS[k]) + np.linalg.norm(full(c) - full(COLORS[k])))[:2]
+def _nearest_colors(rgb: str) -> list:
+    "The two colours of the world that are nearest to a hexadecimal one, as they are and both at full brightness."
+    c, full = np.array(ImageColor.getrgb(rgb)) / 255, lambda v: v / np.max(v)
+    far = lambda k: np.linalg.norm(c - COLORS[k]) + np.linalg.norm(full(c) - full(COLORS[k]))
+    return sorted(COLORS, key=far)[:2]
 
 # %% ../../nbs/1_prior/13a_words.ipynb #w13-bg
 _PALE = "plain solid pure simple clean bright light dark pale".split()
@@ -255,7 +273,7 @@ _BACKDROP = re.compile(r"\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b")
 _ON = re.compile(rf"\b(?:on|against) (?:an? |the )?(?:(?:{'|'.join(_PALE)}) )*([a-z]+)\b")
 
 
-def _background(text):
+def _background(text: str) -> tuple:
     "Find 'on black', 'on a black background' or 'black background'; return its name and the text without it."
     if m := _BACKDROP.search(text):
         start = _before_backdrop(text[: m.start()])
@@ -270,9 +288,12 @@ def _background(text):
         raise ValueError(f"unknown background {word[:40]!r}: choose one of {', '.join(BACKGROUNDS)}")
     return word, text[:start] + " , " + text[m.end() :]
 
+# %% ../../nbs/1_prior/13a_words.ipynb #wrd-back
+def _before_backdrop(text: str) -> int:
+    """Where 'on a light' begins at the end of a text.
 
-def _before_backdrop(text):
-    "Where 'on a light' begins at the end of a text; read from the end, once, so that no prompt takes time in its length squared."
+    It is read from the end, once, so that no prompt takes time in its length squared.
+    """
     words = text.split(" ")
     if words.pop():
         return len(text)  # no space before it: ':red background'
@@ -287,36 +308,48 @@ def _before_backdrop(text):
     return len(" ".join(words)) + bool(words)
 
 # %% ../../nbs/1_prior/13a_words.ipynb #w13-ink
-def _ink(color):
+def _ink(color: str) -> tuple:
     "What a person would call the colour of the pattern on this colour."
     return ("white",) if palette(color)[INK].mean() > 0.5 else ("blue", "black")
 
 
-def _one_color(text):
-    "'red and white striped', 'blue with white dots': the text with the object's colour alone."
+def _two_colors(text: str):
+    "The object's colour, its pattern's, and the text with the first alone; None where no second colour is named."
     words = {p: v for p, (f, v) in lexicon().items() if f == "color"}
     c = "|".join(words)
     if m := re.search(rf"\b({c}) and ({c}) (?=(?:polka )?(?:strip|dott|spott))", text):
         a, b = words[m[1]], words[m[2]]
         if b not in _ink(a) and a in _ink(b):
             a, b = b, a
-        rest = f"{text[: m.start()]}{a} {text[m.end() :]}"
-    elif m := re.search(rf"\b({c}) (?=(?:polka )?(?:stripes|dots|spots)\b)", text):
-        b, rest = words[m[1]], text[: m.start()] + text[m.end() :]
-        if not (found := re.search(rf"\b({c})\b", rest)):
-            return text
-        a = words[found[1]]
-    else:
+        return a, b, f"{text[: m.start()]}{a} {text[m.end() :]}"
+    if m := re.search(rf"\b({c}) (?=(?:polka )?(?:stripes|dots|spots)\b)", text):
+        rest = text[: m.start()] + text[m.end() :]
+        if found := re.search(rf"\b({c})\b", rest):
+            return words[found[1]], words[m[1]], rest
+    return None
+
+
+def _one_color(text: str) -> str:
+    "'red and white striped', 'blue with white dots': the text with the object's colour alone."
+    found = _two_colors(text)
+    if not found:
         return text
+    a, b, rest = found
     if b not in _ink(a):
         raise ValueError(f"{b} on {a}: the pattern on a {a} object is {_ink(a)[0]} in this world; leave its colour out")
     return rest
 
 # %% ../../nbs/1_prior/13a_words.ipynb #2cc54b6f
+@lru_cache(None)
+def _phrases() -> re.Pattern:
+    "Any phrase of the lexicon, as a word of its own."
+    return re.compile(r"(?<!\w)(?:" + "|".join(re.escape(p) for p in lexicon()) + r")(?!\w)")
+
+
 def parse(prompt: str) -> Attributes:
     "The attributes that a prompt names; ValueError with the nearest known words if it names something else."
     if not isinstance(prompt, str):
-        raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {prompt!r:.80}")
+        raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {brief_value(prompt)}")
     text = _NOISE.sub(" ", prompt.lower().replace("\u2019", "'").replace("-", " "))
     background, text = _background(" ".join(text.split()))
     text, found = _one_color(text), {}
@@ -335,11 +368,6 @@ def parse(prompt: str) -> Attributes:
         raise ValueError(f"{prompt!r:.80} names no object: add one of {', '.join(CATEGORIES)}")
     return Attributes(background=background, **found)
 
-
-@lru_cache(None)
-def _phrases():
-    return re.compile(r"(?<!\w)(?:" + "|".join(re.escape(p) for p in lexicon()) + r")(?!\w)")
-
 # %% ../../nbs/1_prior/13a_words.ipynb #c6f8b442
 @dataclass
 class Batch:
@@ -347,25 +375,26 @@ class Batch:
 
     __repr__ = brief
     images: np.ndarray  # float32 [n,3,size,size] in [0,1]
-    captions: list
-    things: list
-    cameras: list
+    captions: list[str]
+    things: list[Thing]
+    cameras: list[Camera]
 
 # %% ../../nbs/1_prior/13a_words.ipynb #3249b63d
+@checks
 def sample(
-    n: int,
-    seed,  # int or tuple of ints; the same seed gives the same batch
-    size=64,
-    front_bias=0.0,  # see `sample_camera`
-    breadth=1.0,  # see `sample_thing`
-    supersample=2,
-    camera={},  # further ranges for `sample_camera`
+    n: Annotated[int, Range("a number of pictures, 0 to 1,000,000", lambda v: 0 <= v <= 10**6)],
+    seed: Whole | tuple | list,  # the same seed gives the same batch; several numbers: a batch of their own
+    size: Pixels = 64,
+    front_bias: Share = 0.0,  # see `sample_camera`
+    breadth: Share = 1.0,  # see `sample_thing`
+    supersample: Rays = 2,  # see `render`
+    camera: dict | None = None,  # further ranges for `sample_camera`
     **kw,  # further settings of `sample_thing`
 ) -> Batch:
     "`n` captioned pictures."
     rng, images, rows = np.random.default_rng(seed), np.empty((n, 3, size, size), np.float32), []
     for i in range(n):
-        thing, cam = sample_thing(rng, breadth, **kw), sample_camera(rng, front_bias, **camera)
+        thing, cam = sample_thing(rng, breadth, **kw), sample_camera(rng, front_bias, **camera or {})
         images[i] = render(thing, cam, size, supersample, rng).rgb
         alone = thing.corruption and rng.random() < 0.25
         rows.append((CORRUPTION_WORDS[thing.corruption][0] if alone else caption(thing, cam, rng), thing, cam))

@@ -109,7 +109,6 @@ Posed.extent = property(_extent)
 def spiral(n: int, low=-15.0, high=70.0, radius=3.2, fov=36.0, turn=0.0) -> list:
     "n of the toy world's cameras on a golden spiral between two elevations; degrees."
     from lucidteach.prior import world
-    from lucidteach.prior.truth import psnr
 
     a, b = math.sin(math.radians(low)), math.sin(math.radians(high))
     el = [math.degrees(math.asin(a + (b - a) * (i + 0.5) / n)) for i in range(n)]
@@ -119,7 +118,6 @@ def spiral(n: int, low=-15.0, high=70.0, radius=3.2, fov=36.0, turn=0.0) -> list
 def _from_world(cls, thing, cameras, size: int = 128, n_points: int = 2000, seed: int = 0) -> Posed:
     "True pictures of a toy object by the world's cameras, and n points of its surface."
     from lucidteach.prior import world
-    from lucidteach.prior.truth import psnr
 
     shots, cam = [world.render(thing, c, size, 4) for c in cameras], Camera.from_world(cameras, size)
     stack = lambda k: torch.from_numpy(np.stack([getattr(s, k) for s in shots]))
