@@ -22,7 +22,7 @@ _names = {
     "Settings": "distill.canvas",
     "LinearAutoencoder": "prior.latent",
     "ModelMixin": "prior.latent",  # diffusers looks both up here: model_index.json names "lucidteach"
-    "nearest_truth": "prior.world",
+    "nearest_truth": "prior.truth",
     "Camera": "splat.camera",
     "Gaussians": "splat.gaussians",
     "rasterization": "splat.rasterize",
@@ -34,19 +34,19 @@ _names = {
 }
 
 if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
-    from .distill.compare import Settings as Settings
-    from .distill.compare import compare as compare
+    from .distill.canvas import Settings as Settings
+    from .distill.methods import METHODS as METHODS
+    from .distill.methods import init_state as init_state
     from .distill.sds import Step as Step
-    from .distill.sds import init_state as init_state
     from .distill.sds import surrogate as surrogate
-    from .distill.zoo import METHODS as METHODS
+    from .lab.compare import compare as compare
+    from .lab.create import create as create
     from .prior.latent import LinearAutoencoder as LinearAutoencoder
     from .prior.latent import ModelMixin as ModelMixin
     from .prior.latent import load_prior as load_prior
-    from .prior.world import nearest_truth as nearest_truth
+    from .prior.truth import nearest_truth as nearest_truth
     from .scene.field import Field as Field
     from .scene.text_to_3d import Config as Config
-    from .scene.text_to_3d import create as create
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization

@@ -9,6 +9,8 @@ from lucidteach.judge import judges as jd, measures, metrics as m, sweep as stud
 from lucidteach.run.tables import Table
 from lucidteach.lab import sweep
 from lucidteach.prior import world
+from lucidteach.judge import metrics as m, sweep
+from lucidteach.prior import words, world
 from lucidteach.prior.exact import GaussianPrior
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_flat_pictures_are_refused(judges, value):
     for j in judges.values(): assert j(torch.full((1, 3, 64, 64), value)).category.argmax() == m.REJECT
 
 def test_captions_say_what_their_things_are():
-    b = world.sample(300, seed=(3, 3), depth=0., corruption=0.)
+    b = words.sample(300, seed=(3, 3), depth=0., corruption=0.)
     for row, caption, thing, camera in zip(m.told(b.captions).tolist(), b.captions, b.things, b.cameras):
         truth = jd.answers(thing, camera, margin=0.)
         assert all(said in (-1, true) for said, true in zip(row, truth)), (caption, row, truth)

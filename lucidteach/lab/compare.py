@@ -24,7 +24,7 @@ from ..distill.canvas import CANVASES, EDITING, Settings, check_own, mean_time, 
 from .comparison import LEFT, WORLDS, Comparison, Record, Seeds, Worlds, record, save_means, yardstick
 from .page import save_report
 from ..prior.prompts import TOY, check_prompts, opened
-from ..prior.world import nearest_truth
+from ..prior.truth import nearest_truth
 from ..run.files import read_with_numbers, with_numbers, write_atomic
 from ..run.folders import claim, folder_name, occupied, prior_name
 from ..run.jobs import CtrlC, keep_memory, peak_memory, threads_for

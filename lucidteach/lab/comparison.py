@@ -39,7 +39,7 @@ from lucidteach.prior.pictures import (
     saturation_ratio,
     sharpness_ratio,
 )
-from ..prior.world import nearest_truth
+from ..prior.truth import nearest_truth
 from ..run.files import write_atomic
 from ..run.folders import begin, claim, last_told
 from ..run.tables import Table

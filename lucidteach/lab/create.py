@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..distill.methods import METHODS, init_state
 from ..prior.prompts import check_prompts, opened
-from ..prior.world import parse
+from ..prior.words import parse
 from ..run.files import write_atomic
 from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for

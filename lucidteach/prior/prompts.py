@@ -6,7 +6,7 @@
 __all__ = ['TOY', 'check_prompts', 'opened']
 
 # %% ../../nbs/1_prior/16a_prompts.ipynb #ask01-imp
-from .world import parse
+from .words import parse
 
 # %% ../../nbs/1_prior/16a_prompts.ipynb #ask03
 #| export

@@ -44,6 +44,19 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import world
 from .latent import TOY, fit_autoencoder, quiet
 from .schedule import Schedule, expand
+from lucidteach.prior.words import (
+    COLOR_WORDS,
+    CORRUPTION_WORDS,
+    DEPTH_WORDS,
+    NOUNS,
+    PATTERN_TAILS,
+    PATTERN_WORDS,
+    PREFIXES,
+    VIEW_WORDS,
+    caption,
+    parse,
+    sample,
+)
 from ..run.live import Live
 
 # %% ../../nbs/1_prior/16_train.ipynb #train05
@@ -103,15 +116,15 @@ def split_words(text: str) -> list[str]:
 def world_words() -> list[str]:
     "All words and signs of the world's captions, sorted"
     tables = (
-        world.NOUNS,
-        world.COLOR_WORDS,
-        world.PATTERN_WORDS,
-        world.PATTERN_TAILS,
-        world.VIEW_WORDS,
-        world.CORRUPTION_WORDS,
+        NOUNS,
+        COLOR_WORDS,
+        PATTERN_WORDS,
+        PATTERN_TAILS,
+        VIEW_WORDS,
+        CORRUPTION_WORDS,
     )
     phrases = [p for table in tables for ps in table.values() for p in ps]
-    phrases += [*world.PREFIXES, *world.DEPTH_WORDS, *world.BACKGROUNDS, "a an of on background and with , ."]
+    phrases += [*PREFIXES, *DEPTH_WORDS, *world.BACKGROUNDS, "a an of on background and with , ."]
     return sorted({w for p in phrases for w in split_words(p)})
 
 # %% ../../nbs/1_prior/16_train.ipynb #train13
@@ -203,8 +216,8 @@ def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
 
 
 def bare_caption(b, rng):
-    "Function i -> a caption of picture i of a world.Batch that does not tell the view"
-    return lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
+    "Function i -> a caption of picture i of a Batch that does not tell the view"
+    return lambda i: caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26
 def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.0) -> Tensor:
@@ -217,7 +230,7 @@ def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.0) -> Tensor:
 def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
-    b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
+    b = sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
     return SimpleNamespace(
         images=torch.from_numpy(b.images),
         captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
@@ -229,7 +242,7 @@ def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
 def bank_chunk(k: int, n: int, config, ae) -> tuple:
     "n pictures, number k of the chunks of a bank: latents [n,C,h,w] in half precision, captions [n] and bare [n], which do not tell the view"
     b, (rng, _) = (
-        world.sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background),
+        sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background),
         rng_for(config.seed, k, 1 << 20),
     )
     with torch.no_grad():
@@ -270,9 +283,9 @@ def open_bank(path: Path, config, ae, workers: int = 1) -> dict:
 
 # %% ../../nbs/1_prior/16_train.ipynb #train82
 def same_words(bank: dict) -> dict:
-    "Texts [2N+1] of a bank, its captions, its bare ones and \"\", by what they tell (world.Attributes): `members[first[k]:first[k] + count[k]]` are the pictures with a text that tells what text k tells, all for \"\""
+    "Texts [2N+1] of a bank, its captions, its bare ones and \"\", by what they tell (Attributes): `members[first[k]:first[k] + count[k]]` are the pictures with a text that tells what text k tells, all for \"\""
     N, number = len(bank["captions"]), {}
-    group = np.array([number.setdefault(world.parse(text), len(number)) for text in bank["captions"] + bank["bare"]])
+    group = np.array([number.setdefault(parse(text), len(number)) for text in bank["captions"] + bank["bare"]])
     size = np.bincount(group)
     members = np.concatenate([group.argsort(kind="stable") % N, np.arange(N)])
     return dict(members=members, first=np.append((size.cumsum() - size)[group], 2 * N), count=np.append(size[group], N))
@@ -358,7 +371,7 @@ class Trainer:
         self.config, self.step, self.seconds = config, 0, 0.0
         self.acc = accelerator or Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else config.precision)
         self.schedule, self.tokenizer = Schedule.stable_diffusion(), make_tokenizer(world_words())
-        pictures = world.sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
+        pictures = sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
         self.ae = fit_autoencoder(torch.from_numpy(pictures)).to(self.acc.device)
         torch.manual_seed(config.seed)
         raw = Toy(

@@ -28,7 +28,8 @@ from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
-from ..prior.world import BACKGROUNDS, parse, sample_camera
+from ..prior.words import parse
+from ..prior.world import BACKGROUNDS, sample_camera
 from ..run.patch import patch
 from lucidteach.run.settings import (
     Amount,

@@ -25,7 +25,7 @@ from ..prior.latent import IDEAL
 from ..prior.pictures import draw, picture
 from ..prior.prompts import check_prompts, opened
 from ..prior.schedule import WEIGHTS
-from ..prior.world import parse
+from ..prior.words import parse
 from ..run.folders import prior_name
 from ..run.names import check_names
 from ..run.settings import Finite, Whole, checked
