@@ -25,6 +25,8 @@ MOVED = {
 
 # a module that is still there -> where some of its names live now
 LEFT = {
+    "prior.exact": ("prior.cond", "prior.patches"),
+    "prior.train": ("prior.training_run",),
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
 }

@@ -65,7 +65,7 @@ from lucidteach.distill.sds import (
     method_color,
     surrogate,
 )  # kinds of settings
-from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
+from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from ..prior.guidance import as_cond
 from ..prior.ideal import from_patches
 from ..prior.schedule import WEIGHTS, AnnealedT

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import lucidteach.distill.zoo
 from .sds import METHODS
-from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
+from ..prior.exact import MixturePrior
+from ..prior.patches import PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-06

@@ -61,7 +61,8 @@ from lucidteach.judge.metrics import (
     wilcoxon,
 )
 from ..prior import world
-from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
+from ..prior.exact import ImageSetPrior
+from ..prior.patches import PatchPrior, contrast, off_pattern
 from ..prior.ideal import IdealPrior, from_patches
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-006

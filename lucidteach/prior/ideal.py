@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from . import world
-from .exact import Cond, ExactPrior, cut_blocks, dot_patterns, join_blocks
+from .cond import Cond
+from .exact import ExactPrior
+from .patches import cut_blocks, dot_patterns, join_blocks
 from .schedule import Schedule, expand
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal06
