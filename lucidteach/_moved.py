@@ -27,6 +27,7 @@ MOVED = {
 LEFT = {
     "prior.exact": ("prior.cond", "prior.patches"),
     "prior.train": ("prior.training_run",),
+    "prior.world": ("prior.words", "prior.truth", "prior.objects"),
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
 }

@@ -244,7 +244,7 @@ def lab(args):
     port, quiet = [f"--port={args.port}"] * (args.port is not None), ["--no-browser"] * args.no_browser
     opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
     quiet_start = str(
-        Path(__file__).parent / "show" / "jupyter"
+        Path(__file__).parent / "viz" / "jupyter"
     )  # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
         filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start])

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import build
 from lucidteach.scene.init import load_points, load_shape, read_mesh, usable, Mesh
 from lucidteach.prior import latent, world
+from lucidteach.prior.words import _background, parse
 from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
 from lucidteach.prior.latent import load_prior, quiet
@@ -180,7 +181,7 @@ def test_the_background_is_found_as_by_two_expressions():
         name = "white" if not m else {"grey": "gray", "plain": "white"}.get(m[1], m[1])
         if name not in world.BACKGROUNDS: continue
         kept += 1
-        assert world._background(text) == (name, text[:m.start()] + " , " + text[m.end():] if m else text), text
+        assert _background(text) == (name, text[:m.start()] + " , " + text[m.end():] if m else text), text
     assert kept > 1000
 
 def test_a_long_prompt_is_read_in_proportion_to_its_length():
@@ -191,12 +192,12 @@ def test_a_long_prompt_is_read_in_proportion_to_its_length():
             nonlocal calls
             calls += event in ("call", "c_call")
         sys.setprofile(count)
-        try: world.parse("light dark "*n + "red mug on a light gray background")
+        try: parse("light dark "*n + "red mug on a light gray background")
         finally: sys.setprofile(None)
         return calls
     work(1)
     assert work(20_000) < 25*work(1000) + 1000
-    assert world.parse("light "*24_000 + "red mug").color == "red"
+    assert parse("light "*24_000 + "red mug").color == "red"
 
 # ---------------------------------------------------------------- JSON and files
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from filelock import FileLock
 from lucidteach.judge import metrics as m, sweep
-from lucidteach.prior import world
+from lucidteach.prior import words, world
 from lucidteach.prior.exact import GaussianPrior
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_flat_pictures_are_refused(judges, value):
     for j in judges.values(): assert j(torch.full((1, 3, 64, 64), value)).category.argmax() == m.REJECT
 
 def test_captions_say_what_their_things_are():
-    b = world.sample(300, seed=(3, 3), depth=0., corruption=0.)
+    b = words.sample(300, seed=(3, 3), depth=0., corruption=0.)
     for row, caption, thing, camera in zip(m.told(b.captions).tolist(), b.captions, b.things, b.cameras):
         truth = m.answers(thing, camera, margin=0.)
         assert all(said in (-1, true) for said, true in zip(row, truth)), (caption, row, truth)

@@ -69,7 +69,8 @@ from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_p
 from ..prior.guidance import as_cond
 from ..prior.ideal import from_patches
 from ..prior.schedule import WEIGHTS, AnnealedT
-from ..prior.world import nearest_truth, parse
+from ..prior.words import parse
+from ..prior.truth import nearest_truth
 
 # %% ../../nbs/2_distill/26_compare.ipynb #26-007
 def foreground(truth: Tensor, tol: float = 0.04) -> Tensor:

@@ -29,6 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..prior import world
+from ..prior.truth import psnr
+from ..prior.words import parse, sample
 from ..run.live import Live
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-005
@@ -598,7 +600,7 @@ TEST_PROMPTS = (
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-073
 def told(prompts) -> Tensor:
     "What prompts say, as answers [B,4]: category, colour, pattern, view; -1 where they say nothing. ValueError for words outside the world."
-    rows = [world.parse(p) for p in prompts]
+    rows = [parse(p) for p in prompts]
     index = lambda names, word: names.index(word) if word in names else -1
     view = lambda t: index(VIEWS, t.view) if t.category and world.CATEGORIES[t.category].has_front else -1
     return torch.tensor(

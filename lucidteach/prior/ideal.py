@@ -21,12 +21,14 @@ from .cond import Cond
 from .exact import ExactPrior
 from .patches import cut_blocks, dot_patterns, join_blocks
 from .schedule import Schedule, expand
+from .truth import foreground_box, psnr
+from .words import FILLER, Attributes, parse
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal06
 PATCH = 4  # side of a patch in pixels
 
 
-def _matching(told: world.Attributes, rng) -> tuple:
+def _matching(told: Attributes, rng) -> tuple:
     "A thing and a camera that fit what a prompt told"
     thing = world.sample_thing(rng, categories=told.category and [told.category], background=0, depth=0, corruption=0)
     thing = replace(
@@ -43,7 +45,7 @@ def _matching(told: world.Attributes, rng) -> tuple:
     return thing, camera
 
 
-def true_renders(told: world.Attributes, n: int, size: int = 64, seed: int = 0) -> list:
+def true_renders(told: Attributes, n: int, size: int = 64, seed: int = 0) -> list:
     "`n` random true pictures (`world.Render`) of all that the attributes of a prompt allow; the same for the same prompt and seed"
     rng = np.random.default_rng((seed, zlib.crc32(repr(told).encode())))
     return [world.render(*_matching(told, rng), size, 2, rng) for _ in range(n)]
@@ -69,7 +71,7 @@ def from_patches(u: Tensor, h: int, w: int) -> Tensor:
 
 # %% ../../nbs/1_prior/13c_ideal.ipynb #ideal12
 class IdealPrior(ExactPrior):
-    """The exact denoiser of true renders of the toy world, for every prompt that `world.parse` reads; computes on the CPU in float64.
+    """The exact denoiser of true renders of the toy world, for every prompt that `parse` reads; computes on the CPU in float64.
 
     `detail` >= 0: strength of the speckles in [-1,1], 0 for none; `renders`: true pictures of each prompt; `wide`: pictures of anything that the
     null prompt knows besides; `std` > 0: of each pixel around a picture; `haze` > 0, `haze_weight` >= 0: std and weight of the null prompt's haze;
@@ -176,16 +178,14 @@ def _told(text: str) -> tuple:
     if text == "":
         return ()
     try:
-        return (world.parse(text),)
+        return (parse(text),)
     except ValueError:
         parts = [
-            p
-            for p in re.split("[,.;]", text)
-            if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - world._FILLER
+            p for p in re.split("[,.;]", text) if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - FILLER
         ]
         if len(parts) < 2:
             raise
-        some = [world.parse(p) for p in parts]
+        some = [parse(p) for p in parts]
         objects, faults = [a for a in some if a.category], dict.fromkeys(a.corruption for a in some if a.corruption)
         if len(objects) > 1 or not faults:
             raise
@@ -321,12 +321,12 @@ def _truth(self, image: Tensor, prompt: str):
     choices = self.base[:, i, None] + self.sign[:, i, None, None] * self.patterns  # [P,J,D]
     j = (u[:, None] - choices).square().sum(2).argmin(1)
     true = self.decode(from_patches(choices[torch.arange(len(j)), j][:, None], *self.latent_shape[1:]))[0]
-    ground = np.array(world.BACKGROUNDS[world.parse(prompt).background])
-    box = (slice(None), *world.foreground_box(true.numpy(), ground))
+    ground = np.array(world.BACKGROUNDS[parse(prompt).background])
+    box = (slice(None), *foreground_box(true.numpy(), ground))
     numbers = {k: v.item() for k, v in self.measure(x, prompt).items()}
     return SimpleNamespace(
         image=true.float(),
-        psnr=world.psnr(image.detach().cpu().numpy()[box], true.numpy()[box]),
+        psnr=psnr(image.detach().cpu().numpy()[box], true.numpy()[box]),
         baselines={},
         **numbers,
     )

@@ -30,6 +30,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import world
 from .latent import fit_autoencoder
 from .schedule import Schedule, expand
+from lucidteach.prior.words import (
+    COLOR_WORDS,
+    CORRUPTION_WORDS,
+    DEPTH_WORDS,
+    NOUNS,
+    PATTERN_TAILS,
+    PATTERN_WORDS,
+    PREFIXES,
+    VIEW_WORDS,
+    caption,
+    sample,
+)
 from ..run.patch import patch
 
 # %% ../../nbs/1_prior/16_train.ipynb #train05
@@ -89,15 +101,15 @@ def split_words(text: str) -> list[str]:
 def world_words() -> list[str]:
     "All words and signs of the world's captions, sorted"
     tables = (
-        world.NOUNS,
-        world.COLOR_WORDS,
-        world.PATTERN_WORDS,
-        world.PATTERN_TAILS,
-        world.VIEW_WORDS,
-        world.CORRUPTION_WORDS,
+        NOUNS,
+        COLOR_WORDS,
+        PATTERN_WORDS,
+        PATTERN_TAILS,
+        VIEW_WORDS,
+        CORRUPTION_WORDS,
     )
     phrases = [p for table in tables for ps in table.values() for p in ps]
-    phrases += [*world.PREFIXES, *world.DEPTH_WORDS, *world.BACKGROUNDS, "a an of on background and with , ."]
+    phrases += [*PREFIXES, *DEPTH_WORDS, *world.BACKGROUNDS, "a an of on background and with , ."]
     return sorted({w for p in phrases for w in split_words(p)})
 
 # %% ../../nbs/1_prior/16_train.ipynb #train13
@@ -190,7 +202,7 @@ def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
 
 def bare_caption(b, rng):
     "Function i -> a caption of picture i of a world.Batch that does not tell the view"
-    return lambda i: world.caption(b.things[i], b.cameras[i], rng, view=False)
+    return lambda i: caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26
 def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.0) -> Tensor:
@@ -203,7 +215,7 @@ def draw_times(n: int, gen, T: int = 1000, noisy: float = 0.0) -> Tensor:
 def batch_at(step: int, config, rank: int = 0) -> SimpleNamespace:
     "Batch number `step`: images [B,3,H,W] in [0,1], captions, times [B], and the generator for the noise; all a function of seed, step and rank"
     rng, gen = rng_for(config.seed, step, rank)
-    b = world.sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
+    b = sample(config.batch, seed=(config.seed, step, rank), size=config.size, background=config.background)
     return SimpleNamespace(
         images=torch.from_numpy(b.images),
         captions=drop_words(b.captions, bare_caption(b, rng), rng, config.p_null, config.p_view),
@@ -260,7 +272,7 @@ def make_accelerator(precision: str):
 
 def world_autoencoder(config: Config):
     "The autoencoder of the toy prior, fitted to config.pca_images pictures of the world"
-    pictures = world.sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
+    pictures = sample(config.pca_images, seed=(config.seed,), size=config.size, corruption=0.2).images
     return fit_autoencoder(torch.from_numpy(pictures))
 
 

@@ -39,8 +39,17 @@ from . import world
 from .latent import TOY, quiet
 from .schedule import expand
 from lucidteach.prior.train import (
-    Config, Pictures, Toy, Trainer, bare_caption, draw_times, encode_texts, rng_for, text_kinds
+    Config,
+    Pictures,
+    Toy,
+    Trainer,
+    bare_caption,
+    draw_times,
+    encode_texts,
+    rng_for,
+    text_kinds,
 )
+from .words import Attributes, parse, sample
 from ..run.live import Live
 from ..run.patch import patch
 
@@ -48,7 +57,7 @@ from ..run.patch import patch
 def bank_chunk(k: int, n: int, config, ae) -> tuple:
     "n pictures, number k of the chunks of a bank: latents [n,C,h,w] in half precision, captions [n] and bare [n], which do not tell the view"
     b, (rng, _) = (
-        world.sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background),
+        sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background),
         rng_for(config.seed, k, 1 << 20),
     )
     with torch.no_grad():
@@ -89,9 +98,9 @@ def open_bank(path: Path, config, ae, workers: int = 1) -> dict:
 
 # %% ../../nbs/1_prior/16a_training_run.ipynb #train82
 def same_words(bank: dict) -> dict:
-    "Texts [2N+1] of a bank, its captions, its bare ones and \"\", by what they tell (world.Attributes): `members[first[k]:first[k] + count[k]]` are the pictures with a text that tells what text k tells, all for \"\""
+    "Texts [2N+1] of a bank, its captions, its bare ones and \"\", by what they tell (Attributes): `members[first[k]:first[k] + count[k]]` are the pictures with a text that tells what text k tells, all for \"\""
     N, number = len(bank["captions"]), {}
-    group = np.array([number.setdefault(world.parse(text), len(number)) for text in bank["captions"] + bank["bare"]])
+    group = np.array([number.setdefault(parse(text), len(number)) for text in bank["captions"] + bank["bare"]])
     size = np.bincount(group)
     members = np.concatenate([group.argsort(kind="stable") % N, np.arange(N)])
     return dict(members=members, first=np.append((size.cumsum() - size)[group], 2 * N), count=np.append(size[group], N))

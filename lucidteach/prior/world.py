@@ -4,33 +4,29 @@
 
 # %% auto #0
 __all__ = ['MAIN', 'CREAM', 'DARK', 'WOOD', 'SKIN', 'ORANGE', 'GLASS', 'GOLD', 'LEAF', 'METAL', 'SHADE', 'RED', 'NAVY', 'CLAY',
-           'INK', 'COLORS', 'PATTERNS', 'BACKGROUNDS', 'VIEWS', 'CATEGORIES', 'CORRUPTIONS', 'NOUNS', 'COLOR_WORDS',
-           'PATTERN_WORDS', 'PATTERN_TAILS', 'VIEW_WORDS', 'PREFIXES', 'DEPTH_WORDS', 'CORRUPTION_WORDS', 'ellipsoid',
-           'ball', 'box', 'cone', 'cylinder', 'prism', 'cut', 'torus', 'limb', 'mix', 'pair', 'four', 'Category',
-           'category', 'mug', 'Thing', 'parts_of', 'distance', 'view_of', 'Camera', 'Render', 'disparity', 'corrupt',
-           'render', 'teapot', 'bottle', 'cake', 'mushroom', 'cactus', 'tree', 'table', 'chair', 'sofa', 'bed', 'lamp',
-           'clock', 'umbrella', 'hat', 'guitar', 'house', 'castle', 'car', 'boat', 'plane', 'rocket', 'snowman',
-           'teddy', 'robot', 'duck', 'fish', 'joints', 'person', 'caption', 'Attributes', 'parse', 'sample_camera',
-           'sample_thing', 'Batch', 'sample', 'psnr', 'register', 'foreground_box', 'baselines', 'Truth',
-           'nearest_truth']
+           'INK', 'ELLIPSOID', 'BOX', 'CONE', 'TORUS', 'LIMB', 'PRISM', 'UNION', 'CUT', 'COLORS', 'PATTERNS',
+           'BACKGROUNDS', 'VIEWS', 'CATEGORIES', 'KERNEL', 'CORRUPTIONS', 'ellipsoid', 'ball', 'box', 'cone',
+           'cylinder', 'prism', 'cut', 'torus', 'limb', 'mix', 'Category', 'Categories', 'category', 'mug',
+           'shape_distance', 'part_distance', 'sdf', 'known', 'Thing', 'parts_of', 'distance', 'view_of', 'Camera',
+           'inked', 'palette', 'Render', 'disparity', 'blur', 'corrupt', 'render', 'sample_camera', 'sample_thing']
 
 # %% ../../nbs/1_prior/13_world.ipynb #c064ebea
 import difflib
-import re
-from dataclasses import dataclass, replace
+import importlib
+from collections.abc import MutableMapping
+from dataclasses import dataclass
 from functools import lru_cache
-from math import atan, cos, hypot, log, radians, sin, sqrt, tan
+from math import atan, cos, hypot, radians, sin, sqrt, tan
 
 import numpy as np
 from numba import njit
-from PIL import ImageColor
 
 from ..run.settings import brief
 
 # %% ../../nbs/1_prior/13_world.ipynb #d10e244c
 MAIN, CREAM, DARK, WOOD, SKIN, ORANGE, GLASS, GOLD, LEAF, METAL, SHADE, RED, NAVY, CLAY, INK = range(15)
-_ELLIPSOID, _BOX, _CONE, _TORUS, _LIMB, _PRISM = range(6)
-_UNION, _CUT = 0, 1
+ELLIPSOID, BOX, CONE, TORUS, LIMB, PRISM = range(6)
+UNION, CUT = 0, 1
 COLORS = dict(
     red=(0.86, 0.11, 0.1),
     green=(0.14, 0.62, 0.22),
@@ -66,12 +62,12 @@ def _turn(rx, ry, rz):
 # %% ../../nbs/1_prior/13_world.ipynb #693e19e0
 def _row(kind, size, bound, at=(0, 0, 0), mat=MAIN, turn=(0, 0, 0), blend=0.0, rows=None):
     "One part as a flat tuple: shape, union or cut, blend, material, centre, frame, sizes, bounding radius."
-    return (kind, _UNION, blend, mat, *at, *(rows or _turn(*turn)), *size, bound)
+    return (kind, UNION, blend, mat, *at, *(rows or _turn(*turn)), *size, bound)
 
 # %% ../../nbs/1_prior/13_world.ipynb #f7c7693e
 def ellipsoid(a, b, c, **kw):
     "Half axes `a`, `b`, `c`."
-    return _row(_ELLIPSOID, (a, b, c, 0.0), max(a, b, c), **kw)
+    return _row(ELLIPSOID, (a, b, c, 0.0), max(a, b, c), **kw)
 
 
 def ball(r, **kw):
@@ -81,12 +77,12 @@ def ball(r, **kw):
 
 def box(a, b, c, r=0.02, **kw):
     "Half sizes `a`, `b`, `c`; edges rounded by `r`."
-    return _row(_BOX, (a, b, c, r), sqrt(a * a + b * b + c * c), **kw)
+    return _row(BOX, (a, b, c, r), sqrt(a * a + b * b + c * c), **kw)
 
 
 def cone(r1, r2, h, r=0.0, **kw):
     "Radius `r1` at the foot, `r2` at the head, half height `h`, grown by `r`."
-    return _row(_CONE, (r1, r2, h, r), hypot(max(r1, r2) + r, h + r), **kw)
+    return _row(CONE, (r1, r2, h, r), hypot(max(r1, r2) + r, h + r), **kw)
 
 
 def cylinder(r, h, edge=0.0, **kw):
@@ -96,17 +92,17 @@ def cylinder(r, h, edge=0.0, **kw):
 
 def prism(a, b, h, **kw):
     "Half width `a` at the foot, half depth `b`, half height `h`: a roof."
-    return _row(_PRISM, (a, b, h, 0.0), sqrt(a * a + b * b + h * h), **kw)
+    return _row(PRISM, (a, b, h, 0.0), sqrt(a * a + b * b + h * h), **kw)
 
 
 def cut(part):
     "The same part as a hole."
-    return part[:1] + (_CUT,) + part[2:]
+    return part[:1] + (CUT,) + part[2:]
 
 # %% ../../nbs/1_prior/13_world.ipynb #b5bddec9
 def torus(R, r, half=180.0, **kw):
     "A ring in the local xy plane, or the arc within `half` degrees of +y."
-    return _row(_TORUS, (R, r, sin(radians(half)) if half < 180 else 0.0, cos(radians(half))), R + r, **kw)
+    return _row(TORUS, (R, r, sin(radians(half)) if half < 180 else 0.0, cos(radians(half))), R + r, **kw)
 
 
 def limb(p, q, r1, r2=None, **kw):
@@ -117,7 +113,7 @@ def limb(p, q, r1, r2=None, **kw):
     u = (-d[1] / flat, d[0] / flat, 0.0) if h > 1e-6 else (1.0, 0.0, 0.0)
     v = (-w[2] * u[1], w[2] * u[0], w[0] * u[1] - w[1] * u[0])  # w x u
     return _row(
-        _LIMB,
+        LIMB,
         (r1, r2, length / 2, 0.0),
         length / 2 + max(r1, r2),
         at=[(a + b) / 2 for a, b in zip(p, q)],
@@ -125,20 +121,10 @@ def limb(p, q, r1, r2=None, **kw):
         **kw,
     )
 
-# %% ../../nbs/1_prior/13_world.ipynb #b09b630b
+# %% ../../nbs/1_prior/13_world.ipynb #w13-mix
 def mix(a, b, p):
     "From `a` (p = 0) to `b` (p = 1)."
     return a + (b - a) * p
-
-
-def pair(f, x, y, z):
-    "A part and its mirror image in x."
-    return [f((x, y, z)), f((-x, y, z))]
-
-
-def four(f, x, y, z):
-    "A part at four corners."
-    return [f((i * x, j * y, z)) for i in (-1, 1) for j in (-1, 1)]
 
 # %% ../../nbs/1_prior/13_world.ipynb #80142a14
 @dataclass(frozen=True)
@@ -151,7 +137,39 @@ class Category:
     build: object
 
 
-CATEGORIES = {}
+class Categories(MutableMapping):
+    """The kinds of objects by name: all that `category` has registered.
+
+    The zoo is made of this module's shapes, so it is read after it: when somebody first looks at what there is.
+    """
+
+    def __init__(self):
+        self.registered = {}
+
+    def all(self):
+        importlib.import_module("lucidteach.prior.objects")  # the zoo registers itself, once
+        return self.registered
+
+    def __getitem__(self, name):
+        return self.all()[name]
+
+    def __iter__(self):
+        return iter(self.all())
+
+    def __len__(self):
+        return len(self.all())
+
+    def __setitem__(self, name, kind):
+        self.registered[name] = kind
+
+    def __delitem__(self, name):
+        del self.registered[name]
+
+    def __repr__(self):
+        return f"Categories({', '.join(self)})"
+
+
+CATEGORIES = Categories()
 
 
 def category(has_front=True):
@@ -175,11 +193,11 @@ def mug(wide, tall, handle):
     ]
 
 # %% ../../nbs/1_prior/13_world.ipynb #6546ca6d
-_jit = dict(cache=True, fastmath=True, nogil=True, error_model="numpy")
+KERNEL = dict(cache=True, fastmath=True, nogil=True, error_model="numpy")
 
 
-@njit(**_jit)
-def _shape(kind, a, b, c, r, x, y, z):
+@njit(**KERNEL)
+def shape_distance(kind, a, b, c, r, x, y, z):
     "Distance from a point in a shape's own frame; `a, b, c, r` are its sizes."
     if kind == 0:  # ellipsoid: exact for a ball, first order otherwise
         k0 = sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2)
@@ -213,11 +231,11 @@ def _shape(kind, a, b, c, r, x, y, z):
     return max((abs(x) * 2 * c + (z - c) * a) * n, -z - c, abs(y) - b)
 
 # %% ../../nbs/1_prior/13_world.ipynb #65dbf2f1
-@njit(**_jit)
-def _part(parts, i, x, y, z):
+@njit(**KERNEL)
+def part_distance(parts, i, x, y, z):
     "Distance to part `i` alone: the point is moved into the part's frame."
     x, y, z = x - parts[i, 4], y - parts[i, 5], z - parts[i, 6]
-    return _shape(
+    return shape_distance(
         int(parts[i, 0]),
         parts[i, 16],
         parts[i, 17],
@@ -229,8 +247,8 @@ def _part(parts, i, x, y, z):
     )
 
 
-@njit(**_jit)
-def _sdf(parts, ids, n, x, y, z, cap):
+@njit(**KERNEL)
+def sdf(parts, ids, n, x, y, z, cap):
     "Distance to the object made of parts `ids[:n]` and the index of the nearest; parts farther than `cap` are skipped."
     d, near = 1e3, -1
     for j in range(n):
@@ -239,7 +257,7 @@ def _sdf(parts, ids, n, x, y, z, cap):
         far = parts[i, 20] + min(abs(d), cap) + k
         if X * X + Y * Y + Z * Z > far * far:
             continue  # its bounding ball is out of reach
-        e = _part(parts, i, x, y, z)
+        e = part_distance(parts, i, x, y, z)
         if parts[i, 1] > 0:
             if -e > d:
                 d, near = -e, i
@@ -251,7 +269,7 @@ def _sdf(parts, ids, n, x, y, z, cap):
     return min(d, cap), near
 
 # %% ../../nbs/1_prior/13_world.ipynb #4dfa72e6
-def _known(word, words, what):
+def known(word, words, what):
     "The word itself, or an error that names the nearest known ones."
     if word in words:
         return word
@@ -277,18 +295,18 @@ class Thing:
 # %% ../../nbs/1_prior/13_world.ipynb #e2d9482c
 def parts_of(thing):
     "The table of parts of a thing, float64 [P,21]."
-    cat = CATEGORIES[_known(thing.category, CATEGORIES, "category")]
+    cat = CATEGORIES[known(thing.category, CATEGORIES, "category")]
     p = thing.params or (0.5,) * len(cat.params)
     if len(p) != len(cat.params):
         raise ValueError(f"{cat.name} has {len(cat.params)} parameters {cat.params}, got {len(p)}")
     return np.array(cat.build(*p), np.float64)
 
 # %% ../../nbs/1_prior/13_world.ipynb #9ff1f866
-@njit(**_jit)
+@njit(**KERNEL)
 def _distances(parts, points, out):
     every = np.arange(len(parts))
     for i in range(len(points)):
-        out[i] = _sdf(parts, every, len(parts), points[i, 0], points[i, 1], points[i, 2], 1e3)[0]
+        out[i] = sdf(parts, every, len(parts), points[i, 0], points[i, 1], points[i, 2], 1e3)[0]
 
 
 def distance(thing, points):
@@ -300,12 +318,12 @@ def distance(thing, points):
     return out
 
 # %% ../../nbs/1_prior/13_world.ipynb #c365b2de
-@njit(**_jit)
+@njit(**KERNEL)
 def _trace(parts, ids, n, o, dx, dy, dz, t, tmax, spread, tol, soft):
     "Follow a cone of slope `spread` (0: a ray) from distance `t`; stop within `tol` of the surface, or return t > tmax."
     near, d = -1, 400.0
     for _ in range(90):
-        d, near = _sdf(parts, ids, n, o[0] + t * dx, o[1] + t * dy, o[2] + t * dz, 2.5 * d + 0.02 + soft)
+        d, near = sdf(parts, ids, n, o[0] + t * dx, o[1] + t * dy, o[2] + t * dz, 2.5 * d + 0.02 + soft)
         s = (d - t * spread) / (1 + spread)
         if s < tol:
             return t + s * (spread == 0), near
@@ -315,7 +333,7 @@ def _trace(parts, ids, n, o, dx, dy, dz, t, tmax, spread, tol, soft):
     return tmax + 1, -1
 
 
-@njit(**_jit)
+@njit(**KERNEL)
 def _cull(parts, ids, o, dx, dy, dz, spread):
     "Fill `ids` with the parts whose bounding balls touch the cone; return how many."
     n, cos_ = 0, sqrt(1 - spread * spread)
@@ -384,16 +402,16 @@ class Camera:
         return view_of(self.azimuth, self.elevation)
 
 # %% ../../nbs/1_prior/13_world.ipynb #b9a82156
-@njit(**_jit)
+@njit(**KERNEL)
 def _normal(parts, ids, n, near, x, y, z, soft):
     "Unit gradient of the distance, from four points of a small tetrahedron."
     e, f = 0.001, 0.03 + soft
     if soft > 0:
-        a, b = _sdf(parts, ids, n, x + e, y - e, z - e, f)[0], _sdf(parts, ids, n, x - e, y - e, z + e, f)[0]
-        c, d = _sdf(parts, ids, n, x - e, y + e, z - e, f)[0], _sdf(parts, ids, n, x + e, y + e, z + e, f)[0]
+        a, b = sdf(parts, ids, n, x + e, y - e, z - e, f)[0], sdf(parts, ids, n, x - e, y - e, z + e, f)[0]
+        c, d = sdf(parts, ids, n, x - e, y + e, z - e, f)[0], sdf(parts, ids, n, x + e, y + e, z + e, f)[0]
     else:
-        a, b = _part(parts, near, x + e, y - e, z - e), _part(parts, near, x - e, y - e, z + e)
-        c, d = _part(parts, near, x - e, y + e, z - e), _part(parts, near, x + e, y + e, z + e)
+        a, b = part_distance(parts, near, x + e, y - e, z - e), part_distance(parts, near, x - e, y - e, z + e)
+        c, d = part_distance(parts, near, x - e, y + e, z - e), part_distance(parts, near, x + e, y + e, z + e)
     nx, ny, nz = a - b - c + d, -a - b + c + d, -a + b - c + d
     k = 1 / (sqrt(nx * nx + ny * ny + nz * nz) + 1e-12)
     if parts[near, 1] > 0 and soft == 0:
@@ -401,8 +419,8 @@ def _normal(parts, ids, n, near, x, y, z, soft):
     return nx * k, ny * k, nz * k
 
 # %% ../../nbs/1_prior/13_world.ipynb #981e26ff
-@njit(**_jit)
-def _inked(pattern, x, y, z, nx, ny, nz):
+@njit(**KERNEL)
+def inked(pattern, x, y, z, nx, ny, nz):
     "Is this surface point inside a stripe (1) or a dot (2)?"
     if pattern == 1:
         u = (z + 0.6 * x) / 0.32
@@ -422,10 +440,10 @@ def _inked(pattern, x, y, z, nx, ny, nz):
     return False
 
 
-@njit(**_jit)
+@njit(**KERNEL)
 def _openness(parts, every, x, y, z, nx, ny, nz, soft):
     "1 in the open, towards 0 in a corner: how much of a step of 0.1 outwards is free."
-    d, _ = _sdf(parts, every, len(parts), x + 0.1 * nx, y + 0.1 * ny, z + 0.1 * nz, 0.1 + soft)
+    d, _ = sdf(parts, every, len(parts), x + 0.1 * nx, y + 0.1 * ny, z + 0.1 * nz, 0.1 + soft)
     return min(max(10 * d, 0.0), 1.0)
 
 # %% ../../nbs/1_prior/13_world.ipynb #9c25c443
@@ -451,7 +469,7 @@ _FIXED = np.array(
 
 
 @lru_cache(None)
-def _palette(color):
+def palette(color):
     "RGB of every material [15,3] for an object of this colour."
     c, p = np.array(COLORS[color]), _FIXED.copy()
     p[MAIN], p[SHADE] = c, c * 0.62 if color != "black" else (0.3, 0.3, 0.33)
@@ -459,7 +477,7 @@ def _palette(color):
     return p
 
 # %% ../../nbs/1_prior/13_world.ipynb #9e19bcd3
-@njit(**_jit)
+@njit(**KERNEL)
 def _draw(parts, palette, pattern, cam, tan_half, H, W, ss, out):
     "Fill `out` [8,H,W] with sums over subsamples: rgb, hits, z-depth, normal."
     o, B, px = cam[3], 4, 2 * tan_half / H
@@ -510,7 +528,7 @@ def _draw(parts, palette, pattern, cam, tan_half, H, W, ss, out):
                         x, y, z = o[0] + t * dx, o[1] + t * dy, o[2] + t * dz
                         nx, ny, nz = _normal(parts, ids, n, near, x, y, z, soft)
                         m = int(parts[near, 3])
-                        if m == 0 and _inked(pattern, x, y, z, nx, ny, nz):
+                        if m == 0 and inked(pattern, x, y, z, nx, ny, nz):
                             m = ink
                         if near != last:
                             last, open_ = near, _openness(parts, every, x, y, z, nx, ny, nz, soft)
@@ -548,7 +566,7 @@ def disparity(depth, alpha, fov):
     return np.clip((d - fg.min()) / max(fg.max() - fg.min(), 1e-6), 0, 1)
 
 # %% ../../nbs/1_prior/13_world.ipynb #fd6bd597
-def _blur(x, sigma):
+def blur(x, sigma):
     "Gaussian blur of [3,H,W] with edge padding."
     r = int(3 * sigma + 0.5)
     k = np.exp(-0.5 * (np.arange(-r, r + 1) / sigma) ** 2)
@@ -574,13 +592,13 @@ def _saturate(x, s):
 
 # %% ../../nbs/1_prior/13_world.ipynb #2d4dbff3
 CORRUPTIONS = dict(
-    blurry=lambda x, rng: _blur(x, rng.uniform(1.3, 2.6) * x.shape[1] / 64),
+    blurry=lambda x, rng: blur(x, rng.uniform(1.3, 2.6) * x.shape[1] / 64),
     noisy=lambda x, rng: x + rng.normal(0, rng.uniform(0.08, 0.2), x.shape),
     oversaturated=lambda x, rng: 0.5 + 1.25 * (_saturate(x, rng.uniform(2, 3.5)) - 0.5),
     pixelated=lambda x, rng: _blocks(x, max(2, int(rng.integers(4, 7) * x.shape[1] / 64))),
     dull=lambda x, rng: 0.55 + rng.uniform(0.25, 0.5) * (_saturate(x, 0.5) - 0.55),
     low_quality=lambda x, rng: (
-        np.round(5 * (_blur(_blocks(x, max(2, x.shape[1] * 3 // 64)), x.shape[1] / 64) + rng.normal(0, 0.06, x.shape)))
+        np.round(5 * (blur(_blocks(x, max(2, x.shape[1] * 3 // 64)), x.shape[1] / 64) + rng.normal(0, 0.06, x.shape)))
         / 5
     ),
 )
@@ -608,7 +626,7 @@ def _check(thing, camera, H, W, supersample):
         (thing.background, BACKGROUNDS, "background"),
         (thing.kind, ("photo", "depth"), "kind"),
     ):
-        _known(word, words, what)
+        known(word, words, what)
 
 
 def render(
@@ -623,7 +641,7 @@ def render(
     _check(thing, camera, H, W, supersample)
     cam, out = np.concatenate([camera.axes, camera.position[None]]), np.zeros((8, H, W))
     half, pattern = tan(radians(camera.fov) / 2), PATTERNS.index(thing.pattern)
-    _draw(parts_of(thing), _palette(thing.color), pattern, cam, half, H, W, supersample, out)
+    _draw(parts_of(thing), palette(thing.color), pattern, cam, half, H, W, supersample, out)
     hits = np.maximum(out[3], 1e-9)
     alpha, depth = out[3] / supersample**2, out[4] / hits
     normal = out[5:] / np.maximum(np.sqrt((out[5:] ** 2).sum(0)), 1e-9)
@@ -633,796 +651,6 @@ def render(
     if thing.corruption:
         rgb = corrupt(rgb, thing.corruption, rng)
     return Render(*(np.ascontiguousarray(a, np.float32) for a in (np.clip(rgb, 0, 1), alpha, depth, normal)))
-
-# %% ../../nbs/1_prior/13_world.ipynb #c90a679f
-@category(has_front=False)
-def teapot(wide, spout, handle):
-    "Spout towards +x."
-    r, q = mix(0.42, 0.54, wide), mix(0.1, 0.28, spout)
-    return [
-        torus(mix(0.18, 0.27, handle), 0.055, at=(-r - 0.03, 0, 0.0), turn=(90, 0, 0)),
-        limb((r * 0.7, 0, -0.15), (r + 0.28, 0, q), 0.13, 0.06, blend=0.05),
-        ellipsoid(r, r, r * 0.85, at=(0, 0, -0.08)),
-        cylinder(0.3, 0.03, 0.02, at=(0, 0, r * 0.85 - 0.12), mat=CREAM),
-        ball(0.09, at=(0, 0, r * 0.85 - 0.02), mat=CREAM),
-        cylinder(0.3, 0.05, 0.02, at=(0, 0, -0.08 - r * 0.8), mat=SHADE),
-    ]
-
-
-@category()
-def bottle(wide, tall, neck):
-    "The label is the front."
-    r, h, n = mix(0.22, 0.33, wide), mix(0.34, 0.46, tall), mix(0.15, 0.26, neck)
-    z = -0.85 + h
-    return [
-        cylinder(r, h, 0.05, at=(0, 0, z)),
-        cone(r - 0.03, 0.09, 0.12, at=(0, 0, z + h + 0.08)),
-        cylinder(0.09, n, at=(0, 0, z + h + 0.15 + n * 0.5)),
-        cylinder(0.11, 0.07, 0.02, at=(0, 0, z + h + 0.2 + n * 1.5), mat=DARK),
-        ellipsoid(r * 0.78, 0.06, h * 0.6, at=(0, r - 0.03, z), mat=CREAM),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #f03f55a7
-@category(has_front=False)
-def cake(wide, tiers, candles):
-    "Two tiers, three candles."
-    r, q, c = mix(0.5, 0.68, wide), mix(0.55, 0.75, tiers), mix(0.12, 0.22, candles)
-    parts = [
-        cylinder(0.84, 0.025, 0.02, at=(0, 0, -0.55), mat=METAL),
-        cylinder(r, 0.22, 0.04, at=(0, 0, -0.32)),
-        cylinder(r * 1.03, 0.05, 0.045, at=(0, 0, -0.1), mat=CREAM),
-        cylinder(r * q, 0.17, 0.04, at=(0, 0, 0.1)),
-        cylinder(r * q * 1.05, 0.05, 0.045, at=(0, 0, 0.27), mat=CREAM),
-    ]
-    for x, y in [(0.0, 0.5), (0.5, -0.3), (-0.5, -0.3)]:
-        x, y = x * r * q, y * r * q
-        parts += [
-            cylinder(0.045, c, at=(x, y, 0.3 + c), mat=RED),
-            ellipsoid(0.06, 0.06, 0.1, at=(x, y, 0.38 + 2 * c), mat=GOLD),
-        ]
-    return parts
-
-# %% ../../nbs/1_prior/13_world.ipynb #8f5900f3
-@category(has_front=False)
-def mushroom(cap, stem, tall):
-    "The cap carries the colour."
-    r, s, h = mix(0.5, 0.74, cap), mix(0.13, 0.22, stem), mix(0.3, 0.45, tall)
-    return [
-        ellipsoid(r, r, r * 0.85, at=(0, 0, h * 2 - 0.8)),
-        cut(box(1, 1, 0.5, at=(0, 0, h * 2 - 0.8 - 0.5), mat=CREAM)),
-        cone(s * 1.25, s, h, 0.02, at=(0, 0, h - 0.78), mat=CREAM),
-    ]
-
-
-@category(has_front=False)
-def cactus(tall, left, right):
-    "Two arms, in a clay pot."
-    h, zl, zr = mix(0.4, 0.55, tall), mix(-0.15, 0.15, left), mix(-0.05, 0.25, right)
-    return [
-        limb((0, 0, -0.5), (0, 0, h), 0.19),
-        limb((-0.05, 0, zl), (-0.42, 0, zl), 0.105),
-        limb((-0.42, 0, zl), (-0.42, 0, zl + 0.3), 0.105),
-        limb((0.05, 0, zr), (0.42, 0, zr), 0.105),
-        limb((0.42, 0, zr), (0.42, 0, zr + 0.28), 0.105),
-        cone(0.22, 0.32, 0.16, 0.02, at=(0, 0, -0.68), mat=CLAY),
-        cylinder(0.38, 0.05, 0.02, at=(0, 0, -0.5), mat=CLAY),
-    ]
-
-
-@category(has_front=False)
-def tree(wide, trunk, tiers):
-    "A fir of three cones."
-    w, t, g = mix(0.42, 0.62, wide), mix(0.12, 0.2, trunk), mix(0.3, 0.38, tiers)
-    return [cylinder(0.11, t + 0.1, at=(0, 0, -0.88 + t), mat=WOOD)] + [
-        cone(w * (1 - 0.22 * i), 0.02, 0.32, at=(0, 0, -0.88 + 2 * t + 0.3 + i * g)) for i in range(3)
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #5c62c1a2
-@category(has_front=False)
-def table(wide, deep, tall):
-    "Four legs."
-    a, b, h = mix(0.52, 0.72, wide), mix(0.36, 0.5, deep), mix(0.28, 0.42, tall)
-    return [box(a, b, 0.06, 0.02, at=(0, 0, h - 0.06))] + four(
-        lambda p: box(0.065, 0.065, h - 0.02, 0.01, at=p), a - 0.09, b - 0.09, -0.06
-    )
-
-
-@category()
-def chair(wide, back, seat):
-    "The back stands at -y."
-    a, b, s = mix(0.3, 0.42, wide), mix(0.35, 0.48, back), mix(-0.2, -0.02, seat)
-    return [box(a, a, 0.06, 0.02, at=(0, 0.02, s)), box(a, 0.055, b, 0.03, at=(0, -a + 0.05, s + b))] + four(
-        lambda p: box(0.055, 0.055, (s + 0.82) / 2, 0.01, at=(p[0], p[1] + 0.02, p[2])),
-        a - 0.06,
-        a - 0.06,
-        (s - 0.82) / 2,
-    )
-
-# %% ../../nbs/1_prior/13_world.ipynb #cdb90ecf
-@category()
-def sofa(long, back, arm):
-    "Two cushions."
-    a, b, r = mix(0.6, 0.74, long), mix(0.28, 0.4, back), mix(0.1, 0.15, arm)
-    return [
-        box(a, 0.36, 0.14, 0.04, at=(0, 0, -0.24)),
-        box(a, 0.12, b, 0.06, at=(0, -0.28, -0.1 + b * 0.5)),
-        *pair(lambda p: box(r, 0.38, 0.24, 0.07, at=p), a, 0.02, -0.14),
-        *pair(lambda p: box(a / 2 - 0.08, 0.28, 0.075, 0.05, at=p, mat=SHADE), a / 2 - 0.05, 0.1, -0.06),
-        *four(lambda p: cylinder(0.05, 0.06, at=p, mat=WOOD), a - 0.08, 0.28, -0.42),
-    ]
-
-
-@category()
-def bed(long, head, pillow):
-    "The head end is at -y."
-    l, h, q = mix(0.62, 0.74, long), mix(0.3, 0.45, head), mix(0.24, 0.36, pillow)
-    return [
-        box(0.48, l, 0.1, 0.02, at=(0, 0, -0.25), mat=WOOD),
-        box(0.46, l - 0.02, 0.12, 0.06, at=(0, 0, -0.08), mat=CREAM),
-        box(0.5, l * 0.66, 0.12, 0.06, at=(0, l * 0.36, -0.06)),
-        box(q, 0.14, 0.075, 0.07, at=(0, -l + 0.24, 0.09), mat=CREAM),
-        box(0.5, 0.05, h, 0.04, at=(0, -l, -0.32 + h), mat=WOOD),
-        box(0.5, 0.05, 0.18, 0.04, at=(0, l, -0.22), mat=WOOD),
-        *four(lambda p: box(0.05, 0.05, 0.12, 0.01, at=p, mat=WOOD), 0.44, l - 0.04, -0.4),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #6667ce1e
-@category(has_front=False)
-def lamp(shade, tall, base):
-    "A hollow shade over a bulb."
-    r, h, b = mix(0.38, 0.54, shade), mix(0.36, 0.46, tall), mix(0.24, 0.36, base)
-    return [
-        cone(r, r * 0.55, 0.26, at=(0, 0, h + 0.1)),
-        cut(cone(r - 0.04, r * 0.55 - 0.04, 0.27, at=(0, 0, h + 0.09), mat=GOLD)),
-        ball(0.12, at=(0, 0, h), mat=GOLD),
-        cylinder(0.045, h / 2 + 0.42, at=(0, 0, h / 2 - 0.4), mat=METAL),
-        cone(b, b * 0.7, 0.05, 0.02, at=(0, 0, -0.8), mat=METAL),
-    ]
-
-
-@category()
-def clock(wide, hour, minute):
-    "`hour` and `minute` are turns of the hands."
-    r = mix(0.5, 0.62, wide)
-    parts = [
-        cylinder(r, 0.17, 0.04, turn=(90, 0, 0), at=(0, 0, -0.06)),
-        cylinder(r * 0.82, 0.05, turn=(90, 0, 0), at=(0, 0.14, -0.06), mat=CREAM),
-    ]
-    for a, L, w in ((hour * 360, 0.5, 0.05), (minute * 360, 0.7, 0.035)):
-        x, z = -sin(radians(a)) * r * L, cos(radians(a)) * r * L
-        parts.append(limb((0, 0.2, -0.06), (x, 0.2, -0.06 + z), w, mat=DARK))
-    parts += pair(lambda p: ball(0.19, at=p, mat=GOLD), r * 0.62, 0, r * 0.72 + 0.02)
-    parts += [torus(0.16, 0.03, 90, at=(0, 0, r + 0.02), turn=(90, 0, 0), mat=METAL)] + [
-        limb((s * r * 0.55, 0, -r * 0.7), (s * r * 0.8, 0, -r - 0.14), 0.06, mat=DARK) for s in (-1, 1)
-    ]
-    return parts
-
-# %% ../../nbs/1_prior/13_world.ipynb #98788a63
-@category(has_front=False)
-def umbrella(wide, dome, handle):
-    "A hollow dome."
-    r, q, h = mix(0.66, 0.84, wide), mix(0.5, 0.75, dome), mix(0.05, 0.15, handle)
-    z = 0.08
-    return [
-        ellipsoid(r, r, r * q, at=(0, 0, z)),
-        cut(ellipsoid(r - 0.05, r - 0.05, r * q - 0.05, at=(0, 0, z - 0.03), mat=SHADE)),
-        cut(box(1, 1, 0.5, at=(0, 0, z - 0.48), mat=SHADE)),
-        cylinder(0.035, 0.42 + h / 2, at=(0, 0, z - 0.1 - h / 2), mat=METAL),
-        cylinder(0.03, 0.08, at=(0, 0, z + r * q + 0.04), mat=METAL),
-        torus(0.13, 0.05, 95, at=(0.13, 0, z - 0.52 - h), turn=(-90, 0, 0), mat=WOOD),
-    ]
-
-
-@category(has_front=False)
-def hat(crown, brim, tall):
-    "A top hat with a band."
-    r, b, h = mix(0.36, 0.46, crown), mix(0.66, 0.84, brim), mix(0.3, 0.42, tall)
-    return [
-        cone(r, r * 1.08, h, 0.02, at=(0, 0, 0.02)),
-        cut(cylinder(r * 0.9, 0.2, at=(0, 0, -h - 0.1), mat=DARK)),
-        cylinder(b, 0.045, 0.04, at=(0, 0, -h)),
-        cylinder(r * 1.04, 0.09, 0.01, at=(0, 0, -h + 0.14), mat=CREAM),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #d89943a7
-@category()
-def guitar(body, waist, neck):
-    "Sound hole and bridge on the front."
-    r, q, n = mix(0.36, 0.44, body), mix(0.66, 0.82, waist), mix(0.3, 0.38, neck)
-    t, u = 0.11, r * q
-    return [
-        cylinder(r, t, 0.03, turn=(90, 0, 0), at=(0, 0, -0.44)),
-        cylinder(u, t, 0.03, turn=(90, 0, 0), at=(0, 0, -0.44 + r * 0.95), blend=0.1),
-        cylinder(0.13, 0.03, turn=(90, 0, 0), at=(0, t, -0.2), mat=DARK),
-        box(0.16, 0.03, 0.035, 0.01, at=(0, t, -0.55), mat=DARK),
-        box(0.055, 0.04, n + 0.1, 0.01, at=(0, t - 0.02, 0.2 + n), mat=WOOD),
-        box(0.1, 0.045, 0.12, 0.03, at=(0, t - 0.03, 0.3 + 2 * n - 0.02), mat=DARK),
-    ]
-
-
-@category()
-def house(wide, tall, roof):
-    "Door and windows on the front."
-    a, h, g = mix(0.46, 0.6, wide), mix(0.28, 0.4, tall), mix(0.2, 0.32, roof)
-    z = -0.6 + h
-    y = 0.44
-    return [
-        box(a, y, h, 0.01, at=(0, 0, z)),
-        prism(a + 0.1, y + 0.1, g, at=(0, 0, z + h + g - 0.02), mat=SHADE),
-        box(0.08, 0.08, 0.2, 0.01, at=(a * 0.55, -0.2, z + h + g), mat=CLAY),
-        box(0.13, 0.03, 0.22, 0.01, at=(0, y, -0.38), mat=WOOD),
-        ball(0.035, at=(0.07, y + 0.04, -0.38), mat=GOLD),
-        *pair(lambda p: box(0.1, 0.025, 0.1, 0.005, at=p, mat=CREAM), a * 0.62, y, z + 0.05),
-        *pair(lambda p: box(0.075, 0.03, 0.075, 0.005, at=p, mat=GLASS), a * 0.62, y + 0.01, z + 0.05),
-        *pair(lambda p: box(0.03, 0.11, 0.1, 0.005, at=p, mat=GLASS), a, 0, z + 0.05),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #381508e1
-@category()
-def castle(wide, towers, roof):
-    "Gate on the front."
-    a, h, g = mix(0.42, 0.52, wide), mix(0.4, 0.52, towers), mix(0.16, 0.25, roof)
-    z = -0.65
-    parts = [box(a, a, 0.26, 0.01, at=(0, 0, z + 0.26))]
-    parts += four(lambda p: cylinder(0.19, h, at=p), a, a, z + h)
-    parts += four(lambda p: cone(0.25, 0.01, g, at=p, mat=SHADE), a, a, z + 2 * h + g)
-    parts += [
-        box(0.14, 0.04, 0.13, 0.01, at=(0, a, z + 0.12), mat=WOOD),
-        cylinder(0.14, 0.04, at=(0, a, z + 0.25), turn=(90, 0, 0), mat=WOOD),
-    ]
-    parts += [
-        box(0.06, 0.05, 0.06, 0.005, at=(i * a * 0.32, s * (a - 0.04), z + 0.56)) for i in (-1, 0, 1) for s in (-1, 1)
-    ]
-    return parts
-
-# %% ../../nbs/1_prior/13_world.ipynb #53ad0dd0
-@category()
-def car(long, tall, cab):
-    "Lamps in front, red lights behind."
-    l, t, c = mix(0.66, 0.8, long), mix(0.13, 0.2, tall), mix(0.26, 0.36, cab)
-    z, w = -0.14, 0.36
-    return [
-        box(w, l, t, 0.07, at=(0, 0, z)),
-        box(w - 0.06, c + 0.06, 0.17, 0.06, at=(0, -0.1, z + t + 0.1), mat=GLASS),
-        box(w - 0.05, c - 0.02, 0.05, 0.04, at=(0, -0.1, z + t + 0.26)),
-        *four(lambda p: cylinder(0.18, 0.07, 0.02, turn=(0, 90, 0), at=p, mat=DARK), w - 0.02, l * 0.6, z - 0.14),
-        *four(lambda p: cylinder(0.08, 0.08, turn=(0, 90, 0), at=p, mat=METAL), w, l * 0.6, z - 0.14),
-        *pair(lambda p: ball(0.085, at=p, mat=GOLD), 0.23, l - 0.03, z + 0.04),
-        *pair(lambda p: box(0.08, 0.03, 0.05, 0.01, at=p, mat=RED), 0.24, -l, z + 0.05),
-        box(0.3, 0.04, 0.04, 0.02, at=(0, l, z - 0.11), mat=METAL),
-        box(0.3, 0.04, 0.04, 0.02, at=(0, -l, z - 0.11), mat=METAL),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #95deb470
-@category()
-def boat(long, deep, sail):
-    "The bow points to +y."
-    l, d, s = mix(0.66, 0.84, long), mix(0.32, 0.44, deep), mix(0.42, 0.52, sail)
-    z = -0.3
-    return [
-        ellipsoid(0.34, l, d, at=(0, 0, z)),
-        cut(box(1, 1, 0.5, at=(0, 0, z + 0.5), mat=SHADE)),
-        cylinder(0.04, s + 0.12, at=(0, 0.05, z + s + 0.1), mat=WOOD),
-        prism(s * 0.72, 0.02, s, at=(0, -0.05, z + s + 0.16), turn=(0, 0, 90), mat=CREAM),
-        box(0.015, 0.13, 0.07, 0.005, at=(0, -0.08, z + 2 * s + 0.2), mat=RED),
-    ]
-
-
-@category()
-def plane(long, span, tail):
-    "The propeller is in front."
-    l, w, t = mix(0.6, 0.7, long), mix(0.66, 0.84, span), mix(0.16, 0.26, tail)
-    return [
-        limb((0, -l, 0), (0, l - 0.05, 0), 0.11, 0.17),
-        box(w, 0.15, 0.03, 0.02, at=(0, 0.1, -0.02)),
-        box(0.3, 0.1, 0.025, 0.02, at=(0, -l + 0.02, 0.04)),
-        box(0.025, 0.12, t, 0.02, at=(0, -l + 0.02, t)),
-        ellipsoid(0.12, 0.2, 0.12, at=(0, 0.3, 0.12), mat=GLASS),
-        ball(0.075, at=(0, l + 0.12, 0), mat=DARK),
-        box(0.3, 0.015, 0.035, 0.01, at=(0, l + 0.13, 0), mat=WOOD, turn=(0, 30, 0)),
-        *pair(lambda p: box(0.07, 0.16, 0.034, 0.01, at=p, mat=CREAM), w - 0.07, 0.1, -0.02),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #eb5a7351
-@category()
-def rocket(slim, fins, nose):
-    "A window on the front."
-    r, f, n = mix(0.2, 0.29, slim), mix(0.16, 0.26, fins), mix(0.2, 0.3, nose)
-    return [
-        cylinder(r, 0.45, 0.04, at=(0, 0, -0.1)),
-        cone(r - 0.02, 0.02, n, at=(0, 0, 0.33 + n), mat=CREAM),
-        cylinder(r * 1.03, 0.04, 0.01, at=(0, 0, 0.3), mat=CREAM),
-        *[
-            prism(f + 0.02, 0.03, 0.24, at=(c * (r + 0.02), s * (r + 0.02), -0.5), turn=(0, 0, a), mat=CREAM)
-            for a, c, s in ((0, 1, 0), (180, -1, 0), (90, 0, 1), (-90, 0, -1))
-        ],
-        cone(r * 0.85, r * 0.6, 0.08, at=(0, 0, -0.62), mat=METAL),
-        cone(0.02, r * 0.5, 0.1, at=(0, 0, -0.78), mat=ORANGE),
-        cylinder(0.135, 0.04, turn=(90, 0, 0), at=(0, r, 0.1), mat=METAL),
-        cylinder(0.1, 0.055, turn=(90, 0, 0), at=(0, r, 0.1), mat=GLASS),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #1d438d0e
-@category()
-def snowman(size, head, hat):
-    "Hat and scarf carry the colour."
-    r, q, h = mix(0.38, 0.46, size), mix(0.2, 0.25, head), mix(0.12, 0.2, hat)
-    z1 = -0.86 + r
-    z2 = z1 + r + 0.1
-    z3 = z2 + 0.2 + q * 0.75
-    f = q * 0.9
-    return [
-        ball(r, at=(0, 0, z1), mat=CREAM),
-        ball(r * 0.74, at=(0, 0, z2), mat=CREAM),
-        ball(q, at=(0, 0, z3), mat=CREAM),
-        torus(q * 0.85, 0.075, at=(0, 0, z3 - q * 0.85)),
-        box(0.075, 0.04, 0.16, 0.03, at=(-0.12, r * 0.72, z2 + 0.08), turn=(-8, 0, 0)),
-        cylinder(q * 1.35, 0.03, 0.02, at=(0, 0, z3 + q * 0.62)),
-        cylinder(q * 0.85, h, 0.02, at=(0, 0, z3 + q * 0.62 + h)),
-        *pair(lambda p: ball(0.042, at=p, mat=DARK), 0.085, f, z3 + 0.05),
-        cone(0.055, 0.01, 0.12, turn=(-90, 0, 0), at=(0, q + 0.08, z3 - 0.02), mat=ORANGE),
-        *[ball(0.04, at=(0, r * 0.74, z2 + dz), mat=DARK) for dz in (0.0, -0.14)],
-        *[limb((s * r * 0.6, 0, z2 + 0.05), (s * 0.74, 0.05, z2 + 0.24), 0.035, mat=WOOD) for s in (-1, 1)],
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #ea5d6c59
-@category()
-def teddy(belly, ears, arms):
-    "Face and belly on the front."
-    b, e, a = mix(0.36, 0.44, belly), mix(0.13, 0.18, ears), mix(-0.1, 0.25, arms)
-    z = 0.36
-    return [
-        ellipsoid(b, b * 0.85, b * 1.05, at=(0, 0, -0.25)),
-        ellipsoid(b * 0.65, 0.1, b * 0.7, at=(0, b * 0.78, -0.25), mat=CREAM),
-        ellipsoid(0.36, 0.32, 0.32, at=(0, 0.02, z)),
-        *pair(lambda p: ellipsoid(e, 0.08, e, at=p), 0.28, 0, z + 0.27),
-        *pair(lambda p: ellipsoid(e * 0.55, 0.05, e * 0.55, at=p, mat=CREAM), 0.28, 0.06, z + 0.27),
-        ellipsoid(0.17, 0.12, 0.13, at=(0, 0.3, z - 0.08), mat=CREAM),
-        ellipsoid(0.065, 0.05, 0.045, at=(0, 0.41, z - 0.03), mat=DARK),
-        *pair(lambda p: ball(0.048, at=p, mat=DARK), 0.13, 0.3, z + 0.09),
-        *[limb((s * 0.3, 0.02, -0.02), (s * 0.56, 0.16, -0.12 + a), 0.13) for s in (-1, 1)],
-        *[limb((s * 0.22, 0.1, -0.55), (s * 0.34, 0.38, -0.62), 0.16) for s in (-1, 1)],
-        *pair(lambda p: ellipsoid(0.1, 0.04, 0.1, at=p, mat=CREAM, turn=(0, 0, 0)), 0.355, 0.53, -0.63),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #5b440df2
-@category()
-def robot(wide, head, arms):
-    "`arms` lifts them."
-    a, q, r = mix(0.3, 0.4, wide), mix(0.2, 0.27, head), mix(-10, 100, arms)
-    z = 0.2 + 0.27 + 0.02
-    ps = []
-    for s in (-1, 1):
-        e = (s * (a + 0.1 + 0.3 * sin(radians(r)) * 1.0), 0.0, 0.14 - 0.34 * cos(radians(r)))
-        ps += [
-            limb((s * (a + 0.05), 0, 0.14), e, 0.08, mat=METAL),
-            ball(0.11, at=e, mat=DARK),
-            box(0.1, 0.12, 0.17, 0.03, at=(s * a * 0.5, 0, -0.6), mat=METAL),
-            box(0.13, 0.18, 0.06, 0.03, at=(s * a * 0.5, 0.04, -0.8), mat=DARK),
-        ]
-    return ps + [
-        box(a, 0.24, 0.34, 0.04, at=(0, 0, -0.1)),
-        box(0.19, 0.03, 0.15, 0.01, at=(0, 0.24, -0.06), mat=CREAM),
-        *[ball(0.045, at=(x, 0.28, -0.02), mat=m) for x, m in ((-0.1, RED), (0, GOLD), (0.1, GLASS))],
-        box(0.12, 0.03, 0.02, 0.005, at=(0, 0.26, -0.14), mat=DARK),
-        cylinder(0.1, 0.06, at=(0, 0, 0.27), mat=METAL),
-        box(q * 1.25, q, q, 0.05, at=(0, 0, 0.3 + q)),
-        *pair(lambda p: cylinder(0.075, 0.04, turn=(90, 0, 0), at=p, mat=GOLD), q * 0.55, q, 0.34 + q),
-        box(q * 0.6, 0.03, 0.03, 0.005, at=(0, q, 0.3 + q * 0.5), mat=DARK),
-        cylinder(0.025, 0.08, at=(0, 0, 0.36 + 2 * q), mat=METAL),
-        ball(0.065, at=(0, 0, 0.43 + 2 * q), mat=RED),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #b2457e8d
-@category()
-def duck(body, neck, tail):
-    "The beak points to +y."
-    b, n, t = mix(0.36, 0.44, body), mix(0.28, 0.42, neck), mix(0.1, 0.3, tail)
-    z = -0.35
-    h = z + 0.25 + n
-    return [
-        ellipsoid(b, 0.56, b * 0.85, at=(0, -0.08, z)),
-        limb((0, -0.5, z + 0.1), (0, -0.74, z + 0.1 + t), 0.14, 0.05, blend=0.1),
-        limb((0, 0.25, z + 0.1), (0, 0.32, h), 0.17, 0.15, blend=0.1),
-        ball(0.27, at=(0, 0.34, h)),
-        ellipsoid(0.15, 0.2, 0.055, at=(0, 0.62, h - 0.04), mat=ORANGE),
-        *pair(lambda p: ball(0.05, at=p, mat=DARK), 0.16, 0.52, h + 0.1),
-        *pair(lambda p: ellipsoid(0.08, 0.32, 0.2, at=p, mat=SHADE, turn=(12, 0, 0)), b - 0.02, -0.15, z + 0.06),
-    ]
-
-
-@category()
-def fish(long, tall, tail):
-    "The mouth points to +y."
-    l, t, f = mix(0.5, 0.62, long), mix(0.3, 0.42, tall), mix(0.22, 0.34, tail)
-    return [
-        ellipsoid(0.24, l, t, at=(0, 0.12, 0)),
-        prism(f, 0.035, 0.2, at=(0, 0.12 - l - 0.12, 0), turn=(-90, 90, 0), mat=SHADE),
-        prism(0.28, 0.03, 0.16, at=(0, 0.05, t + 0.06), turn=(0, 0, 90), mat=SHADE),
-        *[ellipsoid(0.03, 0.16, 0.09, at=(s * 0.21, 0.08, -0.08), turn=(25, 0, s * -20), mat=SHADE) for s in (-1, 1)],
-        *pair(lambda p: ball(0.085, at=p, mat=CREAM), 0.12, 0.12 + l * 0.68, t * 0.3),
-        *pair(lambda p: ball(0.055, at=p, mat=DARK), 0.17, 0.12 + l * 0.72, t * 0.3),
-        ellipsoid(0.1, 0.05, 0.045, at=(0, 0.1 + l, -0.05), mat=RED),
-    ]
-
-# %% ../../nbs/1_prior/13_world.ipynb #b6f6054a
-def joints(
-    arm_l=0.2,
-    arm_r=0.2,  # 0 hangs, 1 points up
-    elbow=0.2,  # bend of both arms
-    leg_l=0.5,
-    leg_r=0.5,  # .5 stands, 0 is back, 1 forward
-    build=0.5,  # width of the shoulders
-) -> dict:
-    "Positions (x,y,z) of the person's joints by name; all parameters in [0,1]."
-    J = dict(head=(0, 0, 0.62), neck=(0, 0, 0.42), hip=(0, 0, -0.08))
-    for n, s, a, g in (("left", -1, arm_l, leg_l), ("right", 1, arm_r, leg_r)):
-        a, g, w = radians(mix(12, 150, a)), radians(mix(-35, 35, g)), mix(0.19, 0.25, build)
-        b = a + radians(mix(0, 60, elbow))
-        sh = (s * w, 0, 0.36)
-        el = (sh[0] + s * 0.27 * sin(a), 0.03, sh[2] - 0.27 * cos(a))
-        J[f"{n}_shoulder"], J[f"{n}_elbow"], J[f"{n}_hand"] = (
-            sh,
-            el,
-            (el[0] + s * 0.25 * sin(b), 0.08, el[2] - 0.25 * cos(b)),
-        )
-        hp = (s * 0.11, 0, -0.1)
-        kn = (s * 0.13, 0.33 * sin(g) + 0.02, -0.1 - 0.33 * cos(g))
-        J[f"{n}_hip"], J[f"{n}_knee"], J[f"{n}_foot"] = (
-            hp,
-            kn,
-            (s * 0.15, kn[1] + 0.3 * sin(g * 0.6) - 0.04, kn[2] - 0.36 * cos(g * 0.6)),
-        )
-    return J
-
-# %% ../../nbs/1_prior/13_world.ipynb #92445db4
-@category()
-def person(arm_left, arm_right, elbow, leg_left, leg_right, build):
-    "A figure from its `joints`; the shirt carries the colour."
-    J = joints(arm_left, arm_right, elbow, leg_left, leg_right, build)
-    w = mix(0.19, 0.25, build)
-    ps = [
-        ellipsoid(w + 0.02, 0.15, 0.3, at=(0, 0, 0.16)),
-        box(w - 0.02, 0.13, 0.18, 0.1, at=(0, 0, 0.22)),
-        box(w - 0.04, 0.12, 0.1, 0.08, at=(0, 0, -0.08), mat=NAVY),
-        cylinder(0.07, 0.1, at=(0, 0, 0.44), mat=SKIN),
-        ellipsoid(0.185, 0.185, 0.21, at=(0, 0, 0.64), mat=SKIN),
-        ellipsoid(0.2, 0.17, 0.2, at=(0, -0.05, 0.69), mat=WOOD),
-        *pair(lambda p: ball(0.034, at=p, mat=DARK), 0.075, 0.165, 0.66),
-        ellipsoid(0.06, 0.03, 0.02, at=(0, 0.165, 0.555), mat=RED),
-        ball(0.035, at=(0, 0.185, 0.615), mat=SKIN),
-    ]
-    for n in ("left", "right"):
-        g = lambda k: J[f"{n}_{k}"]
-        f = g("foot")
-        ps += [
-            limb(g("shoulder"), g("elbow"), 0.085, 0.07),
-            limb(g("elbow"), g("hand"), 0.065, 0.055, mat=SKIN),
-            ball(0.08, at=g("hand"), mat=SKIN),
-            limb(g("hip"), g("knee"), 0.11, 0.09, mat=NAVY),
-            limb(g("knee"), f, 0.09, 0.07, mat=NAVY),
-            ellipsoid(0.08, 0.15, 0.07, at=(f[0], f[1] + 0.06, f[2] - 0.03), mat=DARK),
-        ]
-    return ps
-
-# %% ../../nbs/1_prior/13_world.ipynb #eebee669
-NOUNS = dict(
-    mug=("mug", "cup", "coffee mug"),
-    teapot=("teapot",),
-    bottle=("bottle",),
-    cake=("cake", "birthday cake"),
-    mushroom=("mushroom", "toadstool"),
-    cactus=("cactus",),
-    tree=("tree", "fir tree", "pine tree"),
-    table=("table", "desk"),
-    chair=("chair",),
-    sofa=("sofa", "couch"),
-    bed=("bed",),
-    lamp=("lamp", "table lamp"),
-    clock=("clock", "alarm clock"),
-    umbrella=("umbrella", "parasol"),
-    hat=("hat", "top hat"),
-    guitar=("guitar",),
-    house=("house", "cottage"),
-    castle=("castle", "fortress"),
-    car=("car", "automobile"),
-    boat=("boat", "sailing boat", "sailboat", "ship"),
-    plane=("plane", "airplane", "aeroplane"),
-    rocket=("rocket", "spaceship"),
-    snowman=("snowman",),
-    teddy=("teddy", "teddy bear"),
-    robot=("robot",),
-    duck=("duck", "rubber duck"),
-    fish=("fish",),
-    person=("person", "human", "man"),
-)
-COLOR_WORDS = dict(
-    red=("red", "crimson"),
-    green=("green",),
-    blue=("blue",),
-    yellow=("yellow",),
-    purple=("purple", "violet"),
-    orange=("orange",),
-    white=("white",),
-    pink=("pink",),
-    black=("black",),
-    brown=("brown",),
-)
-PATTERN_WORDS = dict(plain=("plain",), striped=("striped", "stripy"), dotted=("dotted", "spotted", "polka-dot"))
-PATTERN_TAILS = dict(plain=(), striped=("with stripes",), dotted=("with dots", "with spots"))
-VIEW_WORDS = {
-    "front view": ("front view", "from the front", "seen from the front"),
-    "side view": ("side view", "from the side", "seen from the side"),
-    "back view": ("back view", "from behind", "from the back", "rear view"),
-    "overhead view": ("overhead view", "from above", "seen from above", "top view"),
-}
-PREFIXES = ("a photo of", "a picture of", "an image of", "a render of", "a 3D model of")
-DEPTH_WORDS = ("a depth map of", "a depth image of", "depth map of")
-CORRUPTION_WORDS = dict(
-    blurry=("blurry", "out of focus"),
-    noisy=("noisy", "grainy"),
-    oversaturated=("oversaturated", "oversaturation"),
-    pixelated=("pixelated", "low resolution"),
-    dull=("dull", "low contrast"),
-    low_quality=("low quality", "ugly", "bad quality"),
-)
-
-# %% ../../nbs/1_prior/13_world.ipynb #cd9de2fb
-def _article(words):
-    "With a or an before it."
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-# %% ../../nbs/1_prior/13_world.ipynb #eb3df1a3
-def caption(
-    thing: Thing,
-    camera: Camera,
-    rng=None,  # None: the plain form; a generator: synonyms and other word orders
-    view=True,  # say the view
-) -> str:
-    "What a person would type to get this picture."
-    vary = lambda p: rng is not None and rng.random() < p
-    word = lambda ws, p=0.35: ws[rng.integers(len(ws))] if len(ws) and vary(p) else ws[0]
-    tail = thing.pattern != "plain" and vary(0.3)
-    adj = [] if tail or (thing.pattern == "plain" and not vary(0.04)) else [word(PATTERN_WORDS[thing.pattern])]
-    if not vary(0.06):
-        adj.append(word(COLOR_WORDS[thing.color], 0.2))
-    if thing.corruption and vary(0.5):
-        adj.insert(0, word(CORRUPTION_WORDS[thing.corruption], 0.5))
-    said = bool(adj) and thing.corruption and adj[0] in CORRUPTION_WORDS[thing.corruption]
-    text = _article(" ".join(adj + [word(NOUNS[thing.category], 0.25)]))
-    if tail:
-        text += " " + word(PATTERN_TAILS[thing.pattern], 0.5)
-    if thing.kind == "depth":
-        text = word(DEPTH_WORDS, 0.3) + " " + text
-    elif vary(0.12):
-        text = word(PREFIXES, 1.0) + " " + text
-    if thing.kind == "photo" and (thing.background != "white" or vary(0.1)):
-        text += f" on {thing.background}" if not vary(0.4) else f" on {_article(thing.background)} background"
-    if view and not vary(0.12):
-        v = word(VIEW_WORDS[camera.view], 0.3)
-        text = (
-            f"{v} of {text}"
-            if v.endswith("view") and vary(0.1)
-            else f"{text}{' ' if v[:4] in ('from', 'seen') and vary(0.5) else ', '}{v}"
-        )
-    if thing.corruption and not said:
-        text += ", " + word(CORRUPTION_WORDS[thing.corruption], 0.5)
-    return text
-
-# %% ../../nbs/1_prior/13_world.ipynb #e412b110
-_ALSO = dict(
-    category=dict(
-        mug="coffee cup, cup of coffee, cup of tea, tea cup, teacup",
-        teapot="tea pot, pot of tea",
-        bottle="wine bottle, beer bottle, bottle of wine, glass bottle",
-        tree="pine, fir, spruce, christmas tree, xmas tree",
-        table="dining table, coffee table, writing desk",
-        chair="armchair",
-        sofa="settee, loveseat",
-        lamp="desk lamp, bedside lamp",
-        guitar="acoustic guitar",
-        house="hut, cabin",
-        car="toy car, sports car, race car, racing car, auto",
-        boat="sailing ship, sail boat, yacht",
-        plane="aircraft, propeller plane",
-        rocket="rocket ship, space ship, space rocket",
-        snowman="snow man",
-        mushroom="fly agaric",
-        teddy="bear, teddybear",
-        robot="android",
-        duck="ducky, duckling, rubber ducky",
-        fish="goldfish",
-        person="woman, boy, girl, child, kid, guy, lady",
-    ),
-    color=dict(
-        red="scarlet, ruby, dark red, maroon",
-        green="lime, emerald",
-        blue="navy, azure, navy blue, sky blue, royal blue",
-        yellow="golden, gold, lemon",
-        purple="lilac, lavender",
-        pink="magenta, rose, fuchsia, hot pink",
-        brown="tan, chocolate",
-        orange="tangerine",
-    ),
-    pattern=dict(
-        plain="solid, unpatterned",
-        striped="stripes, stripe, striped pattern",
-        dotted="dots, spots, spotty, dotty, polka dots, polka dotted, polkadot",
-    ),
-    view={
-        "front view": "front of, front, frontal, frontal view, head on, facing the camera, facing forward",
-        "back view": "back of, back, rear, behind, facing away, backside",
-        "side view": "side of, side, profile, left side, right side, left side view, right side view, from the left, from the right, left view, right view, side on",
-        "overhead view": "overhead, top, above, top down, top down view, birds eye view, bird eye view, aerial view, from overhead",
-    },
-    kind=dict(depth="depth map, depth image, depth, depthmap, disparity, disparity map"),
-    corruption=dict(
-        pixelated="low res, pixellated",
-        blurry="blurred, unfocused, out of focus",
-        noisy="noise, grain",
-        oversaturated="over saturated",
-        dull="washed out",
-    ),
-)
-
-# %% ../../nbs/1_prior/13_world.ipynb #w13-fill
-_FILLER = set(
-    """a an the this that these which is it its of in on at by with and to from has have having made my some one single object thing colored coloured color colour
-    seen view viewed shown shot wooden photo photograph photorealistic picture image render rendering rendered rendition model toy figure drawing 3d close up full centered
-    very nice cute small little tiny big large huge tall simple old new shiny beautiful pretty lovely realistic detailed highly ultra high quality res resolution sharp hd hdr
-    4k 8k dslr cg cgi blender octane engine unreal cartoon lowpoly low poly style stylized masterpiece best professional isolated product studio lighting light lights dark
-    bright deep pale vivid background backdrop pattern patterned three quarter quarters 3/4 isometric perspective standing sitting looking""".split()
-)
-_NOISE = re.compile(r"\btrending on [a-z]+|\bon artstation|'s\b")  # says nothing of the picture
-
-
-@lru_cache(None)
-def _lexicon():
-    "What every phrase that `parse` knows stands for: {phrase: (field, value)}, longest first."
-    tables = dict(
-        category=NOUNS, color=COLOR_WORDS, pattern=PATTERN_WORDS, view=VIEW_WORDS, corruption=CORRUPTION_WORDS
-    )
-    rows = [(p.replace("-", " "), (f, v)) for f, t in tables.items() for v, ps in t.items() for p in ps]
-    rows += [(p, (f, v)) for f, t in _ALSO.items() for v, ps in t.items() for p in ps.split(", ")]
-    return dict(sorted(rows, key=lambda r: -len(r[0])))
-
-# %% ../../nbs/1_prior/13_world.ipynb #d19645b6
-@dataclass(frozen=True)
-class Attributes:
-    "What a prompt says; None where it says nothing."
-
-    category: str = None
-    color: str = None
-    pattern: str = "plain"
-    view: str = None
-    background: str = "white"
-    kind: str = "photo"
-    corruption: str = None
-
-# %% ../../nbs/1_prior/13_world.ipynb #d84712df
-_COUNTS = "two three four five many several pair couple".split()
-_BELOW = "below underneath beneath bottom under".split()
-
-
-def _unknown(word):
-    "An error for a word outside the world, with the nearest known ones."
-    word = word[:40]
-    if word in BACKGROUNDS or word == "grey":
-        return ValueError(
-            f"{word!r} is a background ('on {word}'), not a colour of objects: choose one of {', '.join(COLORS)}"
-        )
-    if word in _COUNTS or word[:-1] in _lexicon():
-        return ValueError(f"{word!r}: a picture of this world shows one object: ask for one")
-    if word in _BELOW:
-        return ValueError(f"{word!r}: nothing is seen from below in this world: choose one of {', '.join(VIEWS)}")
-    if rgb := ImageColor.colormap.get(word):
-        return ValueError(f"no colour {word!r} in this world: the nearest are {' and '.join(_nearest_colors(rgb))}")
-    near = difflib.get_close_matches(word, list(_lexicon()), 3, 0.65)
-    if near:
-        return ValueError(f"unknown word {word!r}: did you mean {' or '.join(near)}?")
-    return ValueError(
-        f"unknown word {word!r}. Objects: {', '.join(CATEGORIES)}. Colours: {', '.join(COLORS)}. Patterns: {', '.join(PATTERNS)}"
-    )
-
-
-def _nearest_colors(rgb):
-    "The two colours of the world that are nearest to a hexadecimal one."
-    c, full = (
-        np.array(ImageColor.getrgb(rgb)) / 255,
-        lambda v: v / np.max(v),
-    )  # as they are, and both at full brightness
-    return sorted(COLORS, key=lambda k: np.linalg.norm(c - COLORS[k]) + np.linalg.norm(full(c) - full(COLORS[k])))[:2]
-
-# %% ../../nbs/1_prior/13_world.ipynb #w13-bg
-_PALE = "plain solid pure simple clean bright light dark pale".split()
-_BACKDROP = re.compile(r"\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b")
-_ON = re.compile(rf"\b(?:on|against) (?:an? |the )?(?:(?:{'|'.join(_PALE)}) )*([a-z]+)\b")
-
-
-def _background(text):
-    "Find 'on black', 'on a black background' or 'black background'; return its name and the text without it."
-    if m := _BACKDROP.search(text):
-        start = _before_backdrop(text[: m.start()])
-    elif m := _ON.search(text):
-        start = m.start()
-    else:
-        return "white", text
-    word = m[1].replace("grey", "gray")
-    if word in ("plain", "simple", "clean", "empty", "studio"):
-        word = "white"
-    if word not in BACKGROUNDS:
-        raise ValueError(f"unknown background {word[:40]!r}: choose one of {', '.join(BACKGROUNDS)}")
-    return word, text[:start] + " , " + text[m.end() :]
-
-
-def _before_backdrop(text):
-    "Where 'on a light' begins at the end of a text; read from the end, once, so that no prompt takes time in its length squared."
-    words = text.split(" ")
-    if words.pop():
-        return len(text)  # no space before it: ':red background'
-    while words and words[-1] in _PALE:
-        words.pop()
-    if words and words[-1] in ("a", "an", "the"):
-        words.pop()
-    if words and words[-1] in ("on", "against", "over", "before"):
-        words.pop()
-    elif words[-3:] == ["in", "front", "of"]:
-        del words[-3:]
-    return len(" ".join(words)) + bool(words)
-
-# %% ../../nbs/1_prior/13_world.ipynb #w13-ink
-def _ink(color):
-    "What a person would call the colour of the pattern on this colour."
-    return ("white",) if _palette(color)[INK].mean() > 0.5 else ("blue", "black")
-
-
-def _one_color(text):
-    "'red and white striped', 'blue with white dots': the text with the object's colour alone."
-    words = {p: v for p, (f, v) in _lexicon().items() if f == "color"}
-    c = "|".join(words)
-    if m := re.search(rf"\b({c}) and ({c}) (?=(?:polka )?(?:strip|dott|spott))", text):
-        a, b = words[m[1]], words[m[2]]
-        if b not in _ink(a) and a in _ink(b):
-            a, b = b, a
-        rest = f"{text[: m.start()]}{a} {text[m.end() :]}"
-    elif m := re.search(rf"\b({c}) (?=(?:polka )?(?:stripes|dots|spots)\b)", text):
-        b, rest = words[m[1]], text[: m.start()] + text[m.end() :]
-        if not (found := re.search(rf"\b({c})\b", rest)):
-            return text
-        a = words[found[1]]
-    else:
-        return text
-    if b not in _ink(a):
-        raise ValueError(f"{b} on {a}: the pattern on a {a} object is {_ink(a)[0]} in this world; leave its colour out")
-    return rest
-
-# %% ../../nbs/1_prior/13_world.ipynb #2cc54b6f
-def parse(prompt: str) -> Attributes:
-    "The attributes that a prompt names; ValueError with the nearest known words if it names something else."
-    if not isinstance(prompt, str):
-        raise ValueError(f"a prompt is a str, got {type(prompt).__name__}: {prompt!r:.80}")
-    text = _NOISE.sub(" ", prompt.lower().replace("\u2019", "'").replace("-", " "))
-    background, text = _background(" ".join(text.split()))
-    text, found = _one_color(text), {}
-
-    def take(m):
-        name, value = _lexicon()[m[0]]
-        if found.setdefault(name, value) != value:
-            raise ValueError(f"{prompt!r:.80} names both {found[name]!r} and {value!r}: name one {name}")
-        return " , "
-
-    text = _phrases().sub(take, text)
-    for word in re.findall(r"[\w'/]+", text):
-        if word not in _FILLER:
-            raise _unknown(word)
-    if "category" not in found and "corruption" not in found:
-        raise ValueError(f"{prompt!r:.80} names no object: add one of {', '.join(CATEGORIES)}")
-    return Attributes(background=background, **found)
-
-
-@lru_cache(None)
-def _phrases():
-    return re.compile(r"(?<!\w)(?:" + "|".join(re.escape(p) for p in _lexicon()) + r")(?!\w)")
 
 # %% ../../nbs/1_prior/13_world.ipynb #7f8e95fd
 def sample_camera(
@@ -1465,243 +693,3 @@ def sample_thing(
     kind = "depth" if u < depth else "photo"
     spoilt = pick(list(CORRUPTIONS)) if depth <= u < depth + corruption else None
     return Thing(cat.name, color, pattern, params, bg, kind, spoilt)
-
-# %% ../../nbs/1_prior/13_world.ipynb #c6f8b442
-@dataclass
-class Batch:
-    "What `sample` returns."
-
-    __repr__ = brief
-    images: np.ndarray  # float32 [n,3,size,size] in [0,1]
-    captions: list
-    things: list
-    cameras: list
-
-# %% ../../nbs/1_prior/13_world.ipynb #3249b63d
-def sample(
-    n: int,
-    seed,  # int or tuple of ints; the same seed gives the same batch
-    size=64,
-    front_bias=0.0,  # see `sample_camera`
-    breadth=1.0,  # see `sample_thing`
-    supersample=2,
-    camera={},  # further ranges for `sample_camera`
-    **kw,  # further settings of `sample_thing`
-) -> Batch:
-    "`n` captioned pictures."
-    rng, images, rows = np.random.default_rng(seed), np.empty((n, 3, size, size), np.float32), []
-    for i in range(n):
-        thing, cam = sample_thing(rng, breadth, **kw), sample_camera(rng, front_bias, **camera)
-        images[i] = render(thing, cam, size, supersample, rng).rgb
-        alone = thing.corruption and rng.random() < 0.25
-        rows.append((CORRUPTION_WORDS[thing.corruption][0] if alone else caption(thing, cam, rng), thing, cam))
-    captions, things, cams = map(list, zip(*rows)) if n else ([], [], [])
-    return Batch(images, captions, things, cams)
-
-# %% ../../nbs/1_prior/13_world.ipynb #eb93fd93
-def psnr(a, b):
-    "Peak signal-to-noise ratio of two images in [0,1], decibels."
-    return float(-10 * np.log10(max(((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2).mean(), 1e-10)))
-
-# %% ../../nbs/1_prior/13_world.ipynb #a849f1ca
-def register(truth, image, reach=2, fill=1.0):
-    "`truth` [3,H,W] moved by the whole pixels, at most `reach`, that fit `image` best; `fill` is the background colour."
-    _, H, W = truth.shape
-    p = np.empty((3, H + 2 * reach, W + 2 * reach), np.float32)
-    p[:] = np.reshape(fill, (-1, 1, 1))
-    p[:, reach : reach + H, reach : reach + W] = truth
-    moved = [p[:, i : i + H, j : j + W] for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
-    return min(moved, key=lambda m: ((m - image) ** 2).mean())
-
-
-def foreground_box(truth, fill=1.0, margin=2):
-    "Slices of the smallest box around what differs from the background, grown by `margin` pixels."
-    fg = np.abs(truth - np.reshape(fill, (-1, 1, 1))).max(0) > 0.02
-    if not fg.any():
-        return slice(None), slice(None)
-    rows, cols = np.where(fg.any(1))[0], np.where(fg.any(0))[0]
-    return slice(max(rows[0] - margin, 0), rows[-1] + margin + 1), slice(
-        max(cols[0] - margin, 0), cols[-1] + margin + 1
-    )
-
-# %% ../../nbs/1_prior/13_world.ipynb #579c55fc
-def baselines(truth, background="white"):
-    "PSNR against `truth` [3,H,W], in its foreground box, of three pictures that nobody should be proud of."
-    fill = np.array(BACKGROUNDS[background])[:, None, None]
-    box = (slice(None), *foreground_box(truth, fill))
-    fg = np.abs(truth - fill).max(0) > 0.02
-    flat = np.where(fg, truth[:, fg].mean(1)[:, None, None] if fg.any() else fill, fill)
-    poor = dict(
-        white=np.broadcast_to(fill, truth.shape), silhouette=flat, blurred=_blur(truth, 2.5 * truth.shape[1] / 64)
-    )
-    return {k: psnr(v[box], truth[box]) for k, v in poor.items()}
-
-# %% ../../nbs/1_prior/13_world.ipynb #421467f8
-_SPANS = {
-    "front view": (((-45.0, 45.0),), (-20.0, 60.0)),
-    "side view": (((45.0, 135.0), (-135.0, -45.0)), (-20.0, 60.0)),
-    "back view": (((135.0, 225.0),), (-20.0, 60.0)),
-    "overhead view": (((-180.0, 180.0),), (60.0, 88.0)),
-    None: (((-180.0, 180.0),), (-20.0, 88.0)),
-}
-
-# %% ../../nbs/1_prior/13_world.ipynb #d4244528
-class _Pose:
-    "The unknowns of the search as one vector, [azimuth, elevation, log radius, fov, right, down, *params]; or the params alone when the camera is known."
-
-    def __init__(self, thing, background, camera=None, span=None, tilt=None):
-        self.thing, self.fill, self.camera, n = (
-            thing,
-            np.array(BACKGROUNDS[background])[:, None, None],
-            camera,
-            len(CATEGORIES[thing.category].params),
-        )
-        cam = (
-            []
-            if camera
-            else [(*span, 4.0), (*tilt, 4.0), (0.3, 3.0, 0.03), (20.0, 65.0, 3.0), (-1.5, 1.5, 0.03), (-1.5, 1.5, 0.03)]
-        )
-        self.low, self.high, self.step = np.array(cam + [(0.0, 1.0, 0.2)] * n).T
-
-    def split(self, v):
-        "The thing and the camera that a vector stands for."
-        if self.camera:
-            return replace(self.thing, params=tuple(v.tolist())), self.camera
-        cam = Camera(v[0], v[1], float(np.exp(v[2])), v[3])
-        return replace(self.thing, params=tuple(v[6:].tolist())), replace(
-            cam, target=tuple((-(v[4:6] @ cam.axes[:2])).tolist())
-        )
-
-    def draw(self, v, size, ss=2):
-        return render(*self.split(v), size, ss).rgb
-
-# %% ../../nbs/1_prior/13_world.ipynb #f0e0afc5
-def _moments(image, fill):
-    "Centre (right, down) and spread of what differs from the background, in units of the half image."
-    w = np.clip(np.abs(image - fill).mean(0) - 0.03, 0, None) + 1e-9
-    y, x = (np.arange(n) * 2 / n + 1 / n - 1 for n in w.shape)
-    w /= w.sum()
-    cx, cy = w.sum(0) @ x, w.sum(1) @ y
-    return cx, cy, sqrt(w.sum(0) @ (x - cx) ** 2 + w.sum(1) @ (y - cy) ** 2)
-
-
-def _frame(pose, v, image):
-    "Move the camera of `v` so that the object has the place and the size that it has in `image`."
-    a, b = _moments(image, pose.fill), _moments(pose.draw(v, image.shape[1], 1), pose.fill)
-    v, half = v.copy(), tan(radians(v[3]) / 2)
-    v[2] += np.log(b[2] / max(a[2], 0.02))
-    v[4:6] = v[4:6] + (np.array(a[:2]) - np.array(b[:2]) * a[2] / b[2]) * half * np.exp(v[2])
-    return np.clip(v, pose.low, pose.high)
-
-# %% ../../nbs/1_prior/13_world.ipynb #65f7be40
-def _descend(pose, v, image, steps, fine=1.0):
-    "Levenberg-Marquardt on the pixel differences: finite-difference Jacobian, damped normal equations, unknowns at a limit held."
-    size, lam, I = image.shape[1], 0.1, np.eye(len(v))
-    at = lambda v: (pose.draw(v, size) - image).ravel()
-    r = at(v)
-    for _ in range(steps):
-        e = fine * np.where(v + pose.step > pose.high, -pose.step, pose.step)
-        J = np.stack([(at(v + e * I[k]) - r) / e[k] for k in range(len(v))])
-        A, g = J @ J.T, J @ r
-        free = ~((v <= pose.low) & (g > 0) | (v >= pose.high) & (g < 0)) & (A.diagonal() > 1e-9)
-        for _ in range(5):
-            w = v.copy()
-            w[free] -= np.linalg.solve((A + lam * np.diag(A.diagonal()))[free][:, free], g[free])
-            w = np.clip(w, pose.low, pose.high)
-            s = at(w)
-            if s @ s < r @ r:
-                v, r, lam = w, s, lam * 0.3
-                break
-            lam *= 5
-        else:
-            break
-    return v, float(r @ r) / r.size
-
-# %% ../../nbs/1_prior/13_world.ipynb #11e3afd2
-def _polish(pose, v, image, tries=50):
-    "Random steps that shrink while they fail: for what pixels show too faintly for a Jacobian."
-    rng, scale = np.random.default_rng(0), 0.5
-    err = lambda v: ((pose.draw(v, image.shape[1]) - image) ** 2).mean()
-    e = err(v)
-    for _ in range(tries):
-        w = np.clip(v + scale * pose.step * rng.normal(size=len(v)) * (rng.random(len(v)) < 0.4), pose.low, pose.high)
-        new = err(w)
-        if new < e:
-            v, e, scale = w, new, scale * 1.5
-        else:
-            scale *= 0.93
-    return v
-
-# %% ../../nbs/1_prior/13_world.ipynb #e1a250a6
-def _shrink(x, size):
-    "Area-average [3,H,W] to [3,size,size]; `size` divides H."
-    k = x.shape[1] // size
-    return x.reshape(3, size, k, size, k).mean((2, 4))
-
-
-def _starts(image, told, camera, rng, n):
-    "`n` random guesses that obey the prompt, framed like `image`: (error, pose, vector), best first."
-    found, (spans, tilt) = [], _SPANS[told.view]
-    for i in range(n):
-        color = told.color or list(COLORS)[rng.integers(len(COLORS))]
-        thing = Thing(told.category, color, told.pattern, background=told.background, kind=told.kind)
-        pose = _Pose(thing, "black" if told.kind == "depth" else told.background, camera, spans[i % len(spans)], tilt)
-        v = rng.uniform(pose.low, pose.high)
-        if camera is None:
-            v[1], v[2:6] = rng.uniform(max(tilt[0], -15), min(tilt[1], 75)), (log(3.2), 40.0, 0.0, 0.0)
-            v = _frame(pose, v, image)
-        found.append((((pose.draw(v, image.shape[1], 1) - image) ** 2).mean(), i, pose, v))
-    return [f[2:] for f in sorted(found, key=lambda f: f[:2])]
-
-# %% ../../nbs/1_prior/13_world.ipynb #6b8db744
-def _checked(image):
-    "A picture as float32 [3,H,W], or an error that says what is wrong with it."
-    x = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image, np.float32)
-    if x.ndim == 4 and len(x) == 1:
-        x = x[0]
-    if x.ndim != 3 or x.shape[0] != 3 or x.shape[1] != x.shape[2] or x.shape[1] % 32:
-        raise ValueError(f"image of shape {tuple(x.shape)}: give [3,H,W] with H = W, a multiple of 32")
-    if not np.isfinite(x).all() or x.min() < -0.01 or x.max() > 1.01:
-        raise ValueError(f"image values from {x.min():.3g} to {x.max():.3g}: give [0,1]")
-    return x.clip(0, 1)
-
-# %% ../../nbs/1_prior/13_world.ipynb #8ecb592e
-@dataclass
-class Truth:
-    "The closest true picture of a prompt, and how close it is."
-
-    __repr__ = brief
-    image: np.ndarray  # [3,H,W], registered
-    thing: Thing
-    camera: Camera
-    psnr: float  # dB in the foreground box, after registration
-    psnr_full: float  # dB over the whole picture, after registration
-    baselines: dict  # dB of the white, silhouette and blurred pictures in the same box
-
-# %% ../../nbs/1_prior/13_world.ipynb #ace1e150
-def nearest_truth(
-    image,  # [3,H,W] in [0,1], square, side a multiple of 32: array or tensor
-    prompt: str,  # says what the truth must be; what it leaves out is searched
-    camera=None,  # the true camera, where it is known; else it is searched within the view that the prompt names
-    starts=300,  # random guesses at 32 pixels
-    seed=0,
-) -> Truth:
-    "The true render nearest to `image` among all that `prompt` allows."
-    image, told = _checked(image), parse(prompt)
-    if told.category is None:
-        raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
-    small, size = _shrink(image, 32), image.shape[1]
-    mid = _shrink(image, 64) if size % 64 == 0 else small
-    best = _starts(small, told, camera, np.random.default_rng(seed), starts if camera is None else starts // 6)[:5]
-    best = sorted(((*_descend(p, v, small, 6), p) for p, v in best), key=lambda b: b[1])[:2]
-    v, _, pose = min(((*_descend(p, v, mid, 8, 0.5), p) for v, _, p in best), key=lambda b: b[1])
-    v = _polish(pose, v, mid)
-    truth = register(pose.draw(v, size), image, 2 * size // 64 or 1, pose.fill)
-    box = (slice(None), *foreground_box(truth, pose.fill))
-    return Truth(
-        truth,
-        *pose.split(v),
-        psnr(truth[box], image[box]),
-        psnr(truth, image),
-        baselines(truth, "black" if told.kind == "depth" else told.background),
-    )

@@ -59,7 +59,8 @@ from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share,
 from ..distill.sds import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
-from ..prior.world import BACKGROUNDS, parse, sample_camera
+from ..prior.world import BACKGROUNDS, sample_camera
+from ..prior.words import parse
 from .init import initial_gaussians
 from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import Gaussians, sh_to_rgb

@@ -572,7 +572,7 @@ def evaluate(scene, views: Posed, background=(1.0, 1.0, 1.0), **kw) -> dict:
     `object`, `each_object`: the PSNR inside the box of what differs from `background` in the true picture."""
     if isinstance(scene, Gaussians) and not len(scene):
         raise ValueError("no Gaussians to render")
-    from lucidteach.prior.world import foreground_box, psnr
+    from lucidteach.prior.truth import foreground_box, psnr
 
     each, s, inside = [], [], []
     for i in range(len(views)):

@@ -35,7 +35,7 @@ from ..run.settings import Finite, Whole
 from ..distill.sds import METHODS, check_options, init_state, method_color
 from ..prior.latent import IDEAL
 from ..prior.schedule import WEIGHTS
-from ..prior.world import parse
+from ..prior.words import parse
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-008
 def seen_change(prior, x, grad, h: float = 0.02):

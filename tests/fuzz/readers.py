@@ -45,7 +45,7 @@ def prior(folder):
     load_prior(folder, device="cpu")
 
 def prompt(folder):
-    from lucidteach.prior.world import parse
+    from lucidteach.prior.words import parse
     parse((folder/"prompt.txt").read_bytes().decode("utf-8", "replace"))
 
 READERS = dict(scene=scene, mesh=mesh, colmap=colmap, transforms=transforms, fit_checkpoint=fit_checkpoint, prior=prior, prompt=prompt)
