@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .methods import METHODS
-from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
+from ..prior.exact import MixturePrior
+from ..prior.patches import PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-06

@@ -19,8 +19,9 @@ from ..distill.methods import METHODS
 from ..distill.sds import draw_noise
 from .sweep import ALL_ARMS
 from ..prior import world
-from ..prior.exact import ImageSetPrior, PatchPrior, contrast, off_pattern
+from ..prior.exact import ImageSetPrior
 from ..prior.ideal import IdealPrior, from_patches
+from ..prior.patches import PatchPrior, contrast, off_pattern
 from ..prior.pictures import chroma, clutter, foreground, saturation_ratio, sharpness_ratio
 from ..run.folders import prior_name
 

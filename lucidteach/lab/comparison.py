@@ -27,8 +27,8 @@ from torch import Tensor
 from ..distill.canvas import Settings, color_of, spelled, title_of
 from ..distill.inversion import noise_rms
 from ..distill.methods import METHODS, method_color
-from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from ..prior.ideal import from_patches
+from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from lucidteach.prior.pictures import (
     as_bytes,
     clutter,

@@ -48,8 +48,8 @@ from lucidteach.judge.measures import (
 )
 from ..judge.metrics import DEV_PROMPTS, TEST_PROMPTS
 from ..judge.sweep import ALL_ARMS, ARMS, GUIDANCE, RATES, chosen_rate, mean_by, paired
-from ..prior.exact import PatchPrior
 from ..prior.ideal import IdealPrior
+from ..prior.patches import PatchPrior
 from ..prior.pictures import as_bytes
 from ..run.files import write_atomic
 from ..run.folders import last_told, prior_name
