@@ -21,7 +21,7 @@ MOVED = {
     "show.lab": ("lab.notebooks",),
     "show.live": ("run.live",),
     "show.report": ("viz.report", "lab.page", "lab.compare"),
-    "show.viewer": ("viz.viewer",),
+    "show.viewer": ("viz.viewer", "lab.export", "run.pages"),
 }
 
 # a module that is still there -> where some of its names live now
