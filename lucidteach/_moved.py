@@ -27,7 +27,7 @@ MOVED = {
 LEFT = {
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),
-    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.gaussians": ("splat.algebra", "splat.files", "splat.kinds"),
     "splat.strategy": ("splat.mcmc",),
 }
 

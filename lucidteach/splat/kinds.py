@@ -16,15 +16,15 @@ from torch import Tensor
 from ..run.settings import Range, optional
 
 # %% ../../nbs/3_splat/30a_kinds.ipynb #kin-005
-def numbers(v: object) -> Tensor | None:
-    "Numbers, or lists of them, as float64; None where v holds something else, or NaN or infinity"
+def numbers(v: object, finite: bool = True) -> Tensor | None:
+    "Numbers, or lists of them, as float64; None where v holds something else, or (if `finite`) NaN or infinity"
     if isinstance(v, (str, bytes, bool)):
         return None
     try:
         a = torch.as_tensor(v, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
-    return a if a.isfinite().all() else None
+    return a if not finite or a.isfinite().all() else None
 
 
 def _all(holds=lambda a: True):
