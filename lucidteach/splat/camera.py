@@ -68,21 +68,6 @@ def _degenerate(eye, target, up):
     )
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-012
-def _radians(fov_deg, fov_rad):
-    if (fov_deg is None) == (fov_rad is None):
-        raise ValueError(f"give the field of view once, by name: fov_deg (got {fov_deg}) or fov_rad (got {fov_rad})")
-    if fov_deg is None:
-        fov = torch.as_tensor(fov_rad, dtype=torch.float64)
-    else:
-        fov = torch.as_tensor(fov_deg, dtype=torch.float64) * math.pi / 180
-    if not ((fov > 0) & (fov < math.pi)).all():
-        raise ValueError(
-            f"the field of view is {fov.tolist()} rad; it must lie between 0 and 180 degrees: "
-            "were degrees passed as fov_rad?"
-        )
-    return fov
-
-
 @checks
 def intrinsics(
     width: Pixels,
@@ -97,38 +82,20 @@ def intrinsics(
     K[..., 0, 2], K[..., 1, 2], K[..., 2, 2] = width / 2, height / 2, 1
     return K
 
-# %% ../../nbs/3_splat/31_camera.ipynb #s31-021
-def _vec(x):
-    return torch.as_tensor(x, dtype=torch.float64)
-
-
-def _build(eye, target, up, size, fov_deg, fov_rad):
-    "A `Camera` from what a photographer knows"
-    width, height = _size(size)
-    V = look_at(eye, _vec(target), _vec(up)).reshape(-1, 4, 4)
-    K = intrinsics(width, height, fov_deg, fov_rad).expand(*torch.broadcast_shapes((len(V), 1, 1), (1, 3, 3)))
-    return Camera(V.float(), K.float().contiguous(), width, height)
-
-
-def _size(size):
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _rotations(R):
-    "Whether matrices [..., 3, 3] are rotations, to a hundredth"
-    R = R.double()  # which autocast leaves alone
-    orthogonal = (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)) < 1e-2
-    return orthogonal & (torch.linalg.det(R) > 0)
-
-
-def _rows(i, n):
-    "A whole number as a slice of one row, with IndexError beyond the last so that a loop ends; anything else as it is"
-    if getattr(i, 'ndim', 0) or not hasattr(i, '__index__'):
-        return i
-    i = int(i)
-    if not -n <= i < n:
-        raise IndexError(f"index {i}: there are {n}")
-    return slice(i % n, i % n + 1)
+# %% ../../nbs/3_splat/31_camera.ipynb #cam-10
+def _radians(fov_deg, fov_rad):
+    if (fov_deg is None) == (fov_rad is None):
+        raise ValueError(f"give the field of view once, by name: fov_deg (got {fov_deg}) or fov_rad (got {fov_rad})")
+    if fov_deg is None:
+        fov = torch.as_tensor(fov_rad, dtype=torch.float64)
+    else:
+        fov = torch.as_tensor(fov_deg, dtype=torch.float64) * math.pi / 180
+    if not ((fov > 0) & (fov < math.pi)).all():
+        raise ValueError(
+            f"the field of view is {fov.tolist()} rad; it must lie between 0 and 180 degrees: "
+            "were degrees passed as fov_rad?"
+        )
+    return fov
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-019
 @dataclass(frozen=True)
@@ -183,6 +150,39 @@ class Camera:
     ) -> Self:
         "Cameras at `eye` that look at `target`."
         return _build(_vec(eye), target, up, size, fov_deg, fov_rad)
+
+# %% ../../nbs/3_splat/31_camera.ipynb #s31-021
+def _vec(x):
+    return torch.as_tensor(x, dtype=torch.float64)
+
+
+def _build(eye, target, up, size, fov_deg, fov_rad):
+    "A `Camera` from what a photographer knows"
+    width, height = _size(size)
+    V = look_at(eye, _vec(target), _vec(up)).reshape(-1, 4, 4)
+    K = intrinsics(width, height, fov_deg, fov_rad).expand(*torch.broadcast_shapes((len(V), 1, 1), (1, 3, 3)))
+    return Camera(V.float(), K.float().contiguous(), width, height)
+
+
+def _size(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+# %% ../../nbs/3_splat/31_camera.ipynb #cam-11
+def _rotations(R):
+    "Whether matrices [..., 3, 3] are rotations, to a hundredth"
+    R = R.double()  # which autocast leaves alone
+    orthogonal = (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1)) < 1e-2
+    return orthogonal & (torch.linalg.det(R) > 0)
+
+
+def _rows(i, n):
+    "A whole number as a slice of one row, with IndexError beyond the last so that a loop ends; anything else as it is"
+    if getattr(i, 'ndim', 0) or not hasattr(i, '__index__'):
+        return i
+    i = int(i)
+    if not -n <= i < n:
+        raise IndexError(f"index {i}: there are {n}")
+    return slice(i % n, i % n + 1)
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-017
 @checks

@@ -102,7 +102,7 @@ def _parse_header(lines) -> tuple:
         )
     return n, _row_type(props)
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-020
 def _count(text):
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise ValueError(f"vertex count {text[:40]!r} is not a number")
@@ -131,7 +131,7 @@ def _rest_count(names) -> int:
         raise ValueError(f"columns missing: {', '.join(missing[:6])}; this PLY holds {held}")
     return n
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-022
 LOGIT = 10.0  # stands for an infinite one
 
 
@@ -171,7 +171,7 @@ def from_ply(
     table = np.stack([rows[c].astype(np.float32) for c in columns], 1) if n else np.zeros((0, len(columns)), np.float32)
     return _of_table(table, columns)
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-023
 def _of_table(table, columns) -> Gaussians:
     "Gaussians from rows [N, columns] of float32 in INRIA's order"
     n, n_rest = len(table), len(columns) - 14
@@ -195,7 +195,7 @@ def _ask(result: dict) -> dict:
         raise ValueError(f"gaussforge: {result.get('error', 'no data')}")
     return result['data']
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-021
 @contextmanager
 def _unheard():
     "The .spz reader in gaussforge prints a line; standard output is our caller's, so that line goes nowhere"
@@ -246,7 +246,7 @@ def _look_splat(data: bytes) -> bytes:
         raise ValueError(f"{len(data)} bytes: a .splat has 32 for each Gaussian; cut off?")
     return data
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-024
 def _look_ksplat(data: bytes) -> bytes:
     "The counts in its headers fit each other and the file"
     if len(data) < 4096:
@@ -282,7 +282,7 @@ def _look_spz(data: bytes) -> bytes:
         raise ValueError(f"the header promises {n:,} Gaussians, the stream holds {abs(wanted):,} bytes too {told}")
     return data
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-025
 def _spz_header(head):
     "(count, bytes that follow)"
     if len(head) < 16:
@@ -313,7 +313,7 @@ def _look_compressed(data: bytes) -> bytes:
         raise ValueError(f"the header promises {wanted} bytes, the file holds {len(data) - start}: cut off?")
     return data
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-026
 def _row_sizes(lines):
     "name of an element -> [rows, bytes of a row]"
     rows = {}
@@ -325,7 +325,7 @@ def _row_sizes(lines):
                 here[1] += np.dtype(_ply_type(kind, name)).itemsize
     return rows
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-027
 _LOOK = {'ksplat': _look_ksplat, 'splat': _look_splat, 'spz': _look_spz, 'compressed.ply': _look_compressed}
 
 # %% ../../nbs/3_splat/32a_files.ipynb #s32-080d
@@ -341,7 +341,7 @@ _DAMAGED = (
     SyntaxError,
 )
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-028
 @checks
 def from_sog(
     data: bytes,  # a whole .sog file, version 2
@@ -388,7 +388,7 @@ class _Sog:
     def book(self, kind):
         return _as_array(self.meta[kind]['codebook'], 256)
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-029
 def _as_array(values, n):
     "A list of n numbers as float64"
     whole = isinstance(values, list) and all(isinstance(v, (int, float)) for v in values)
@@ -408,7 +408,7 @@ def _sog_table(sog):
     quats = _sog_quats(sog.pixels('quats'))
     return np.concatenate([means, sh0, rest, opacity[:, None], scales, quats], 1).astype(np.float32)
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-030
 def _sog_means(sog):
     low, high = (sog.pixels('means', i)[:, :3].astype(np.float64) for i in (0, 1))
     a, b = (_as_array(sog.meta['means'][k], 3) for k in ('mins', 'maxs'))
@@ -416,7 +416,7 @@ def _sog_means(sog):
     with np.errstate(over='ignore', invalid='ignore'):
         return np.sign(place) * np.expm1(np.abs(place))
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-031
 def _sog_quats(p):
     "Quaternions (w, x, y, z) [N, 4] from pixels"
     which = p[:, 3].astype(int) - 252
@@ -431,7 +431,7 @@ def _sog_quats(p):
     q[n, which] = np.sqrt(np.maximum(0, 1 - (three**2).sum(1)))
     return q
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-032
 def _sog_rest(sog):
     "f_rest columns [N, 3 K], channel-major, through the palette"
     bands, entries = sog.meta['shN']['bands'], sog.meta['shN']['count']
@@ -457,7 +457,7 @@ def file_format(path: Filename) -> str:
     near = nearest_name(name.rpartition('.')[2], FORMATS)
     raise ValueError(f"{name!r}: unknown ending; {near}choose one of .{', .'.join(FORMATS)}")
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-035
 def _convert(data: bytes, source: str, target: str) -> bytes:
     "Through gaussforge; it answers some broken files with an empty scene, which is an error here"
     if source in _LOOK:
@@ -485,7 +485,7 @@ def save(
     write_file(path, _convert(to_ply(g, normals), 'ply', kind))
     return path
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-033
 def _for_gaussforge(g, kind):
     "With unit quaternions, which .sog takes for granted, and within what the format holds"
     if kind == 'spz' and (far := (g.means.abs() >= 2048).any(1)).any():
@@ -524,7 +524,7 @@ def load(
         raise ValueError(f"{path.name}: {e}") from None
     return g if up == 'z' else g.rotated(q * torch.tensor([1, -1, -1, -1]))
 
-
+# %% ../../nbs/3_splat/32a_files.ipynb #fil-034
 def _missing(path):
     "What is said of a file that is not there"
     if path.is_dir():

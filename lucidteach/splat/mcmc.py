@@ -33,7 +33,7 @@ def relocation(
     total = (_binomial(n, k) * (-1) ** (k - 1) / k.sqrt() * new**k).sum(1, keepdim=True)
     return new[:, 0].to(opacities), (scales * (o / total)).to(scales)
 
-
+# %% ../../nbs/3_splat/34a_mcmc.ipynb #mcm-014
 def _binomial(n, k):
     "n over k, 0 for k above n"
     log = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp_min(0) + 1)
@@ -53,7 +53,7 @@ def _shared(params, rows, floor):
     new_o = new_o.clamp(floor, 1 - torch.finfo(torch.float32).eps)
     return dict(opacities=new_o.logit().view_as(old), scales=new_s.log())
 
-
+# %% ../../nbs/3_splat/34a_mcmc.ipynb #mcm-012
 @torch.no_grad()
 @checks
 def relocate(
@@ -105,7 +105,7 @@ def add(
     edit_state(state, lambda v: torch.cat([v, zero_rows(v, n)]))
     return rows
 
-
+# %% ../../nbs/3_splat/34a_mcmc.ipynb #mcm-013
 @torch.no_grad()
 @checks
 def add_noise(params: Params, scale: Amount, generator: Generator = None):

@@ -43,7 +43,7 @@ def rewrite(
         if memory:
             opt.state[fresh] = {k: v if k == 'step' else moment(v) for k, v in memory.items()}
 
-# %% ../../nbs/3_splat/34_strategy.ipynb #s34-013
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-a11
 def marked(params: Params, mask: Tensor) -> Tensor:
     "The rows of a mask [N]. ValueError where there are more or fewer Gaussians"
     if len(mask) != len(params['means']):
@@ -62,7 +62,7 @@ def edit_state(state: dict, f: Callable):
         if isinstance(v, Tensor):
             state[name] = f(v)
 
-
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-013
 @torch.no_grad()
 @checks
 def clone(params: Params, optimizers: dict, state: dict, mask: Mask):
@@ -152,7 +152,7 @@ class Density:
                 "reset=False leaves them alone"
             )
 
-
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-a14
 @patch
 @checks
 def initialize_state(self: Density, scene_scale: Positive = 1.0) -> dict:
@@ -219,7 +219,7 @@ class Refinement:
             after=int((~self.pruned).sum()),
         )
 
-
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-a12
 @patch
 def why(self: Refinement, i: int) -> str:
     "What happened to Gaussian i, with the numbers that decided it. IndexError where there is none."
@@ -258,7 +258,7 @@ def decide(self: Density, params: Params, state: dict, step: int) -> Refinement:
         means=params['means'].detach().clone(),
     )
 
-
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-a15
 def _best(g, n):
     "The n largest, as a mask"
     return torch.zeros_like(g, dtype=torch.bool).index_fill_(0, g.argsort(descending=True, stable=True)[:n], True)
@@ -283,7 +283,7 @@ def refine(self: Density, params: Params, optimizers: dict, state: dict, step: i
         state[k].zero_()
     return r
 
-
+# %% ../../nbs/3_splat/34_strategy.ipynb #s34-a13
 def _useless(d: Density, params, state, step):
     "Who is too transparent or too large [M], and that in words"
     faint = params['opacities'].flatten().sigmoid() < d.prune_opa
