@@ -25,6 +25,7 @@ MOVED = {
 
 # a module that is still there -> where some of its names live now
 LEFT = {
+    "prior.latent": ("prior.checkpoints",),
     "prior.world": ("prior.words", "prior.truth", "prior.objects"),
     "prior.schedule": ("run.settings",),
     "distill.sds": ("run.settings",),

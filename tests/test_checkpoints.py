@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import FAMILIES, build
 from lucidteach.distill.sds import METHODS
 from lucidteach.distill.zoo import phi_eps
-from lucidteach.prior.latent import KNOWN, LatentPrior, load_prior, look_inside, missing_files, quiet
+from lucidteach.prior.latent import LatentPrior, quiet
+from lucidteach.prior.checkpoints import KNOWN, load_prior, look_inside, missing_files
 import lucidteach.prior.latent as latent
 
 F64 = dict(device="cpu", dtype=torch.float64)

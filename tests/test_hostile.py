@@ -16,7 +16,8 @@ from lucidteach.prior import latent, world
 from lucidteach.prior.words import _background, parse
 from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
-from lucidteach.prior.latent import load_prior, quiet
+from lucidteach.prior.latent import quiet
+from lucidteach.prior.checkpoints import load_prior
 from lucidteach.splat import gaussians
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.fit import Posed, Recipe, fit, load_colmap, load_transforms, save_fit

@@ -508,7 +508,8 @@ Training.resume = _resume
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-052
 def train(c: Recipe, out, minutes: float = 3.0, mode: str = "auto") -> Judge:
     "Render, train, save every few `minutes` and at the end, or at Ctrl-C; resumes what is in `out`."
-    from lucidteach.prior.latent import TOY, LinearAutoencoder
+    from lucidteach.prior.latent import LinearAutoencoder
+    from lucidteach.prior.checkpoints import TOY
 
     run = Training(c, LinearAutoencoder.from_pretrained(TOY / "vae").float().requires_grad_(False))
     run.resume(out)

@@ -55,7 +55,8 @@ from lucidteach.prior.words import (
     parse,
     sample,
 )
-from .latent import TOY, fit_autoencoder, quiet
+from .latent import fit_autoencoder, quiet
+from .checkpoints import TOY
 from .schedule import Schedule, expand
 from ..run.live import Live
 

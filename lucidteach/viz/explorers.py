@@ -33,7 +33,7 @@ from lucidteach.distill.compare import (
 from ..distill.inversion import noise_rms
 from ..run.settings import Finite, Whole
 from ..distill.sds import METHODS, check_options, init_state, method_color
-from ..prior.latent import IDEAL
+from ..prior.checkpoints import IDEAL
 from ..prior.schedule import WEIGHTS
 from ..prior.words import parse
 

@@ -118,7 +118,8 @@ def main():
     ap.add_argument("--batch", type=int, default=4); ap.add_argument("--repeats", type=int, default=5)
     args = ap.parse_args()
     import torch
-    from lucidteach.prior.latent import LatentPrior, load_prior, pick_device, quiet
+    from lucidteach.prior.latent import LatentPrior, pick_device, quiet
+    from lucidteach.prior.checkpoints import load_prior
     dtype = getattr(torch, args.dtype) if args.dtype else None
     if args.random:
         with quiet(): pipe = build(args.random.removeprefix("tiny-"), args.random.startswith("tiny-"), device=pick_device(args.device)[0])
