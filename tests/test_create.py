@@ -136,7 +136,7 @@ def test_a_full_disk_names_the_file(tmp_path):
 
 def test_a_size_is_looked_at_before_anything(tmp_path, monkeypatch):
     "Of the toy prior before it is loaded, of another one before points are drawn; no folder is made, and the nearest sizes are named"
-    import lucidteach.prior.latent as latent
+    import lucidteach.prior.checkpoints as latent
     monkeypatch.setattr(latent, "load_prior", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match="multiple of 4.*63.*60, 64"): t3.create("a red mug", size=63, out=tmp_path/"run")
     monkeypatch.setattr(t3, "start", lambda *a: pytest.fail("points were drawn"))
