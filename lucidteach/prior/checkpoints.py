@@ -69,7 +69,7 @@ def missing_files(folder: str | Path, weights: bool = True) -> list[str]:
     gone = [f for f in wanted if not _found(folder / f)]
     return [f for f in gone if weights or not f.endswith(".safetensors")]
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-missing-b
 def _found(file: Path) -> bool:
     "Is the file, a variant of it, or what may stand in its place there?"
     if file.name == "vocab.json":
@@ -94,7 +94,7 @@ TRUSTED = {  # part -> the libraries that may read it, and what the class must b
 # of parts that are not loaded; the last is a module of diffusers, with Stable Diffusion's safety checker
 BYSTANDERS = ("diffusers", "transformers", "stable_diffusion")
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35n-b
 def check_index(index: dict, name, trusted: dict = TRUSTED):
     """ValueError where a model_index.json names any code but that of diffusers, transformers and lucidteach.
 
@@ -109,7 +109,7 @@ def check_index(index: dict, name, trusted: dict = TRUSTED):
         if is_named(index, part):
             _check_part(part, what, where, trusted)
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35n-c
 def _check_part(part, what, where, trusted):
     "ValueError where an entry of an index is damaged, or names code that is not run"
     if not (isinstance(what, list) and len(what) == 2 and all(isinstance(w, str) for w in what)):
@@ -148,7 +148,7 @@ def check_pickles(folder: Path, index: dict, networks: Iterable[str] = NETWORKS)
             do = "convert it on a machine that you can lose, or take another upload"
             raise ValueError(f"{folder / part} holds its weights as {names[0]}, {why}: {do}")
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35o-b
 def check_configs(folder: Path, index: dict):
     "ValueError for configuration files that name code, or ask for more than the folder holds; nothing is allocated"
     for part in PARTS:
@@ -165,7 +165,7 @@ def check_configs(folder: Path, index: dict):
         if is_named(index, part) and weight_files(folder / part):
             check_size(folder / part, trusted_class(part, index[part], folder))
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35o-c
 def check_shards(file: Path):
     "An index of weights in several files: all of them .safetensors, beside it, and there"
     shards = read_json(file).get("weight_map", {})
@@ -189,7 +189,7 @@ def check_size(part: Path, cls: type, file_of_all: str | Path | None = None):
     if (n := sum(p.numel() for p in net.parameters())) > held:
         raise ValueError(f"{file} asks for {n:,} weights; the files beside it hold {held:,} bytes: cut off?")
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35p-b
 def _check_numbers(file, config, held: int):
     "ValueError for numbers that no network of so many bytes can have, and for more layers than are built"
     most, numbers = max(held, 10**6), {}
@@ -202,7 +202,7 @@ def _check_numbers(file, config, held: int):
     if layers > 2000:
         raise ValueError(f"{file} asks for a network of {layers:,} layers; up to 2,000 are built")
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35p-c
 def _hollow(file, cls, config) -> torch.nn.Module:
     "The network that a configuration describes, without memory"
     try:
@@ -215,6 +215,8 @@ def _hollow(file, cls, config) -> torch.nn.Module:
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35c
 RAIL, RAILPP = "CreativeML OpenRAIL-M", "CreativeML Open RAIL++-M"
+
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35c-b
 KNOWN = {
     "sd15": dict(
         ids=["runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"],
@@ -233,6 +235,8 @@ KNOWN = {
         **dict(predicts="epsilon", px=1024, millions=3468.8, licence=RAILPP),
     ),
 }
+
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35c-c
 GONE = {  # when it was taken off the hub
     "runwayml/stable-diffusion-v1-5": "August 2024",
     "stabilityai/stable-diffusion-2-1-base": "November 2025",
@@ -254,7 +258,7 @@ def cached(name: str, revision: str | None = None, cache_dir=None) -> Path | Non
     except (OSError, ValueError):
         return None  # not in the cache, or no id at all
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36-b
 def _check_folder(folder: Path):
     "FileNotFoundError for a folder that is not complete, ValueError for one that is not trusted or cannot be a prior"
     gone, toy = missing_files(folder), folder == TOY
@@ -276,7 +280,7 @@ def _check_folder(folder: Path):
     if not toy:
         check_configs(folder, index)
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36-c
 def _hub_message(name: str, error: Exception, folder=None) -> str:
     "What is missing of a hub id, and how to bring it"
     gone, other = missing_files(folder or "/nowhere"), mirrors(name)
@@ -321,7 +325,7 @@ def _find_folder(name, asked: dict) -> Path:
         return _from_hub(str(name), here, asked)  # begun, not complete: the hub may have the rest
     return here
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36a-b
 def _load_folder(name, dtype, **kwargs):
     "The pipeline in a folder, in the cache, or on the hub"
     here = _find_folder(name, {k: kwargs[k] for k in ASKED if k in kwargs})
@@ -338,7 +342,7 @@ def _load_folder(name, dtype, **kwargs):
         why = f"{type(e).__name__}: {str(e)[:300]}"
         raise ValueError(f"{name} cannot be loaded, its files are damaged or do not belong together: {why}") from e
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36a-c
 def _from_hub(name: str, begun, asked) -> Path:
     "The folder of a hub id, downloaded; its index is looked at first"
     try:
@@ -360,7 +364,7 @@ def _unused(index) -> dict:
     none = dict(feature_extractor=None, image_encoder=None)
     return none if "XL" in index["_class_name"] else none | dict(safety_checker=None, requires_safety_checker=False)
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36a-d
 def _plain(folder) -> bool:
     "Is the UNet there without a variant in its name (.fp16.)?"
     return any(".fp16." not in f.name for f in weight_files(Path(folder) / "unet"))
@@ -373,7 +377,7 @@ MARKS = {
 }
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"  # the UNet's first convolution
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36c-b
 @checks
 def look_inside(path: str | Path) -> dict:
     """Family ('sd15', 'sd21', 'sdxl') and prediction type (None: not told) of a single file, from its header.
@@ -391,7 +395,7 @@ def look_inside(path: str | Path) -> dict:
     says_v = "v_pred" in shapes or meta.get("modelspec.prediction_type") == "v"
     return dict(family=family, predicts="v_prediction" if says_v else None)
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36c-c
 def _header(path) -> tuple:
     "Shapes by key, and the notes, of a safetensors file"
     if Path(path).suffix != ".safetensors":
@@ -422,7 +426,7 @@ def _find_config(path, family, config) -> Path:
         check_size(folder / part, trusted_class(part, index[part], folder), path)  # the weights are in the one file
     return folder
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36d-b
 def _fetch_config(path, name: str) -> Path:
     "A folder, or that of a hub id, in the cache or downloaded without weights"
     folder = Path(name) if Path(name).is_dir() else cached(name)
@@ -456,7 +460,7 @@ def _load_file(path, dtype, config=None, **kwargs):
         raise ValueError(f"{path} is of the family {family}, and {why}") from error
     return _predicting(pipe, found["predicts"])
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-file-b
 def _predicting(pipe, kind: str | None):
     "The pipeline with a scheduler for this prediction type (None: as it is)"
     if kind:
@@ -501,7 +505,7 @@ def add_lora(pipe, loras: dict):
     if loras:
         pipe.set_adapters([f"lora{i}" for i in range(len(loras))], [float(strength) for strength in loras.values()])
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-lora-b
 def _add_one(pipe, name, adapter: str) -> set:
     "Load one LoRA under a name of its own; the layers that it is for"
     where = dict(pretrained_model_name_or_path_or_dict=str(name))
@@ -515,7 +519,7 @@ def _add_one(pipe, name, adapter: str) -> set:
     except Exception as e:
         raise ValueError(f"LoRA {name} does not fit this model (another family?): {str(e)[:300]}") from e
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-lora-c
 def _adapted(pipe, adapter: str) -> set:
     "The layers of a pipeline that have weights of this adapter"
     there = set()
@@ -554,7 +558,7 @@ KEYWORDS = {
     *(k for pipe in set(FAMILIES.values()) for k in inspect.signature(pipe).parameters),
 }
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36h-b
 def check_keywords(kwargs: dict):
     "TypeError for a keyword that neither load_prior nor diffusers' loaders know, with the nearest one that they do"
     known = [*list(inspect.signature(load_prior).parameters)[:-1], *KEYWORDS]
@@ -571,7 +575,7 @@ def check_keywords(kwargs: dict):
         why = "use_safetensors=False would open a pickle, which can run any code"
         raise ValueError(f"{why}; only .safetensors are read")
 
-
+# %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36h-c
 def check_name(name):
     "Errors for what can be the name of no prior, at once and without asking anybody"
     shipped = ("toy", *IDEAL)
@@ -610,8 +614,7 @@ def ideal_prior(name: str, device="auto", **given) -> IdealPrior:
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent37
 def load_prior(
-    name: str
-    | Path = "toy",  # "toy", "ideal", "ideal-detail", a folder in diffusers' layout, a hub id, or one .safetensors file
+    name: str | Path = "toy",  # "toy", "ideal", "ideal-detail", a folder, a hub id, or one .safetensors file
     device="auto",  # "auto": cuda, else mps, else cpu
     dtype: torch.dtype | None = None,  # None: float16 on cuda, float32 elsewhere
     lora=None,  # a LoRA file, folder or hub id, or {source: strength}; needs peft

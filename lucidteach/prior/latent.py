@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PatchSide', 'KINDS', 'FAMILIES', 'LIBRARIES', 'LinearAutoencoder', 'fit_autoencoder', 'check_kind', 'to_eps',
-           'pick_device', 'check_dtype', 'why_not', 'quiet', 'LatentPrior']
+           'pick_device', 'check_dtype', 'LatentPrior', 'why_not', 'quiet']
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent02
 import bisect
@@ -159,79 +159,6 @@ def check_dtype(dtype) -> torch.dtype | None:
         meant = ", whole numbers"
     raise ValueError(f"dtype must be a torch.dtype of floats such as torch.float32, or None, got {dtype!r:.40}{meant}")
 
-# %% ../../nbs/1_prior/14_latent.ipynb #latent25b
-FAMILIES = {
-    "StableDiffusionPipeline": StableDiffusionPipeline,
-    "StableDiffusionImg2ImgPipeline": StableDiffusionPipeline,
-    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
-    "StableDiffusionXLImg2ImgPipeline": StableDiffusionXLPipeline,
-}
-
-
-def why_not(index: dict, unet: dict, scheduler: dict) -> str:
-    """Why a checkpoint cannot be a prior; '' if it can.
-
-    `index`: its model_index.json; `unet`, `scheduler`: their config.json; {} where unknown."""
-    kind = index.get("_class_name", "StableDiffusionPipeline")
-    sched = (index.get("scheduler") or [0, ""])[1] or scheduler.get("_class_name", "")
-    n_in, n_out = unet.get("in_channels", 4), unet.get("out_channels", 4)
-    plain = "a plain text-to-image Stable Diffusion 1.x, 2.x or XL is needed"
-    if "FlowMatch" in sched or scheduler.get("use_flow_sigmas") or "flow" in str(scheduler.get("prediction_type")):
-        return f"its scheduler {sched} is for flow matching, which has no abar_t: {plain}"
-    if n_in != n_out:
-        return f"this UNet takes {n_in} channels and returns {n_out}: an inpainting, depth or upscaling model; {plain}"
-    if kind not in FAMILIES:
-        return f"it is a {kind}; {plain}"
-    if "XL" in kind and index.get("text_encoder", [0, 1])[1] is None:
-        return f"it has one text encoder of two: SDXL's refiner; {plain}"
-    return ""
-
-# %% ../../nbs/1_prior/14_latent.ipynb #lat-quiet
-LIBRARIES, _turn = ("diffusers", "transformers", "huggingface_hub"), threading.RLock()
-
-
-def _talkers() -> list:
-    "The loggers of the libraries"
-    known = logging.root.manager.loggerDict.items()
-    return [t for k, t in known if k.split(".")[0] in LIBRARIES and isinstance(t, logging.Logger)]
-
-
-@contextmanager
-def _heard(said: list):
-    "What the libraries' loggers say goes to a list, whatever the caller turned down; afterwards they are as before"
-    ear = logging.Handler()
-    ear.emit = lambda record: said.append(record.getMessage())
-    talkers = _talkers()
-    before, off = [(t.handlers, t.level, t.propagate) for t in talkers], logging.root.manager.disable
-    logging.disable(logging.NOTSET)
-    for t in talkers:
-        t.handlers, t.propagate = [ear], False
-        t.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for t, (handlers, level, propagate) in zip(talkers, before):
-            t.handlers, t.propagate = handlers, propagate
-            t.setLevel(level)
-        logging.disable(off)
-
-
-@contextmanager
-def quiet():
-    "No progress bars or remarks from diffusers, transformers and the hub; gives the list of what they would have said"
-    said = []
-    with _turn, warnings.catch_warnings():  # what is silenced is the process's: one thread after the other
-        warnings.filterwarnings("ignore", module="|".join(LIBRARIES))
-        bars = [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
-        for lib in bars:
-            lib.disable_progress_bar()
-        try:
-            with _heard(said):
-                yield said
-        finally:
-            for lib in bars:
-                lib.enable_progress_bar()
-
 # %% ../../nbs/1_prior/14_latent.ipynb #latent27
 class LatentPrior:
     """A diffusers pipeline, Stable Diffusion or XL, as a prior.
@@ -281,20 +208,6 @@ def _float32_vae(vae):
     vae.decode = lambda z, *args, **kw: decode(z.float(), *args, **kw)
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent29
-def _check_images(images, factor: int):
-    "ValueError for what is no batch of images in [0,1], or has sides that the latents' factor does not divide"
-    if not isinstance(images, Tensor):
-        got = f"got {brief_value(images)}: torch.as_tensor(...) makes a tensor of an array"
-        raise ValueError(f"images must be a tensor of floats [B,3,H,W] in [0,1], {got}")
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        got = f"got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255"
-        raise ValueError(f"images must be floats [B,3,H,W] in [0,1], {got}")
-    if images.is_cpu and images.numel() and (far := images.detach().abs().max()) > 10:  # a GPU would be waited for
-        raise ValueError(f"images must be in [0,1], got values up to {far:.4g} in size: divide by 255?")
-    if any(n % factor for n in images.shape[2:]):
-        raise ValueError(f"height and width must be multiples of {factor}, got {tuple(images.shape)}")
-
-
 def _spread(pipe, z: Tensor) -> tuple:
     """(mean, factor) that bring an autoencoder's own latents [B,C,h,w] to the network's: (own - mean) * factor.
 
@@ -343,15 +256,6 @@ def decode(self: LatentPrior, latents: Tensor) -> Tensor:
     z = latents.to(self.device, _dtype(vae))
     mean, factor = _spread(self.pipe, z)
     return (vae.decode(z / factor + mean).sample / 2 + 0.5).clamp(0, 1).to(latents.device, latents.dtype)
-
-
-def _check_latents(name, x, channels: int):
-    "ValueError for what is no batch of latents"
-    if not isinstance(x, Tensor):
-        got = f"got {brief_value(x)}: torch.as_tensor(...) makes a tensor of an array"
-        raise ValueError(f"{name} must be a tensor of floats [B,{channels},h,w], {got}")
-    if x.ndim != 4 or x.shape[1] != channels or not x.is_floating_point():
-        raise ValueError(f"{name} must be floats [B,{channels},h,w], got {x.dtype} {tuple(x.shape)}")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent31
 @patch
@@ -425,6 +329,29 @@ def eps(self: LatentPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
         noise = to_eps(out.to(x_t.device, exact), x_t.to(exact), abar, self.prediction_type)
         return noise.to(x_t.dtype).contiguous()
 
+# %% ../../nbs/1_prior/14_latent.ipynb #lat-check0
+def _check_images(images, factor: int):
+    "ValueError for what is no batch of images in [0,1], or has sides that the latents' factor does not divide"
+    if not isinstance(images, Tensor):
+        got = f"got {brief_value(images)}: torch.as_tensor(...) makes a tensor of an array"
+        raise ValueError(f"images must be a tensor of floats [B,3,H,W] in [0,1], {got}")
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        got = f"got {images.dtype} {tuple(images.shape)}; bytes are brought there by images.float() / 255"
+        raise ValueError(f"images must be floats [B,3,H,W] in [0,1], {got}")
+    if images.is_cpu and images.numel() and (far := images.detach().abs().max()) > 10:  # a GPU would be waited for
+        raise ValueError(f"images must be in [0,1], got values up to {far:.4g} in size: divide by 255?")
+    if any(n % factor for n in images.shape[2:]):
+        raise ValueError(f"height and width must be multiples of {factor}, got {tuple(images.shape)}")
+
+
+def _check_latents(name, x, channels: int):
+    "ValueError for what is no batch of latents"
+    if not isinstance(x, Tensor):
+        got = f"got {brief_value(x)}: torch.as_tensor(...) makes a tensor of an array"
+        raise ValueError(f"{name} must be a tensor of floats [B,{channels},h,w], {got}")
+    if x.ndim != 4 or x.shape[1] != channels or not x.is_floating_point():
+        raise ValueError(f"{name} must be floats [B,{channels},h,w], got {x.dtype} {tuple(x.shape)}")
+
 # %% ../../nbs/1_prior/14_latent.ipynb #lat-check
 def _check_call(prior, x_t, t, cond):
     "What `eps` is given must fit the network, and each other"
@@ -451,3 +378,76 @@ def _check_cond(prior, cond):
         seen = f"emb {tuple(cond.emb.shape)} with extra {sorted(cond.extra)}"
         wanted = f"where this one takes [B,L,{width}] with {parts}; make it by this prior's embed"
         raise ValueError(f"cond is of another model: {seen}, {wanted}")
+
+# %% ../../nbs/1_prior/14_latent.ipynb #latent25b
+FAMILIES = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,
+    "StableDiffusionImg2ImgPipeline": StableDiffusionPipeline,
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+    "StableDiffusionXLImg2ImgPipeline": StableDiffusionXLPipeline,
+}
+
+
+def why_not(index: dict, unet: dict, scheduler: dict) -> str:
+    """Why a checkpoint cannot be a prior; '' if it can.
+
+    `index`: its model_index.json; `unet`, `scheduler`: their config.json; {} where unknown."""
+    kind = index.get("_class_name", "StableDiffusionPipeline")
+    sched = (index.get("scheduler") or [0, ""])[1] or scheduler.get("_class_name", "")
+    n_in, n_out = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    plain = "a plain text-to-image Stable Diffusion 1.x, 2.x or XL is needed"
+    if "FlowMatch" in sched or scheduler.get("use_flow_sigmas") or "flow" in str(scheduler.get("prediction_type")):
+        return f"its scheduler {sched} is for flow matching, which has no abar_t: {plain}"
+    if n_in != n_out:
+        return f"this UNet takes {n_in} channels and returns {n_out}: an inpainting, depth or upscaling model; {plain}"
+    if kind not in FAMILIES:
+        return f"it is a {kind}; {plain}"
+    if "XL" in kind and index.get("text_encoder", [0, 1])[1] is None:
+        return f"it has one text encoder of two: SDXL's refiner; {plain}"
+    return ""
+
+# %% ../../nbs/1_prior/14_latent.ipynb #lat-quiet
+LIBRARIES, _turn = ("diffusers", "transformers", "huggingface_hub"), threading.RLock()
+
+
+def _talkers() -> list:
+    "The loggers of the libraries"
+    known = logging.root.manager.loggerDict.items()
+    return [t for k, t in known if k.split(".")[0] in LIBRARIES and isinstance(t, logging.Logger)]
+
+
+@contextmanager
+def _heard(said: list):
+    "What the libraries' loggers say goes to a list, whatever the caller turned down; afterwards they are as before"
+    ear = logging.Handler()
+    ear.emit = lambda record: said.append(record.getMessage())
+    talkers = _talkers()
+    before, off = [(t.handlers, t.level, t.propagate) for t in talkers], logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    for t in talkers:
+        t.handlers, t.propagate = [ear], False
+        t.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for t, (handlers, level, propagate) in zip(talkers, before):
+            t.handlers, t.propagate = handlers, propagate
+            t.setLevel(level)
+        logging.disable(off)
+
+# %% ../../nbs/1_prior/14_latent.ipynb #lat-quiet-b
+@contextmanager
+def quiet():
+    "No progress bars or remarks from diffusers, transformers and the hub; gives the list of what they would have said"
+    said = []
+    with _turn, warnings.catch_warnings():  # what is silenced is the process's: one thread after the other
+        warnings.filterwarnings("ignore", module="|".join(LIBRARIES))
+        bars = [lib for lib in (diffusers.utils.logging, transformers.utils.logging) if lib.is_progress_bar_enabled()]
+        for lib in bars:
+            lib.disable_progress_bar()
+        try:
+            with _heard(said):
+                yield said
+        finally:
+            for lib in bars:
+                lib.enable_progress_bar()
