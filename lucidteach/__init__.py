@@ -14,53 +14,55 @@ _before.keep_kernels()
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {
     "load_prior": "prior.latent",
-    "METHODS": "distill.zoo",
+    "METHODS": "distill.methods",
     "surrogate": "distill.sds",
-    "init_state": "distill.sds",
+    "init_state": "distill.methods",
     "Step": "distill.sds",
-    "compare": "distill.compare",
-    "Settings": "distill.compare",
+    "compare": "lab.compare",
+    "Settings": "distill.canvas",
     "LinearAutoencoder": "prior.latent",
     "ModelMixin": "prior.latent",  # diffusers looks both up here: model_index.json names "lucidteach"
-    "nearest_truth": "prior.world",
+    "nearest_truth": "prior.truth",
     "Camera": "splat.camera",
     "Gaussians": "splat.gaussians",
     "rasterization": "splat.rasterize",
     "Field": "scene.field",
-    "create": "scene.text_to_3d",
+    "create": "lab.create",
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
 }
 
 if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
-    from .distill.compare import Settings as Settings
-    from .distill.compare import compare as compare
+    from .distill.canvas import Settings as Settings
+    from .distill.methods import METHODS as METHODS
+    from .distill.methods import init_state as init_state
     from .distill.sds import Step as Step
-    from .distill.sds import init_state as init_state
     from .distill.sds import surrogate as surrogate
-    from .distill.zoo import METHODS as METHODS
+    from .lab.compare import compare as compare
+    from .lab.create import create as create
     from .prior.latent import LinearAutoencoder as LinearAutoencoder
     from .prior.latent import ModelMixin as ModelMixin
     from .prior.latent import load_prior as load_prior
-    from .prior.world import nearest_truth as nearest_truth
+    from .prior.truth import nearest_truth as nearest_truth
     from .scene.field import Field as Field
     from .scene.text_to_3d import Config as Config
-    from .scene.text_to_3d import create as create
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
     from .viz.viewer import show as show
+else:  # without this line a type checker would believe in every name
 
-
-def __getattr__(name: str):
-    if name == "torch_spins":
-        return _torch_spins  # for the rasterizer's warning; nothing to offer
-    if name not in _names:
-        raise AttributeError(f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}")
-    value = globals()[name] = getattr(_importlib.import_module(f"lucidteach.{_names[name]}"), name)
-    return value
+    def __getattr__(name: str):
+        if name == "torch_spins":
+            return _torch_spins  # for the rasterizer's warning; nothing to offer
+        if name not in _names:
+            raise AttributeError(
+                f"module 'lucidteach' has no attribute {name!r}; it offers {', '.join(sorted(_names))}"
+            )
+        value = globals()[name] = getattr(_importlib.import_module(f"lucidteach.{_names[name]}"), name)
+        return value
 
 
 def __dir__():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest, torch
 
 from lucidteach.prior import checkpoints, latent, objects, truth, words, world
-from lucidteach.prior.exact import Cond
+from lucidteach.prior.cond import Cond
 
 BIG = 10**9
 rng, thing, camera = np.random.default_rng(0), world.Thing("mug"), world.Camera()

@@ -5,7 +5,7 @@ test_checkpoints_files.py, LoRAs in test_checkpoints_lora.py."""
 import json, subprocess, sys
 import pytest, torch
 
-from lucidteach.distill.sds import METHODS
+from lucidteach.distill.methods import METHODS
 from lucidteach.prior import checkpoints, latent
 from lucidteach.prior.checkpoints import KNOWN, load_prior, missing_files
 from lucidteach.prior.latent import LatentPrior, quiet

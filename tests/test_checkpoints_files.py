@@ -3,7 +3,7 @@ import json, os, shutil, subprocess, sys, time
 import pytest, torch
 from safetensors.torch import load_file, save_file
 
-from lucidteach.distill.sds import METHODS
+from lucidteach.distill.methods import METHODS
 from lucidteach.prior.checkpoints import load_prior, look_inside, missing_files
 from lucidteach.prior.latent import quiet
 from tiny import F64, FAMILIES, far, folders, single, single_file            # folders, single: fixtures

@@ -2,8 +2,8 @@
 import sys, warnings
 import pytest, torch
 
-from lucidteach.distill.sds import METHODS
-from lucidteach.distill.zoo import phi_eps
+from lucidteach.distill.methods import METHODS
+from lucidteach.distill.vsd import phi_eps
 from lucidteach.prior.checkpoints import load_prior
 from lucidteach.prior.latent import LatentPrior, quiet
 from tiny import F64, build, far, folders, lora_file                          # folders: a fixture

@@ -28,7 +28,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from .exact import Cond
+from .cond import Cond
 from .schedule import Schedule, beside, expand
 from ..run.patch import patch
 from ..run.settings import Count, Positive, Range, Shape, brief_value, checked, checks, nearest_name
