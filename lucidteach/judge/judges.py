@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .metrics import CATS, COLS, HEADS, PATS, REJECT, VIEWS, Verdict
-from ..prior import world
+from ..prior import words, world
 from ..run.live import Live
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-008
