@@ -13,7 +13,7 @@ _before.keep_kernels()
 
 # public name -> the module that holds it; nothing heavy is imported before a name is asked for
 _names = {
-    "load_prior": "prior.latent",
+    "load_prior": "prior.checkpoints",
     "METHODS": "distill.methods",
     "surrogate": "distill.sds",
     "init_state": "distill.methods",
@@ -41,9 +41,9 @@ if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds th
     from .distill.sds import surrogate as surrogate
     from .lab.compare import compare as compare
     from .lab.create import create as create
+    from .prior.checkpoints import load_prior as load_prior
     from .prior.latent import LinearAutoencoder as LinearAutoencoder
     from .prior.latent import ModelMixin as ModelMixin
-    from .prior.latent import load_prior as load_prior
     from .prior.truth import nearest_truth as nearest_truth
     from .scene.field import Field as Field
     from .scene.text_to_3d import Config as Config

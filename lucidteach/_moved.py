@@ -26,6 +26,7 @@ MOVED = {
 
 # a module that is still there -> where some of its names live now
 LEFT = {
+    "prior.latent": ("prior.checkpoints",),
     "distill.sds": ("distill.methods", "run.settings"),
     "distill.zoo": ("distill.vsd", "distill.methods"),
     "judge.metrics": ("judge.judges",),

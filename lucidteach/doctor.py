@@ -216,60 +216,63 @@ def network(ask):
 
 def prior(name, online=False):
     "One checkpoint: is it here, what is it, can it be a prior, its licence, its size, and where else it is"
-    from .prior import latent
+    from .prior import checkpoints
     from .run.settings import nearest_name
 
-    if name in latent.IDEAL:
+    if name in checkpoints.IDEAL:
         yield ok("prior", f"{name}: the ideal denoiser of true renders; a formula, without weights")
         return
-    path = latent.TOY if name == "toy" else Path(name)
+    path = checkpoints.TOY if name == "toy" else Path(name)
     if path.is_file() or path.suffix == ".safetensors":
-        yield from single(path, latent)
+        yield from single(path, checkpoints)
         return
 
-    folder = path if path.is_dir() else latent.cached(name)
-    gone = latent.missing_files(folder) if folder else []
+    folder = path if path.is_dir() else checkpoints.cached(name)
+    gone = checkpoints.missing_files(folder) if folder else []
     if folder is None:
-        hint = nearest_name(name, ("toy", *latent.IDEAL)) if "/" not in name else ""
+        hint = nearest_name(name, ("toy", *checkpoints.IDEAL)) if "/" not in name else ""
         yield fail("prior", f"{name}: not on this machine, neither a folder nor in the model cache. {hint}".rstrip())
     elif gone:
         yield fail("prior", f"{name}: incomplete in {folder}; missing: {', '.join(gone)}")
     else:
-        yield from usable(name, folder, latent)
+        yield from usable(name, folder, checkpoints)
 
     if folder is None and "/" not in name:
         return  # no id of a hub either
-    yield from known(name, folder, latent)
+    yield from known(name, folder, checkpoints)
     if (folder is None or gone) and not path.is_dir():
-        source = (latent.mirrors(name) or [name])[0]
+        source = (checkpoints.mirrors(name) or [name])[0]
         yield note("to get it", f"where there is a network: hf download {source} --local-dir model; then --prior model")
     if online and name != "toy" and not path.is_dir():
         yield from hub(name)
 
 
-def known(name, folder, latent):
+def known(name, folder, checkpoints):
     "Licence, size and mirrors of a checkpoint that many use"
-    row = next((r for r in latent.KNOWN.values() if name in r["ids"]), None)
+    row = next((r for r in checkpoints.KNOWN.values() if name in r["ids"]), None)
     terms = licence(folder) or (row and f"{row['licence']} (by its model card)")
     yield ok("licence", terms) if terms else note("licence", "not told here: read the model card before you use it")
     if row:
         half, full = row["millions"] * 2e-3, row["millions"] * 4e-3
         text = f"{row['millions'] / 1e3:.2f} billion weights: {half:.1f} GB in float16, {full:.1f} GB in float32"
         yield ok("full size", f"{text}; {row['px']} px, predicts {row['predicts']}")
-    if other := latent.mirrors(name):
-        gone = f"the original was taken off the hub in {latent.GONE[name]}"
+    if other := checkpoints.mirrors(name):
+        gone = f"the original was taken off the hub in {checkpoints.GONE[name]}"
         yield note("mirrors", f"{gone}; unofficial: {', '.join(other)}")
 
 
-def usable(name, folder, latent):
+def usable(name, folder, checkpoints):
     "A complete folder: damage, kind, and size on disk"
+    from .prior.latent import why_not
+    from .run.files import read_json
+
     files = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
-    index, unet, scheduler = (latent.read_json(folder / f) for f in files)
+    index, unet, scheduler = (read_json(folder / f) for f in files)
     bad = [str(f.relative_to(folder)) for f in sorted(folder.rglob("*.safetensors")) if not readable(f)]
     if bad:
         yield fail("prior", f"{name}: damaged: {', '.join(bad)}: bring it anew")
         return
-    if reason := latent.why_not(index, unet, scheduler):
+    if reason := why_not(index, unet, scheduler):
         yield fail("prior", f"{name} cannot be a prior: {reason}")
         return
     total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9
@@ -277,10 +280,10 @@ def usable(name, folder, latent):
     yield ok("prior", f"{name}: complete in {folder}, {total:.2f} GB; {kind}, predicts {predicts}")
 
 
-def single(path, latent):
+def single(path, checkpoints):
     "A checkpoint in one file"
     try:
-        found = latent.look_inside(path)
+        found = checkpoints.look_inside(path)
     except (ValueError, FileNotFoundError) as e:
         yield fail("prior", str(e))
         return
@@ -288,8 +291,8 @@ def single(path, latent):
     predicts = found["predicts"] or "not told"
     yield ok("prior", f"{path}: weights of the family {family}, {total:.2f} GB; predicts {predicts}")
 
-    like = latent.KNOWN[family]["ids"][-1]
-    cached = " (in the model cache)" if latent.cached(like) else ""
+    like = checkpoints.KNOWN[family]["ids"][-1]
+    cached = " (in the model cache)" if checkpoints.cached(like) else ""
     call = f"load_prior({str(path)!r}, config=FOLDER)"
     yield note("configuration", f"not in the file: {call}, a folder of the same family such as {like}{cached}")
     yield note("licence", "a single file does not tell: read the page it came from")

@@ -111,7 +111,7 @@ def test_a_reader_that_leaves_ends_nothing(args, unbuffered, tmp_path):
 @pytest.mark.parametrize('config', [dict(prompts=['a red mug']), dict(prompt='a red mug')], ids=('compare', 'create'))
 def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
     def load_prior(*args, **kw): raise AssertionError('work was begun')
-    monkeypatch.setattr('lucidteach.prior.latent.load_prior', load_prior)
+    monkeypatch.setattr('lucidteach.prior.checkpoints.load_prior', load_prior)
     (tmp_path/'config.json').write_text(json.dumps(config))
     assert cli.main(['sweep', '--out', str(tmp_path)]) == 2 and 'another folder' in capsys.readouterr().err
     assert os.listdir(tmp_path) == ['config.json']

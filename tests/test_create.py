@@ -137,7 +137,7 @@ def test_a_full_disk_names_the_file(tmp_path):
 
 def test_a_size_is_looked_at_before_anything(tmp_path, monkeypatch):
     "Of the toy prior before it is loaded, of another one before points are drawn; no folder is made, and the nearest sizes are named"
-    import lucidteach.prior.latent as latent
+    import lucidteach.prior.checkpoints as latent
     monkeypatch.setattr(latent, "load_prior", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match="multiple of 4.*63.*60, 64"): lab.create("a red mug", size=63, out=tmp_path/"run")
     monkeypatch.setattr(runner, "start", lambda *a: pytest.fail("points were drawn"))
@@ -374,7 +374,7 @@ def test_methods_that_train_a_second_network(method):
     "The timed prior of a run asks the second network as the bare prior does"
     pytest.importorskip("peft", reason="the extra `train`")
     from lucidteach.distill.vsd import phi_eps
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
     toy = load_prior("toy", device="cpu")
     assert lab.create("a red mug", method, prior=toy, mode="quiet", steps=2, batch=1, points=60, init="ball", head_start=0.).complete
     x, cond = torch.randn(1, *toy.latent_shape, generator=torch.Generator().manual_seed(0)), toy.embed(["a red mug"])
@@ -431,7 +431,8 @@ def test_create_is_a_function(first):
 
 def test_a_loaded_prior_is_known_by_its_name(tmp_path):
     from lucidteach.lab.compare import compare
-    from lucidteach.prior.latent import LatentPrior, load_prior
+    from lucidteach.prior.latent import LatentPrior
+    from lucidteach.prior.checkpoints import load_prior
     toy = load_prior("toy", device="cpu")
     for f in (compare, lab.create):                                  # as with prior="toy": the toy prior spells an unknown word, and draws nonsense
         with pytest.raises(ValueError, match="unknown word 'zebra'"): f("a red zebra", prior=toy)
@@ -442,7 +443,7 @@ def test_a_loaded_prior_is_known_by_its_name(tmp_path):
 
 def test_paper_preset_from_a_folder(tmp_path):
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
     toy, four = load_prior("toy").pipe, (8,)*4
     vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",)*4, up_block_types=("UpDecoderBlock2D",)*4, block_out_channels=four, norm_num_groups=4, latent_channels=4, scaling_factor=.18215)
     unet = UNet2DConditionModel(sample_size=64, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=2, cross_attention_dim=toy.text_encoder.config.hidden_size,

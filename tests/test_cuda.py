@@ -36,7 +36,7 @@ def test_replayed_steps_are_steps(tmp_path):
 
 @pytest.fixture(scope="module")
 def prior():
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
     return load_prior("toy", device="cuda")
 
 def short(**settings):

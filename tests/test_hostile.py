@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import build
 from lucidteach.scene.meshes import read_mesh, usable, Mesh
 from lucidteach.scene.points import load_points, load_shape
-from lucidteach.prior import latent, world
+from lucidteach.prior import checkpoints, world
 from lucidteach.prior.words import _background, parse
 from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
-from lucidteach.prior.latent import load_prior, quiet
+from lucidteach.prior.latent import quiet
+from lucidteach.prior.checkpoints import load_prior
 from lucidteach.splat import files
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.fit import Posed, Recipe, fit, save_fit
@@ -111,8 +112,8 @@ def test_shards_lie_beside_their_index(copy):
     (dict(use_safetensors=False), ValueError, "pickle"), (dict(lora=7), TypeError, "lora=7"), (dict(lora={"a": "strong"}), ValueError, "strength of LoRA a"), (dict(lora={"a": math.nan}), ValueError, "finite"), (dict(lora="style.bin"), ValueError, "pickle")])
 def test_wrong_calls_of_load_prior(kw, error, says, monkeypatch):
     "Answered at once: nobody is asked"
-    for f in ("load_config", "download", "from_pretrained"): monkeypatch.setattr(latent.DiffusionPipeline, f, lambda *a, **k: pytest.fail("asked"))
-    monkeypatch.setattr(latent, "snapshot_download", lambda *a, **k: pytest.fail("asked"))
+    for f in ("load_config", "download", "from_pretrained"): monkeypatch.setattr(checkpoints.DiffusionPipeline, f, lambda *a, **k: pytest.fail("asked"))
+    monkeypatch.setattr(checkpoints, "snapshot_download", lambda *a, **k: pytest.fail("asked"))
     with pytest.raises(error, match=says): load_prior(**kw)
 
 @pytest.mark.parametrize("form", ["peft", "diffusers", "processor"])

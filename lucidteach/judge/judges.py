@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .metrics import CATS, COLS, HEADS, PATS, REJECT, VIEWS, Verdict
-from ..prior import world
+from ..prior import words, world
 from ..run.live import Live
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-008
@@ -476,7 +476,8 @@ Training.resume = _resume
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-052
 def train(c: Recipe, out, minutes: float = 3.0, mode: str = "auto") -> Judge:
     "Render, train, save every few `minutes` and at the end, or at Ctrl-C; resumes what is in `out`."
-    from lucidteach.prior.latent import TOY, LinearAutoencoder
+    from lucidteach.prior.checkpoints import TOY
+    from lucidteach.prior.latent import LinearAutoencoder
 
     run = Training(c, LinearAutoencoder.from_pretrained(TOY / "vae").float().requires_grad_(False))
     run.resume(out)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ..prior import world
+from ..prior.truth import psnr
+from ..prior.words import parse, sample
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-005
 CATS, COLS, PATS, VIEWS = (list(names) for names in (world.CATEGORIES, world.COLORS, world.PATTERNS, world.VIEWS))
@@ -96,7 +98,7 @@ TEST_PROMPTS = (
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-073
 def told(prompts) -> Tensor:
     "What prompts say, as answers [B,4]: category, colour, pattern, view; -1 where they say nothing. ValueError for words outside the world."
-    rows = [world.parse(p) for p in prompts]
+    rows = [parse(p) for p in prompts]
     index = lambda names, word: names.index(word) if word in names else -1
     view = lambda t: index(VIEWS, t.view) if t.category and world.CATEGORIES[t.category].has_front else -1
     return torch.tensor(

@@ -704,7 +704,7 @@ def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
 
 def run_sweep(args) -> int:
     "`lucidteach sweep`: args has out, stages, steps, canvas, prior, device. Ends with the paired table"
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
 
     out, stages = Path(args.out), check_stages(args.stages, args.prior)
     for stage in set(stages) & set(STAGES):  # before anything is made

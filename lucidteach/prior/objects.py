@@ -11,7 +11,6 @@ __all__ = ['pair', 'four', 'teapot', 'bottle', 'cake', 'mushroom', 'cactus', 'tr
 from collections.abc import Callable
 from math import cos, radians, sin
 
-# fmt: off
 from lucidteach.prior.world import (
     CLAY,
     CREAM,
@@ -38,8 +37,6 @@ from lucidteach.prior.world import (
     torus,
 )
 from ..run.settings import Share, checks
-
-# fmt: on
 
 # %% ../../nbs/1_prior/13d_zoo.ipynb #zoo06
 def pair(f: Callable, x: float, y: float, z: float) -> list:

@@ -31,7 +31,7 @@ TOY = ("toy", "ideal", "ideal-detail")  # priors of the toy world: they know its
 def opened(prior, prompts=(), device="auto", divisor=1):
     "A prior by its name, or as it is; it must know the prompts, and `divisor` must divide the pixels of its pictures."
     if isinstance(prior, str):
-        from lucidteach.prior.latent import load_prior
+        from lucidteach.prior.checkpoints import load_prior
 
         prior = load_prior(prior, device=device)
     prior.embed([*prompts, ""])

@@ -201,7 +201,7 @@ def drop_words(captions, bare, rng, p_null: float, p_view: float) -> list[str]:
 
 
 def bare_caption(b, rng):
-    "Function i -> a caption of picture i of a world.Batch that does not tell the view"
+    "Function i -> a caption of picture i of a Batch that does not tell the view"
     return lambda i: caption(b.things[i], b.cameras[i], rng, view=False)
 
 # %% ../../nbs/1_prior/16_train.ipynb #train26

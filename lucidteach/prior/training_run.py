@@ -36,7 +36,8 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from . import world
-from .latent import TOY, quiet
+from .checkpoints import TOY
+from .latent import quiet
 from .schedule import expand
 from lucidteach.prior.train import (
     Config,

@@ -188,7 +188,7 @@ def _guess(image, told, camera, rng, i):
         v = _frame(pose, v, image)
     return pose, v
 
-
+# %% ../../nbs/1_prior/13b_truth.ipynb #e1a250a6-b
 def _starts(image, told, camera, rng, n):
     "`n` guesses, the best first: [(pose, vector)]"
     found = []

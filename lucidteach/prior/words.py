@@ -106,7 +106,7 @@ def _on(background, chance) -> str:
     "The words for a background"
     return f" on {_article(background)} background" if chance.happens(0.4) else f" on {background}"
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #wrd-parts-b
 def _viewed(text, view, chance) -> str:
     "The text with its view, before or behind it"
     v = chance.word(VIEW_WORDS[view], 0.3)
@@ -208,7 +208,7 @@ FILLER = set(
 )
 _NOISE = re.compile(r"\btrending on [a-z]+|\bon artstation|'s\b")  # says nothing of the picture
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #w13-fill-b
 @lru_cache(None)
 def lexicon() -> dict:
     "What every phrase that `parse` knows stands for: {phrase: (field, value)}, longest first."
@@ -241,7 +241,7 @@ class Attributes:
 _COUNTS = "two three four five many several pair couple".split()
 _BELOW = "below underneath beneath bottom under".split()
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #d84712df-b
 def _unknown(word: str) -> ValueError:
     "An error for a word outside the world, with the nearest known ones."
     word = word[:40]
@@ -260,7 +260,7 @@ def _unknown(word: str) -> ValueError:
     there = f"Objects: {', '.join(CATEGORIES)}. Colours: {', '.join(COLORS)}. Patterns: {', '.join(PATTERNS)}"
     return ValueError(f"unknown word {word!r}. {there}")
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #d84712df-c
 def _nearest_colors(rgb: str) -> list:
     "The two colours of the world that are nearest to a hexadecimal one, as they are and both at full brightness."
     c, full = np.array(ImageColor.getrgb(rgb)) / 255, lambda v: v / np.max(v)
@@ -272,7 +272,7 @@ _PALE = "plain solid pure simple clean bright light dark pale".split()
 _BACKDROP = re.compile(r"\b([a-z]+) (?:colou?red )?(?:background|backdrop)\b")
 _ON = re.compile(rf"\b(?:on|against) (?:an? |the )?(?:(?:{'|'.join(_PALE)}) )*([a-z]+)\b")
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #w13-bg-b
 def _background(text: str) -> tuple:
     "Find 'on black', 'on a black background' or 'black background'; return its name and the text without it."
     if m := _BACKDROP.search(text):
@@ -312,7 +312,7 @@ def _ink(color: str) -> tuple:
     "What a person would call the colour of the pattern on this colour."
     return ("white",) if palette(color)[INK].mean() > 0.5 else ("blue", "black")
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #w13-ink-b
 def _two_colors(text: str):
     "The object's colour, its pattern's, and the text with the first alone; None where no second colour is named."
     words = {p: v for p, (f, v) in lexicon().items() if f == "color"}
@@ -328,7 +328,7 @@ def _two_colors(text: str):
             return words[found[1]], words[m[1]], rest
     return None
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #w13-ink-c
 def _one_color(text: str) -> str:
     "'red and white striped', 'blue with white dots': the text with the object's colour alone."
     found = _two_colors(text)
@@ -345,7 +345,7 @@ def _phrases() -> re.Pattern:
     "Any phrase of the lexicon, as a word of its own."
     return re.compile(r"(?<!\w)(?:" + "|".join(re.escape(p) for p in lexicon()) + r")(?!\w)")
 
-
+# %% ../../nbs/1_prior/13a_words.ipynb #2cc54b6f-b
 def parse(prompt: str) -> Attributes:
     "The attributes that a prompt names; ValueError with the nearest known words if it names something else."
     if not isinstance(prompt, str):

@@ -277,7 +277,7 @@ def known(word: object, words, what: str):
     "The word itself if it is one of `words`; ValueError names the nearest of them."
     if isinstance(word, str) and word in words:
         return word
-    near = difflib.get_close_matches(str(word)[:40], list(words), 3, 0.5)
+    near = difflib.get_close_matches(word[:40], list(words), 3, 0.5) if isinstance(word, str) else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(words)}"
     raise ValueError(f"unknown {what} {brief_value(word)}: {hint}")
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..prior import world
+from ..prior.words import parse
 from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from ..run.files import read_json
 from ..run.live import Live
@@ -190,7 +191,7 @@ def clouds_at(step: int, data, c: PointConfig) -> SimpleNamespace:
     s = rng.integers(len(data.category), size=c.batch)
     at = s[:, None], rng.integers(c.cloud, size=(c.batch, c.points))
     color, pattern = rng.integers(len(COLORS), size=c.batch), _SHARES[rng.integers(5, size=c.batch)]
-    palettes = np.stack([world._palette(name) for name in COLORS])
+    palettes = np.stack([world.palette(name) for name in COLORS])
     material = np.where(
         (data.material[at] == world.MAIN) & (data.ink[at] & pattern[:, None] > 0), world.INK, data.material[at]
     )
@@ -446,7 +447,7 @@ def _sized(net, folder) -> PointNet:
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l02
 def words_of(prompt: str) -> Tensor:
     "What a prompt says, as the numbers that PointNet takes: LongTensor [3]. `ValueError` from `parse`, or for a prompt without an object."
-    a = world.parse(prompt)
+    a = parse(prompt)
     if a.category is None:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     number = lambda names, x: 0 if x is None else list(names).index(x) + 1

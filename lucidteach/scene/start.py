@@ -63,24 +63,24 @@ def fitted(
     return (p * (radius / p.norm(dim=1).max())).to(points)
 
 # %% ../../nbs/4_scene/41_start.ipynb #s41-f02
-@njit(**world._jit)
+@njit(**world.KERNEL)
 def _slope(parts, every, x, y, z):
     "Unit gradient of the distance, from four points of a small tetrahedron"
     e, n = 0.001, len(parts)
     a, b = (
-        world._sdf(parts, every, n, x + e, y - e, z - e, 1e3)[0],
-        world._sdf(parts, every, n, x - e, y - e, z + e, 1e3)[0],
+        world.sdf(parts, every, n, x + e, y - e, z - e, 1e3)[0],
+        world.sdf(parts, every, n, x - e, y - e, z + e, 1e3)[0],
     )
     c, d = (
-        world._sdf(parts, every, n, x - e, y + e, z - e, 1e3)[0],
-        world._sdf(parts, every, n, x + e, y + e, z + e, 1e3)[0],
+        world.sdf(parts, every, n, x - e, y + e, z - e, 1e3)[0],
+        world.sdf(parts, every, n, x + e, y + e, z + e, 1e3)[0],
     )
     u, v, w = a - b - c + d, -a - b + c + d, -a + b - c + d
     k = 1 / (math.sqrt(u * u + v * v + w * w) + 1e-12)
     return u * k, v * k, w * k
 
 # %% ../../nbs/4_scene/41_start.ipynb #s41-f03
-@njit(**world._jit)
+@njit(**world.KERNEL)
 def _land(parts, starts, shell, points, material, ink):
     "Bring the starts within the shell onto the surface until `points` [n,3] is full; returns how many there are. ink: bit 0 a stripe, bit 1 a dot"
     every, n, found = np.arange(len(parts)), len(parts), 0
@@ -88,13 +88,13 @@ def _land(parts, starts, shell, points, material, ink):
         if found == len(points):
             break
         x, y, z = starts[s, 0], starts[s, 1], starts[s, 2]
-        d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+        d, near = world.sdf(parts, every, n, x, y, z, 1e3)
         if abs(d) > shell:
             continue
         for _ in range(8):
             u, v, w = _slope(parts, every, x, y, z)
             x, y, z = x - d * u, y - d * v, z - d * w
-            d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+            d, near = world.sdf(parts, every, n, x, y, z, 1e3)
             if abs(d) < 1e-4:
                 break
         if abs(d) > 1e-3:
@@ -102,7 +102,7 @@ def _land(parts, starts, shell, points, material, ink):
         u, v, w = _slope(parts, every, x, y, z)
         points[found, 0], points[found, 1], points[found, 2] = x, y, z
         material[found] = int(parts[near, 3])
-        ink[found] = 1 * world._inked(1, x, y, z, u, v, w) + 2 * world._inked(2, x, y, z, u, v, w)
+        ink[found] = 1 * world.inked(1, x, y, z, u, v, w) + 2 * world.inked(2, x, y, z, u, v, w)
         found += 1
     return found
 
@@ -129,5 +129,5 @@ def tinted(material, ink, palette, pattern: int):
 def true_points(thing: Thing, n: int = 1024, seed: int = 0) -> tuple:
     "Points [n, 3] of a thing's true surface and their unlit colours [n, 3], as tensors."
     p, m, ink = surface(thing, n, np.random.default_rng(seed))
-    c = tinted(m, ink, world._palette(thing.color), PATTERNS.index(thing.pattern))
+    c = tinted(m, ink, world.palette(thing.color), PATTERNS.index(thing.pattern))
     return torch.from_numpy(p).float(), torch.from_numpy(c).float()

@@ -17,7 +17,7 @@ import torch
 from ..distill.canvas import EDITING, check_own, start_image
 from ..distill.inversion import noise_rms
 from ..distill.methods import METHODS, check_options, init_state, method_color
-from ..prior.latent import IDEAL
+from ..prior.checkpoints import IDEAL
 from ..prior.prompts import TOY, check_prompts, opened
 from ..prior.schedule import WEIGHTS
 from ..prior.truth import nearest_truth

@@ -28,7 +28,7 @@ from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct
 from lucidteach.judge.judges import load_judge
 from lucidteach.prior import words, world
 from lucidteach.prior.truth import nearest_truth
-from lucidteach.prior.latent import load_prior
+from lucidteach.prior.checkpoints import load_prior
 from lucidteach.splat.camera import Camera
 
 ARMS = {"ism": ("ism", {}), "sds": ("sds", dict(head_start=0.)), "inverted-noise": ("ism", dict(target="full"))}

@@ -113,7 +113,7 @@ def run(prior, judge, prompt, init, seed, every, preset="toy", **more):
 
 def effect(prompts, inits, seeds, every, preset="toy", **more):
     "Every run that is not in the file yet; the file is written after each"
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
     prior, judge = load_prior("toy"), load_judge("a")
     for init in inits:
         for seed in seeds:

@@ -41,7 +41,7 @@ def fit_checkpoint(folder):
     for _ in fit(**small_fit(), checkpoint=folder/"fit.safetensors"): break             # the state is whole: a step can be made
 
 def prior(folder):
-    from lucidteach.prior.latent import load_prior
+    from lucidteach.prior.checkpoints import load_prior
     load_prior(folder, device="cpu")
 
 def prompt(folder):

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from fuzz import VALUES, check, inputs, mutated, mutated_json
+from fuzz import check, inputs, mutated, mutated_json
 from readers import small_fit
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_fit_checkpoint(checkpoint, data):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     "The smallest Stable Diffusion, as files"
-    from bench.bench_sd import build
+    from tiny import build
     from lucidteach.prior.latent import quiet
     f = tmp_path_factory.mktemp("sd")/"m"
     with quiet(): build("sd15").save_pretrained(f)
