@@ -338,11 +338,12 @@ def init_state(name: str, prior, x: Tensor, **options) -> dict:
     check_prior(prior)
     check_x(x, values=False)
     loss = METHODS[name]
-    if not loss.init:
-        check_known(own_options(loss), name, options)
-        return {}
-    named = {k: p for k, p in inspect.signature(loss.init).parameters.items() if k not in ("prior", "x")}
-    return loss.init(prior, x, **check_known(own_options(loss) | named, name, options))
+    known = {o.name: by_keyword(o.name, o.default, o.type) for o in fields(Common)} | own_options(loss)
+    if loss.init:
+        of_memory = inspect.signature(loss.init).parameters
+        known |= {k: p for k, p in of_memory.items() if k not in ("prior", "x") and p.kind is not p.VAR_KEYWORD}
+    options = check_known(known, "init_state", options)
+    return loss.init(prior, x, **options) if loss.init else {}
 
 # %% ../../nbs/2_distill/20a_methods.ipynb #d21-colors
 METHOD_COLORS = {

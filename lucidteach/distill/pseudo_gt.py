@@ -13,7 +13,17 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from .methods import METHODS, LatentBatch, Prior, Seeded, check_method, check_t, check_x
+from lucidteach.distill.methods import (
+    METHODS,
+    LatentBatch,
+    Prior,
+    Seeded,
+    check_known,
+    check_method,
+    check_t,
+    check_x,
+    own_options,
+)
 from .sds import draw_noise
 from ..prior.guidance import as_cond
 from ..run.settings import Count, Range, Whole, brief, checks
@@ -73,6 +83,8 @@ def pseudo_gt(
     all draws, so methods can be paired. ValueError for an unknown method or one without the linear form."""
     check_x(x)
     check_method(method)
+    known = own_options(pseudo_gt) | own_options(METHODS[method])
+    check_known({k: p for k, p in known.items() if k != "noise"}, "pseudo_gt", options)  # the noise is drawn here
     cond = as_cond(prior, cond, len(x))
     fixed = draw_noise(x, generator)
     seeds = torch.randint(2**62, (n,), generator=generator).tolist()  # for whatever else a method draws
