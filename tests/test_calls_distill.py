@@ -78,7 +78,7 @@ CALLS = {  # name: (call, words that must be in the answer)
     "state without a prior": (lambda: first("vsd", "toy", X), "lt.load_prior('toy')"),
     "state of numpy": (lambda: first("cfd", P, X.numpy()), "x must be a float tensor"),
     "state with a seed": (lambda: first(seed=0), "init_state() has no option 'seed'"),
-    "state with a generator 0": (lambda: first(generator=0), "generator must be a torch.Generator"),
+    "state with a generator 0": (lambda: first(generator=0), "generator must be", "Generator", "got 0"),
     "surrogate misspelt": (lambda: sds.surrogate(X, X, "summ"), "'sum', 'batch', 'mean', 'unit'", "did you mean 'sum'"),
     "surrogate of an unknown option": (lambda: sds.surrogate(X, X, reducton="sum"), "did you mean 'reduction'"),
     "surrogate of a number": (lambda: sds.surrogate(X, 5), "grad must be a tensor of the shape of x", "int"),
