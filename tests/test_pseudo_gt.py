@@ -35,21 +35,23 @@ def test_a_method_that_draws_nothing_varies_over_times_only():
 
 class Untouched:
     "A prior that must not be asked"
+    schedule = None
+    def eps(self, *args): raise AssertionError('the prior was asked for a prediction')
     def __getattr__(self, name): raise AssertionError(f'the prior was asked for {name}')
 
 @pytest.mark.parametrize('wrong, says', [
-    (dict(method='imm'), "no method 'imm'; there are"), (dict(n=0), 'n must be at least 1, a whole number; got 0'),
-    (dict(n='8'), "got '8'"), (dict(n=True), 'got True'), (dict(n=2.5), 'got 2.5'), (dict(jitter=-.1), 'jitter must be a number >= 0'),
-    (dict(jitter=float('nan')), 'got nan'), (dict(jitter='0.1'), "got '0.1'"), (dict(shift=-1), 'shift must be at least 0'),
+    (dict(method='imm'), "no method 'imm'; did you mean 'ism'? there are sds, ism"), (dict(n=0), 'n must be a whole number, 1 or more, got 0'),
+    (dict(n='8'), "got '8'"), (dict(n=True), 'got True'), (dict(n=2.5), 'got 2.5'), (dict(jitter=-.1), 'jitter must be a finite number, 0 or more, got -0.1'),
+    (dict(jitter=float('nan')), 'got nan'), (dict(jitter='0.1'), "got '0.1'"), (dict(shift=-1), 'shift must be a whole number, 0 or more, got -1'),
     (dict(shift=.5), 'got 0.5')], ids=str)
 def test_wrong_calls_are_refused_before_any_work(wrong, says):
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(ValueError) as failed: pseudo_gt(Untouched(), x, 'dots', 300, **wrong)
     assert says in str(failed.value)
     with pytest.raises(ValueError) as failed: target_variance(Untouched(), x, 'dots', TIMES, **wrong)
-    assert says.replace('least 1', 'least 2') in str(failed.value)
+    assert says.replace('1 or more', '2 or more') in str(failed.value)
 
 def test_one_time_or_one_draw_has_no_variance():
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(ValueError, match='at least two timesteps'): target_variance(Untouched(), x, 'dots', [300])
-    with pytest.raises(ValueError, match='n must be at least 2'): target_variance(Untouched(), x, 'dots', TIMES, n=1)
+    with pytest.raises(ValueError, match='n must be a whole number, 2 or more, got 1'): target_variance(Untouched(), x, 'dots', TIMES, n=1)

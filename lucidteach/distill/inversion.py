@@ -34,7 +34,7 @@ def predict(prior: Prior, x: LatentBatch, t, cond, guidance: Scale = 1.0, negati
         return predict_mixed(prior, x, t, cond, guidance, negative)
     if isinstance(guidance, (int, float)) and guidance == 1:
         return prior.eps(x, t, as_cond(prior, cond, len(x))), len(x)
-    pred = guided_eps(prior, x, t, cond, guidance, negative)
+    pred = guided_eps(prior, x, t, cond, guidance, negative, both=isinstance(guidance, Tensor))
     return pred.eps, pred.calls
 
 

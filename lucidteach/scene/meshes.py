@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..splat.algebra import rotation_matrix, sh_to_rgb
-from ..splat.files import _PLY_TYPES, _header_lines, _up
+from ..splat.files import PLY_TYPES, header_lines, up_turn
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c01
 @dataclass
@@ -55,9 +55,9 @@ def _ply_elements(lines) -> tuple:
 
 
 def _ply_type(name: str) -> str:
-    if name not in _PLY_TYPES:
-        raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(_PLY_TYPES)}")
-    return _PLY_TYPES[name].lstrip('<')
+    if name not in PLY_TYPES:
+        raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(PLY_TYPES)}")
+    return PLY_TYPES[name].lstrip('<')
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c04
 class _Body:
@@ -128,7 +128,7 @@ def _stack(v, *names):
 
 
 def _read_ply(data: bytes) -> Mesh:
-    lines, start = _header_lines(data)
+    lines, start = header_lines(data)
     kind, elements = _ply_elements(lines)
     body = _Body(data, start, kind)
     found = {name: _rows(body, count, columns) for name, count, columns in elements}
@@ -203,7 +203,7 @@ def read_mesh(
     "Points, colours and triangles of a file. `ValueError` names the file and says what is wrong with it."
     path = Path(path)
     kind = path.suffix.lower()
-    q = _up(up or ('y' if kind in ('.glb', '.gltf') else 'z'))
+    q = up_turn(up or ('y' if kind in ('.glb', '.gltf') else 'z'))
     if kind not in FORMATS:
         raise ValueError(f"{path.name!r}: unknown ending; choose one of {', '.join(FORMATS)}")
     try:
