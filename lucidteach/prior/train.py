@@ -56,7 +56,7 @@ def are_levels(v) -> bool:
     "Whether v is a row of channels of a network's levels"
     return len(v) > 0 and all(isinstance(c, int) and c > 0 and c % 16 == 0 for c in v)
 
-
+# %% ../../nbs/1_prior/16_train.ipynb #train05-1
 @settings
 class Config:
     "All that decides the result of a run"
@@ -156,7 +156,7 @@ def make_text_encoder(
     )
     return CLIPTextModel(config)
 
-
+# %% ../../nbs/1_prior/16_train.ipynb #train18-1
 @checks
 def make_unet(
     channels: tuple = (64, 128, 256),  # of the levels, from the finest
@@ -385,7 +385,7 @@ def problem(self: Trainer, b) -> tuple:
     x0, eps = self.pictures.target(b, x0, eps)
     return *noisy(x0, b.t, eps, self.schedule, self.config.floor), b.t.to(x0.device), ids
 
-
+# %% ../../nbs/1_prior/16_train.ipynb #train95-1
 @patch
 def update(self: Trainer, *problem) -> Tensor:
     "One step of the optimiser; returns the loss"

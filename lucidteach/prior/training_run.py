@@ -67,7 +67,7 @@ def bank_chunk(k: int, n: int, config: Config, ae) -> tuple[np.ndarray, list[str
         latents = ae.encode(torch.from_numpy(b.images) * 2 - 1).latent_dist.mode().half()
     return latents.numpy(), b.captions, [*map(bare_caption(b, rng), range(n))]
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train77-1
 @checks
 def make_bank(config: Config, ae, chunk: Count = 500, workers: Count = 1) -> dict:
     """config.bank pictures of the training distribution, rendered by `workers` processes.
@@ -91,7 +91,7 @@ def save_bank(bank: dict, path: Path):
     save_file(dict(latents=bank["latents"]), new, metadata=texts)
     os.replace(new, path)
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train77a-1
 def open_bank(path: Path, config: Config, ae, workers: int = 1) -> dict:
     "The bank in `path`, which is made first if there is none. ValueError if it has another size"
     path = Path(path)
@@ -118,7 +118,7 @@ def same_words(bank: dict) -> dict:
     members = np.concatenate([group.argsort(kind="stable") % N, np.arange(N)])
     return dict(members=members, first=np.append((size.cumsum() - size)[group], 2 * N), count=np.append(size[group], N))
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train82-1
 def pool_at(words: dict, i: np.ndarray, text: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
     """Pictures i [B] of a bank, each with size-1 others that its words could mean: numbers [B,size].
 
@@ -187,7 +187,7 @@ class Bank(FreshPictures):
         pool = self.bank["latents"][b.pool.to(x0.device)].float()
         return posterior_mean(x0, eps, self.trainer.schedule.abar(b.t), pool)
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #trun06-1
 @patch
 def use_bank(self: Trainer, bank: dict):
     "Take pictures and texts from a bank, as `open_bank` and `make_bank` give it, from now on"
@@ -206,7 +206,7 @@ def mend_folder(folder: Path) -> tuple[Path, Path]:
             os.rename(new if new.exists() else old, folder)  # another process may have done it
     return new, old
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train46-1
 def replace_folder(folder: Path, write: Callable[[Path], None]):
     "Calls write(new empty folder) and then puts it in the place of `folder`"
     folder = Path(folder)
@@ -251,7 +251,7 @@ def read_checkpoint(folder: Path) -> dict:
         raise FileNotFoundError(f"no checkpoint in {folder}; start without --resume")
     return json.loads((folder / "state.json").read_text())
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train47-1
 def check_config(config: Config, folder: Path):
     "ValueError, naming the fields, if the checkpoint in `folder` is of another configuration but for FREE"
     mine, theirs = json.loads(json.dumps(asdict(config))), read_checkpoint(folder)["config"]
@@ -261,7 +261,7 @@ def check_config(config: Config, folder: Path):
             f"the checkpoint in {folder} is of a run with {'; '.join(off)}: leave that as it was, or begin another run"
         )
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train47-2
 @torch.no_grad()
 def load_checkpoint(tr: Trainer, folder: Path):
     """The inverse of save_checkpoint, into a Trainer of the same configuration.
@@ -296,7 +296,7 @@ def make_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
     )
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train54-1
 def averaged(tr: Trainer) -> Toy:
     "A copy of the network, on the CPU, that holds the averaged weights"
     toy = Toy(UNet2DConditionModel.from_config(tr.raw.unet.config), CLIPTextModel(tr.raw.text_encoder.config)).eval()
@@ -305,7 +305,7 @@ def averaged(tr: Trainer) -> Toy:
             p.copy_(e)
     return toy
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train54-2
 def make_pipeline(tr: Trainer, toy: Toy) -> StableDiffusionPipeline:
     "The parts as a Stable Diffusion pipeline on the CPU"
     return StableDiffusionPipeline(
@@ -370,7 +370,7 @@ PROMPTS = (
     "a blue teapot",
 )
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train59-1
 @checks
 def sample_sheet(
     pipe,  # a StableDiffusionPipeline
@@ -402,7 +402,7 @@ def save_all(tr: Trainer, out: Path, sheet: bool):
         sample_sheet(make_pipeline(tr, averaged(tr))).save(out / f"sheet-{tr.step:06d}.png")
     tr.ae.to(tr.acc.device)
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train61-1
 def stop_event() -> threading.Event:
     "An event that Ctrl-C or SIGTERM sets, so that no step is cut in two"
     stop = threading.Event()
@@ -410,7 +410,7 @@ def stop_event() -> threading.Event:
         signal.signal(s, lambda *_: stop.set())
     return stop
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train61-2
 def drop_lines(path: Path, step: int):
     "Takes the lines after `step`, and one that was cut, out of log.csv: a run that goes on writes them again"
     if not path.is_file():
@@ -420,7 +420,7 @@ def drop_lines(path: Path, step: int):
     (new := path.with_suffix(".new")).write_bytes(b"".join(kept))
     os.replace(new, path)
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train61-3
 def append_line(path: Path, s: SimpleNamespace, losses: list):
     "One line of log.csv: step, mean loss since the last line, rate, seconds"
     mean = np.mean([float(loss) for loss in losses])
@@ -471,7 +471,7 @@ def train(
     save_all(tr, out, True)
     return tr
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train62-1
 def prepared(config: Config, out: Path, resume: bool, start: str | Path | None) -> Trainer:
     "The trainer that a run begins with, and its folder; what cannot be is refused before there is one"
     if config.steps < 1:
@@ -526,7 +526,7 @@ def command_line() -> argparse.ArgumentParser:
         p.add_argument(f"--{k.replace('_', '-')}", **kind, default=argparse.SUPPRESS, help=said)
     return p
 
-
+# %% ../../nbs/1_prior/16a_training_run.ipynb #train63-1
 def main(argv: list[str] | None = None):
     """python -m lucidteach.prior.train --out run [--steps N] [--resume].
 
