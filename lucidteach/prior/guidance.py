@@ -66,18 +66,20 @@ def guided_eps(
     x_t: Latents,  # [B,C,h,w]
     t,  # int, LongTensor [B] or None
     cond,  # str, B strings or Cond
-    scale: Finite,
+    scale: Numbers,  # a number, or one for each sample
     negative=None,  # as cond, in the place of the empty prompt
     base: Base = "uncond",
     both: bool = False,  # compute both predictions though one of them is superfluous
 ) -> Guided:
     "Guided prediction in one network call: B or 2 B samples, 4 B where `cond` has view negatives (Perp-Neg, below)"
     cond, null = as_cond(prior, cond, len(x_t)), "" if negative is None else negative
+    each = not isinstance(scale, (int, float))
+    scale = torch.as_tensor(scale) if each else scale
     g = scale + (base == "cond")
     if hasattr(cond, "negatives"):
         return guided_view(prior, x_t, t, cond, g, null)
 
-    need_c, need_null = both or g != 0, both or g != 1
+    need_c, need_null = both or each or g != 0, both or each or g != 1
     preds = batched_eps(prior, x_t, t, *[null] * need_null, *[cond] * need_c)
     eps_null, eps_c = preds[0] if need_null else None, preds[-1] if need_c else None
     eps = cfg(eps_c, eps_null, scale, base) if need_c and need_null else preds[0]
