@@ -50,7 +50,7 @@ def draw_rest(told: Attributes, rng) -> tuple[world.Thing, world.Camera]:
         camera = world.sample_camera(rng)
     return thing, camera
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal06-1
 @checks
 def true_renders(told: Attributes, n: Pictures, size: Side = 64, seed: Whole = 0) -> list[world.Render]:
     "`n` random true pictures of all that a prompt allows; the same for the same attributes and seed"
@@ -69,7 +69,7 @@ def speckle_patterns(strength: Amount) -> Tensor:
     p = dot_patterns(strength)
     return (p - p.mean(0)).expand(-1, 3, -1, -1).flatten(1)
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal09-1
 @checks
 def to_patches(x: Latents) -> Tensor:
     "Pictures [B,C,h,w] as patches [P,B,16 C]"
@@ -88,7 +88,7 @@ WholePatches = Annotated[
     int, Range(f"a multiple of {PATCH} pixels, up to 1,024", lambda n: PATCH <= n <= 1024 and n % PATCH == 0)
 ]
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal12-1
 class IdealPrior(ExactPrior):
     """The exact denoiser of true renders of the toy world, for every prompt that `parse` reads.
 
@@ -132,7 +132,7 @@ class IdealPrior(ExactPrior):
         "Latents as images, clamped to [0,1]"
         return ((latents + 1) / 2).clamp(0, 1)
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal12-2
 def anything(n: int, size: int, seed: int) -> list[world.Render]:
     "Pictures of anything: categories, colours, patterns, views, a quarter of them on another ground than white"
     rng = np.random.default_rng((seed, 0))
@@ -169,7 +169,7 @@ def embed(self: IdealPrior, texts: str | list[str]) -> Cond:
         row[slice(None) if text == "" else [self.asked[a] for a in some]] = 1
     return Cond(emb, texts)
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal15-1
 @patch
 def render_new(self: IdealPrior, told: list):
     "Renders for the attributes that were not asked before; ValueError where there is no room for them"
@@ -196,7 +196,7 @@ def attributes_of(text: str) -> tuple[Attributes, ...]:
             raise
         return several
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal15a-1
 def listed_faults(text: str) -> tuple[Attributes, ...]:
     "A list of faults, with at most one object among them, as the attributes of each fault; () where it is none"
     parts = [p for p in re.split("[,.;]", text) if set(re.findall(r"[\w'/]+", p.lower().replace("-", " "))) - FILLER]
@@ -229,7 +229,7 @@ def explain(self: IdealPrior, u: Tensor, abar: Tensor, row: Tensor) -> tuple:
         choices = self.with_haze(choices, square[pairs[0], :, pairs[1]], abar)
     return base, sign, plain, pairs, choices
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal17-1
 @patch
 def speckles(self: IdealPrior, u: Tensor, base: Tensor, sign: Tensor, abar: Tensor, pairs: tuple) -> Tensor:
     "By how much each speckle explains the pairs better than the plain surface, equation (2): logs [J,S,B]"
@@ -239,7 +239,7 @@ def speckles(self: IdealPrior, u: Tensor, base: Tensor, sign: Tensor, abar: Tens
     better = (a * f[..., None] * along - (a**2 / 2) * self.patterns.square().sum(1)) / v - math.log(J)
     return better.movedim(2, 0)
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal17-2
 @patch
 def with_haze(self: IdealPrior, choices: Tensor, square: Tensor, abar: Tensor) -> Tensor:
     "The speckles of each pair [J,S,B] and the haze with their shares [J+1,S,B]; square: |u - a m|^2, [S,B]"
@@ -262,7 +262,7 @@ def by_prompt(self: IdealPrior, x_t: Tensor, t, cond: Cond) -> Iterator[tuple]:
         mine = (of == i).nonzero()[:, 0]
         yield mine, to_patches(x[mine]), abar[mine], row
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal18-1
 @patch
 def whole(self: IdealPrior, plain: Tensor, pairs: tuple, choices: Tensor, row: Tensor) -> Tensor:
     "log(weight times density) of each render as a whole, [B,K]: the plain patches, and what their surface adds"
@@ -289,7 +289,7 @@ def score(self: IdealPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
         out = out.index_copy(0, mine, from_patches(self.pull(u, abar, row), *x_t.shape[2:]))
     return out.to(x_t.device)
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal20-1
 @patch
 def pull(self: IdealPrior, u: Tensor, abar: Tensor, row: Tensor) -> Tensor:
     "Equation (3) for noisy patches u [P,B,D] at abar [B] that share a condition"
@@ -324,7 +324,7 @@ def nearest_render(self: IdealPrior, x: Tensor, prompt: str) -> Tensor:
     pictures, renders = (p.transpose(0, 1).flatten(1) for p in (to_patches(x.double()), self.base[:, on]))
     return on[torch.cdist(pictures, renders).argmin(1)]
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal31-1
 @patch
 @checks
 def measure(self: IdealPrior, x: Latents, prompt: str) -> dict[str, Tensor]:
@@ -333,7 +333,7 @@ def measure(self: IdealPrior, x: Latents, prompt: str) -> dict[str, Tensor]:
     rows = [self.measure_one(u[:, b], i) for b, i in enumerate(nearest)]
     return dict(zip(("detail", "off_texture", "litter"), map(torch.stack, zip(*rows))))
 
-
+# %% ../../nbs/1_prior/13c_ideal.ipynb #ideal31-2
 @patch
 def measure_one(self: IdealPrior, u: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor]:
     "The three numbers for the patches u [P,D] of one picture against render i; detail is nan without speckles"

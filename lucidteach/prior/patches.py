@@ -59,7 +59,7 @@ def each_block(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> tuple:
     times = t.repeat_interleave(P) if torch.is_tensor(t) and t.ndim else t
     return blocks.flatten(0, 1), times, conds
 
-
+# %% ../../nbs/1_prior/12a_patches.ipynb #exact74-1
 @patch
 def score(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
     "The scores of the blocks, side by side"
@@ -92,7 +92,7 @@ def dot_patterns(strength: Positive = 0.7) -> Tensor:
     far = torch.stack([(v[:, None] - y) ** 2 + (v - x) ** 2 for y, x in corners])
     return strength * (2 * torch.exp(-far / 0.8) - 0.5)[:, None]
 
-
+# %% ../../nbs/1_prior/12a_patches.ipynb #exact80-1
 @checks
 def dot_world(
     size: Side = 40,  # pixels, a multiple of 4
@@ -117,7 +117,7 @@ def patterns_of(prior: PatchPrior, prompt: str) -> tuple[Tensor, Tensor]:
     on = mix.embed(prompt).emb[0] > 0
     return mix.means[on], mix.stds.expand_as(mix.means)[on].mean((1, 2, 3))
 
-
+# %% ../../nbs/1_prior/12a_patches.ipynb #exact84-1
 @checks
 def contrast(prior: PatchPrior, x: Latents, prompt: str) -> Tensor:
     """Standard deviation inside the blocks of x [B,C,n,n] over that of the prompt's true patterns, [B].

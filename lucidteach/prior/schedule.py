@@ -87,7 +87,7 @@ def falling(alphas_cumprod) -> Tensor:
         f"got shape {tuple(a.shape)}, values {first} ... {last}"
     )
 
-
+# %% ../../nbs/1_prior/11_schedule.ipynb #sched10-1
 def time_index(t, T: int) -> int | Tensor:
     "An int within 0..T-1 as it is, a LongTensor [] or [B] within -1..T-1 on the CPU; ValueError for anything else"
     if torch.is_tensor(t) and t.dtype == torch.int64 and t.ndim < 2:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'brief_value', 'brief', 'nearest_name', 'Range',
-           'optional', 'Shape', 'said', 'plain', 'checked', 'of_type', 'row', 'refused', 'bound', 'checks', 'settings',
-           'as_table']
+           'optional', 'Shape', 'said', 'plain', 'checked', 'of_type', 'row', 'refused', 'bound', 'called', 'checks',
+           'settings', 'as_table']
 
 # %% ../../nbs/0_run/03_settings.ipynb #set03
 import difflib
@@ -60,8 +60,8 @@ class Range(NamedTuple):
 
 Count = Annotated[int, Range("a whole number, 1 or more", lambda v: v >= 1)]
 Whole = Annotated[int, Range("a whole number, 0 or more", lambda v: 0 <= v < 2**63)]
-Finite = Annotated[float, Range("a finite number", math.isfinite)]
-Amount = Annotated[float, Range("a number, 0 or more", lambda v: v >= 0)]
+Finite = Annotated[float, Range("a finite number", lambda v: -math.inf < v < math.inf)]
+Amount = Annotated[float, Range("a number, 0 or more", lambda v: 0 <= v < math.inf)]
 Positive = Annotated[float, Range("a number above 0", lambda v: 0 < v < math.inf)]
 Share = Annotated[float, Range("a share within 0..1", lambda v: 0 <= v <= 1)]
 Rates = tuple[Positive, Positive]  # from ... to
@@ -189,11 +189,16 @@ def bound(f: Callable, signature: inspect.Signature, args: tuple, kw: dict) -> i
     for k in kw:
         if k not in names and not open_:
             own = [n for n in names if n not in ("self", "cls")]
-            raise TypeError(f"{f.__name__}() has no option {k!r}: {nearest_name(k, own)}It takes {', '.join(own)}.")
+            raise TypeError(f"{called(f)}() has no option {k!r}: {nearest_name(k, own)}It takes {', '.join(own)}.")
     try:
         return signature.bind(*args, **kw)
     except TypeError as e:
-        raise TypeError(f"{f.__name__}(): {e}") from None
+        raise TypeError(f"{called(f)}(): {e}") from None
+
+
+def called(f: Callable) -> str:
+    "The name by which a user calls it: a class makes its objects by its own name"
+    return f.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
 
 def checks(f: Callable) -> Callable:
