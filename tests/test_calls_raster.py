@@ -27,7 +27,7 @@ RASTERIZER = [
     (dict(means=None), 'means is None'), (dict(opacities='x'), 'of type str'), (dict(covars='x', quats=None, scales=None), 'covars is of type str'), (dict(covars=torch.ones(N, 3, 3).long()), 'covars is int64'),
     (dict(means=torch.zeros(N, 2)), 'means has shape [6, 2], wanted [6, 3]'), (dict(viewmats=torch.eye(4)), 'one camera is [1, ...]'), (dict(colors=torch.ones(5, 3)), 'colors has shape [5, 3]'),
     (dict(backgrounds='white'), 'backgrounds is of type str'), (dict(backgrounds=(1, 1, 1)), 'backgrounds is of type tuple'), (dict(backgrounds=torch.ones(3)), 'backgrounds has shape [3], wanted [1, 3]'),
-    (dict(render_mode='ED', backgrounds='white'), 'backgrounds is of type str'), (dict(render_mode='RGB+DE'), "did you mean 'RGB+ED'?"), (dict(render_mode=5), 'choose one of RGB'), (dict(rasterize_mode='clasic'), "did you mean 'classic'?"),
+    (dict(render_mode='ED', backgrounds='white'), 'backgrounds is of type str'), (dict(render_mode='RGB+DE'), 'choose one of RGB, D, ED'), (dict(render_mode=5), 'choose one of RGB'), (dict(rasterize_mode='clasic'), "did you mean 'classic'?"),
     (dict(sh_degree='x'), "sh_degree=x"), (dict(sh_degree=1), 'sh_degree=1 with colors of shape [6, 3]'), (dict(backend='nubma'), "did you mean 'numba'?"), (dict(backend=5), "choose 'auto'"), (dict(backend='gsplat'), 'CUDA tensors'),
     (dict(tile_size=8), 'only 16'), (dict(bacgrounds=torch.ones(1, 3)), "did you mean 'backgrounds'?"), (dict(near=1.), "'near'"), (dict(camera_model='fisheye'), 'only supported by'), (dict(radial_coeffs=torch.zeros(1, 6)), 'radial_coeffs'),
     (dict(opacities=3*torch.ones(N)), 'torch.sigmoid'), (dict(quats=torch.zeros(N, 4)), 'zero quaternion'), (dict(means=torch.full((N, 3), nan)), 'means holds nan'),

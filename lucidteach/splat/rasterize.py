@@ -121,8 +121,7 @@ def _check_supported(options: dict):
 # %% ../../nbs/3_splat/33b_rasterization.ipynb #s33-098
 def _check_wishes(how, cameras, tile_size):
     if how.render_mode not in MODES:
-        hint = nearest_name(how.render_mode, MODES)
-        raise ValueError(f"render_mode={how.render_mode!r}: {hint}choose one of {', '.join(MODES)}")
+        raise ValueError(f"render_mode={how.render_mode!r}: choose one of {', '.join(MODES)}")
     if not cameras:
         raise ValueError("viewmats holds no camera: at least one is needed")
     if tile_size != TILE:
