@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'ssim', 'photo_loss', 'Posed', 'spiral', 'Recipe', 'adams', 'means_rate', 'picks', 'Fit', 'begin', 'fit_step',
-           'save_fit', 'load_fit', 'fit', 'density', 'evaluate', 'fitted', 'fit_image']
+           'density', 'save_fit', 'load_fit', 'fit', 'evaluate', 'fitted', 'fit_image']
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-002
 import hashlib
@@ -306,6 +306,17 @@ def _edit(s, recipe, strategy, meta):
         kw['generator'] = _dice(recipe.seed, s.step, 2)
     return strategy.step_post_backward(s.params, s.optimizers, s.counts, s.step, meta, **kw)
 
+# %% ../../nbs/3_splat/35_fit.ipynb #s35-dens
+def density(recipe: Recipe, cap: int = 6000) -> Density:
+    "Density control over the first three fifths of a run; no opacity reset, for which a short run has no time."
+    return Density(
+        refine_start_iter=recipe.steps // 10,
+        refine_stop_iter=recipe.steps * 3 // 5,
+        refine_every=max(1, recipe.steps // 15),
+        reset_every=max(1, recipe.steps),
+        cap=cap,
+    )
+
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-034
 def _generators(kw):
     return {k: v for k, v in kw.items() if isinstance(v, torch.Generator)}
@@ -475,17 +486,6 @@ def _loop(s, views, recipe, strategy, checkpoint, save_every, run, kw):
 def _all_gone(s, recipe, checkpoint) -> str:
     kept = f"; the checkpoint before it: {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""
     return f"all Gaussians were pruned in step {s.step} of {recipe.steps}: lower the strategy's prune_opa{kept}"
-
-
-def density(recipe: Recipe, cap: int = 6000) -> Density:
-    "Density control over the first three fifths of a run; no opacity reset, for which a short run has no time."
-    return Density(
-        refine_start_iter=recipe.steps // 10,
-        refine_stop_iter=recipe.steps * 3 // 5,
-        refine_every=max(1, recipe.steps // 15),
-        reset_every=max(1, recipe.steps),
-        cap=cap,
-    )
 
 # %% ../../nbs/3_splat/35_fit.ipynb #s35-037b
 def _looked_at(views, start, recipe, strategy, checkpoint, save_every):
