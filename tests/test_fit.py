@@ -99,7 +99,7 @@ print(kills, runs, sorted(p.name for p in folder.iterdir() if p.name.endswith('.
 def test_killed_at_drawn_moments(tmp_path):
     "SIGKILL at moments drawn over the length of a run, again and again until it ends: its last checkpoint has every number of one that was left in peace. FIT_KILLS: how many"
     script = tmp_path/'killer.py'; script.write_text(KILLER); (tmp_path/'runs').mkdir()
-    p = subprocess.run([sys.executable, script, tmp_path/'runs', os.environ.get('FIT_KILLS', '6'), '0'], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1', NUMBA_NUM_THREADS='1'))
+    p = subprocess.run([sys.executable, script, tmp_path/'runs', os.environ.get('FIT_KILLS', '3'), '0'], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1', NUMBA_NUM_THREADS='1'))
     assert p.returncode == 0, p.stderr
     print(p.stdout)
 
