@@ -149,14 +149,6 @@ def from_params(cls: Gaussians, p: dict | nn.ParameterDict) -> Gaussians:
         raise ValueError(f"p must be a dictionary of {', '.join(names)}, got {got}")
     return cls(p['means'], p['scales'], p['quats'], p['opacities'], torch.cat([p['sh0'], p['shN']], 1))
 
-# %% ../../nbs/3_splat/32_gaussians.ipynb #s32-036
-@patch
-def render(self: Gaussians, camera, **kw):
-    "Picture, alpha and depth from a `Camera`; see `lucidteach.splat.rasterize.render`."
-    from lucidteach.splat.rasterize import render  # late: the renderer is built on this page
-
-    return render(self, camera, **kw)
-
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-038
 @numba.njit(cache=True)
 def _knn_sorted(p, k):
