@@ -107,7 +107,7 @@ def check_pairs(of: dict, base: str):
 
 # %% ../../nbs/5_judge/53_sweep.ipynb #s53-060
 def verdict(differences) -> dict:
-    "Mean and Student's 95 % interval of paired differences (positive as claimed), and what they say of this claim alone"
+    "Mean and Student's 95 % interval of differences (positive as claimed), and what they say of this claim alone"
     d = finite(differences)
     low, high = mean_interval(d)
     says = "holds" if low > 0 else "opposite" if high < 0 else "not shown"
