@@ -45,7 +45,7 @@ from ..distill.sds import METHODS, init_state
 from ..prior.world import parse
 from ..run.live import MODES, Live, png_url
 from ..run.patch import patch
-from ..run.settings import Range, checked, checks
+from ..run.settings import Range, checks
 from lucidteach.scene.run import (
     PANEL,
     advance,
@@ -611,7 +611,7 @@ def create(
 ) -> Creation | list[Creation]:
     """Make a 3D object of a prompt; of a list of prompts one each, by one prior.
 
-    The same call goes on with an unfinished run in `out`, and another run there is a FileExistsError unless `overwrite`.
+    The same call goes on with an unfinished run in `out`; another run there is a FileExistsError unless `overwrite`.
     Ctrl-C ends the run with what is there, and of several prompts the list.
     Wrong names, prompts and sizes are a ValueError, settings that do not exist a TypeError, before any work.
     """

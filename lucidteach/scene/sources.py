@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 
-from ..run.settings import Amount, Count, Positive, Range, Share, Whole, checked, checks, nearest_name
+from ..run.settings import Amount, Count, Positive, Range, Share, Whole, checks, nearest_name
 from .meshes import FORMATS, UP, Mesh, on_triangles, read_mesh, usable
 from .points import points_from_text
 from .start import fitted, replicated, resampled

@@ -39,8 +39,6 @@ from lucidteach.run.settings import (
     Rates,
     Share,
     Whole,
-    checks,
-    optional,
     settings,
 )
 from .meshes import FORMATS, UP
@@ -387,9 +385,7 @@ def rasterized(g: Gaussians, scales: Tensor | None, colors: Tensor, cam: dict, b
 
     To the densification these are B cameras too, as if the scene were one."""
     if scales is None:
-        return rasterization(
-            g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False
-        )
+        return rasterization(g.means, g.quats, g.scales, g.opacities, colors, **cam, backgrounds=bg, packed=False)
     B, one = len(scales), {k: v[:, None] if isinstance(v, Tensor) else v for k, v in cam.items()}
     each = [v.expand(B, *v.shape) for v in (g.means, g.quats, g.opacities)]
     out, alpha, meta = rasterization(
@@ -446,7 +442,7 @@ class Splats:
         return draw(g, cam, bg, c.depth_gradient, c.disparity_far, c.disparity_front, c.as_released, own)
 
     def disturbed(self, scales: Tensor, views: int, noise: torch.Generator) -> Tensor:
-        "Half-axes with relative noise, alike for all views [N,3]; as LucidDreamer's code has it, for each view anew [B,N,3]"
+        "Half-axes with relative noise, alike for all views [N,3]; in the released code for each view anew [B,N,3]"
         shape = (views, *scales.shape) if self.c.as_released else scales.shape
         factor = 1 + self.c.scale_noise * beside(torch.randn(shape, generator=noise), scales)
         return scales * factor.clamp_min(1e-3)
@@ -627,7 +623,7 @@ def look_at_step(c: Config, step: int) -> tuple[str, bool]:
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-040
 def distil(prior, prompt: str, method: str, c: Config, state: State, gen: torch.Generator) -> Tensor:
-    "The scalar whose gradient is that of the equation above, as in `surrogate`; the Step at the views goes into `state`"
+    "The scalar whose gradient is the equation above, as in `surrogate`; the Step at the views goes into `state`"
     p, z = state.picture, seen_by_prior(prior, c, state, gen)
     if state.step / c.steps < c.head_start:
         method = "sds"
