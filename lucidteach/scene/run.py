@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EMPTY', 'PANEL', 'now', 'between', 'Timed', 'why_stop', 'too_large', 'bad_tensor', 'advance', 'advanced', 'taken',
-           'given', 'as_scene', 'generate', 'with_adam', 'part', 'buffers', 'pack', 'everything', 'digest',
-           'check_numbers', 'check_tensors', 'check_tensor', 'unpack', 'heat', 'panel', 'panel_strip', 'record',
-           'log_blur', 'as_seen', 'as_trained']
+           'given', 'as_scene', 'generate', 'density_rule', 'with_adam', 'part', 'buffers', 'pack', 'everything',
+           'digest', 'check_numbers', 'check_tensors', 'check_tensor', 'unpack', 'heat', 'panel', 'panel_strip',
+           'record', 'log_blur', 'as_seen', 'as_trained']
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43r-03
 import copy
@@ -27,6 +27,7 @@ from .sources import missing
 from lucidteach.scene.text_to_3d import (
     Config,
     FieldScene,
+    Picture,
     Splats,
     State,
     backdrop,
@@ -39,6 +40,7 @@ from lucidteach.scene.text_to_3d import (
     step_generator,
 )
 from ..splat.gaussians import Gaussians
+from ..splat.strategy import Density
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43-036
 def now(device="cpu") -> float | torch.cuda.Event:
@@ -234,6 +236,34 @@ def generate(
     state = state or State(as_scene(c, prompt, scene, getattr(prior, "device", "cpu")))
     while state.step < c.steps and not state.stopped:
         yield advance(prior, prompt, method, c, state)
+
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-029
+def density_rule(c: Config) -> Density:
+    "The rule of growth and pruning that a Config names; the loss is a sum over the views, hence `batch`"
+    start, stop, every = c.densify
+    return Density(
+        prune_opa=c.prune_opacity,
+        grow_grad2d=c.grow_grad * c.batch,
+        grow_scale3d=c.grow_scale,
+        prune_scale3d=c.prune_scale,
+        refine_start_iter=start,
+        refine_stop_iter=stop,
+        refine_every=every,
+        reset_every=c.reset_every,
+        cap=c.max_points,
+    )
+
+
+@patch
+def densify(self: Splats, step: int, picture: Picture):
+    "Statistics of the step, and growth and pruning where it is time; call after backward and before `step`"
+    if step >= self.c.densify[1]:
+        return
+    rule = density_rule(self.c)
+    if not self.grown:
+        self.grown = rule.initialize_state(self.c.extent)
+    draws = step_generator(self.c.seed, step, 3)
+    rule.step_post_backward(self.params, self.adam, self.grown, step, picture.meta, generator=draws)
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43-030
 def with_adam(params: dict[str, Tensor]) -> dict[str, Tensor]:
