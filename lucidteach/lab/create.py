@@ -6,14 +6,15 @@
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
            'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
            'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'run', 'typical_step', 'estimate',
-           'cost_text', 'check_size', 'prepare', 'small', 'fingerprint', 'begun', 'folders', 'make', 'create',
-           'check_quotes', 'names_object', 'run_create']
+           'cost_text', 'check_size', 'prepare', 'check_options', 'small', 'fingerprint', 'begun', 'folders', 'make',
+           'create', 'check_quotes', 'names_object', 'run_create']
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-03
 import base64
 import contextlib
 import copy
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -45,7 +46,7 @@ from ..distill.sds import METHODS, init_state
 from ..prior.world import parse
 from ..run.live import MODES, Live, png_url
 from ..run.patch import patch
-from ..run.settings import Range, checks
+from ..run.settings import Range, checks, nearest_name
 from lucidteach.scene.run import (
     PANEL,
     advance,
@@ -506,6 +507,7 @@ def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> t
     check_names(method, METHODS, "method")
     if method in EDITING:
         raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
+    check_options(settings)
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
     if isinstance(settings.get("size"), int) and not isinstance(prior, str):
@@ -515,6 +517,16 @@ def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> t
         check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
     check_source(c.init)
     return prompts, c, name
+
+
+def check_options(settings: dict):
+    "TypeError for a name that neither `create` nor Config has, with the nearest that one of them has"
+    own = [k for k in inspect.signature(create).parameters if k not in ("prompt", "settings")]
+    for k in settings:
+        if k not in Config.__dataclass_fields__:
+            near = nearest_name(k, [*own, *Config.__dataclass_fields__])
+            known = f"It takes {', '.join(own)}, and the fields of lucidteach.Config"
+            raise TypeError(f"create() has no option {k!r}: {near}{known}.")
 
 
 def small(prior, name: str) -> bool:
