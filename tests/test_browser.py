@@ -149,9 +149,9 @@ def test_stepper_in_jupyterlab(lab, browser, tmp_path):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     "A report with a hostile prompt in it -> its path"
-    from lucidteach.distill.compare import compare
+    from lucidteach.lab.compare import compare
     from lucidteach.prior.exact import ImageSetPrior
-    from lucidteach.viz.report import save_report
+    from lucidteach.lab.page import save_report
     evil = '<img src="http://192.0.2.1/x.png" onerror="document.title=1"><script>document.title=1</script>'
     world = torch.linspace(0, 1, 16).repeat(2, 3, 16, 1)
     truth = lambda image, prompt: SimpleNamespace(image=world[0], psnr=10., baselines=dict(white=5., silhouette=8., blurred=9.))

@@ -72,7 +72,7 @@ def test_methods_make_a_plain_comparison(tmp_path):
 def test_the_bench_of_threads_runs_what_readme_says():
     "Two methods on the toy prior, one world"
     import importlib.util, pathlib
-    from lucidteach.viz.report import planned
+    from lucidteach.lab.compare import planned
     spec = importlib.util.spec_from_file_location('bench_threads', pathlib.Path(__file__).parent/'bench'/'bench_threads.py')
     bench = importlib.util.module_from_spec(spec); spec.loader.exec_module(bench)
     args, unknown = cli.parser().parse_known_args(bench.COMPARE)
@@ -91,7 +91,8 @@ def test_a_word_that_is_not_known(args, says, tmp_path, monkeypatch, capsys):
     assert says in said and said.count('\n') == 1 and not os.listdir(tmp_path)
 
 def test_help_names_the_defaults(capsys):
-    from lucidteach.distill.compare import DEFAULTS, WORLDS, Settings
+    from lucidteach.distill.canvas import DEFAULTS, Settings
+    from lucidteach.lab.comparison import WORLDS
     with pytest.raises(SystemExit): cli.main(['compare', '--help'])
     said = ' '.join(capsys.readouterr().out.replace('-\n', '-').split()).replace('ideal- detail', 'ideal-detail')
     assert f"default: {WORLDS['ideal-detail']['steps']} in ideal-detail, {WORLDS['toy']['steps']} in toy; {Settings().steps} in a plain comparison" in said
@@ -118,7 +119,7 @@ def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('flags, word', [([], "pip install 'lucidteach[train]'"), (['--steps', '0'], 'steps=0'), (['--resume'], 'no checkpoint')], ids=('extra', 'steps', 'resume'))
 def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatch, capsys):
     import torch
-    from lucidteach.prior import train
+    from lucidteach.prior import training_run as train
     monkeypatch.setitem(sys.modules, 'accelerate', None)                          # as where the extra is not installed
     monkeypatch.setattr(train, 'stop_event', lambda: None); monkeypatch.setattr(torch, 'set_flush_denormal', lambda on: None)     # both would last beyond this test
     with pytest.raises(SystemExit) as end: train.main(['--out', str(tmp_path/'run'), *flags])

@@ -1,12 +1,17 @@
 "The 2D laboratory under faults: interrupted, killed, crowded, misused; what is on disk is what was run"
-import dataclasses, json, multiprocessing, os, signal, subprocess, sys, time
+import dataclasses, json, multiprocessing, os, signal, subprocess, sys, tempfile, time
 from types import SimpleNamespace
 import numpy as np, pytest, torch
-from lucidteach.distill import compare as C
+from safetensors.torch import save as to_bytes
+from lucidteach.distill.canvas import DEFAULTS, EDITING, Settings, mean_time
+from lucidteach.lab import compare as C, page as report
+from lucidteach.lab.comparison import finals, panels
+from lucidteach.run import folders, jobs
+from lucidteach.run.files import write_file
 from lucidteach.distill.pseudo_gt import pseudo_gt
-from lucidteach.distill.sds import METHODS
+from lucidteach.distill.methods import METHODS
 from lucidteach.prior.exact import GaussianPrior
-from lucidteach.viz import report
+
 
 def prior(mean=.5): return GaussianPrior(torch.full((3, 32, 32), mean), .3)
 def go(methods="sds", prompt="x", **kw): return C.compare(prompt, methods, **dict(prior=prior(), canvases="latents", truth=None, mode="quiet", steps=4, every=1) | kw)
@@ -16,8 +21,8 @@ def test_a_repeated_comparison_begins_clean(tmp_path):
     go().save(tmp_path)
     report.save_report(go(), tmp_path, prior())
     with pytest.raises(FileExistsError, match="seed"): go(seed=1).save(tmp_path)
-    C.begin(tmp_path, go(seed=1).config(), *C.LEFT)                     # what `--overwrite` does before the run, which may be killed then
-    assert [f.name for f in tmp_path.iterdir()] == ["config.json"] and C.claim(tmp_path, go(seed=1).config()) == "unfinished"
+    folders.begin(tmp_path, go(seed=1).config(), *C.LEFT)                     # what `--overwrite` does before the run, which may be killed then
+    assert [f.name for f in tmp_path.iterdir()] == ["config.json"] and folders.claim(tmp_path, go(seed=1).config()) == "unfinished"
 
 def test_killed_after_overwrite(tmp_path):
     run = [sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--out", str(tmp_path/"o")]
@@ -37,13 +42,13 @@ def test_a_prior_is_told_by_its_labels_numbers_and_schedule():
     from lucidteach.prior.exact import ImageSetPrior, MixturePrior
     from lucidteach.prior.schedule import Schedule, scaled_linear
     pictures, names = torch.rand(2, 3, 8, 8), ["a cat", "a dog"]
-    told = [C.prior_name(p) for p in (MixturePrior(pictures, .1, labels=names), MixturePrior(pictures, .1, labels=names[::-1]), ImageSetPrior(pictures, names, std=0.),
+    told = [folders.prior_name(p) for p in (MixturePrior(pictures, .1, labels=names), MixturePrior(pictures, .1, labels=names[::-1]), ImageSetPrior(pictures, names, std=0.),
             ImageSetPrior(pictures, names, std=.5), GaussianPrior(torch.zeros(3, 8, 8), .3), GaussianPrior(torch.zeros(3, 8, 8), .3, schedule=Schedule(scaled_linear(1000, .0001, .02))))]
     assert len(set(told)) == len(told)
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"): C.write_atomic(tmp_path/"a.json", "x")
+    with pytest.raises(OSError, match="No space"): write_file(tmp_path/"a.json", "x")
     assert not list(tmp_path.iterdir())
 
 def test_overwriting_takes_only_what_a_run_left(tmp_path):
@@ -95,7 +100,7 @@ def test_ctrl_c_before_anything_is_there(tmp_path, at):
     r = go(["sds", "csd"], prior=p)
     assert r.interrupted and not r.complete and r.notes
     report.save_report(r, tmp_path, prior())
-    assert C.claim(tmp_path, r.config()) == "unfinished" and "nterrupted" in (tmp_path/"report.html").read_text()
+    assert folders.claim(tmp_path, r.config()) == "unfinished" and "nterrupted" in (tmp_path/"report.html").read_text()
 
 def test_ctrl_c_keeps_the_seeds_that_are_done(tmp_path):
     count = Stopping(torch.zeros(3, 32, 32), .3); count.at = 10**6
@@ -113,11 +118,11 @@ def test_a_run_that_stopped_itself_is_not_complete(tmp_path):
         def calls_left(self): self.left -= 1; return self.left < 0
     r = go(prior=Broken(torch.zeros(3, 32, 32), .3))
     r.save(tmp_path)
-    assert r.records["sds", "latents"][-1].step < 4 and C.claim(tmp_path, r.config()) == "unfinished"
+    assert r.records["sds", "latents"][-1].step < 4 and folders.claim(tmp_path, r.config()) == "unfinished"
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in C.EDITING and m not in ("hifa", "gcs", "bridge")])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in EDITING and m not in ("hifa", "gcs", "bridge")])
 def test_every_method_has_its_strip_of_targets(method):
-    once = lambda: (torch.manual_seed(torch.seed()), report.targets(prior(), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)), "x", method, C.Settings(options={}), 500, 3))[1]
+    once = lambda: (torch.manual_seed(torch.seed()), report.targets(prior(), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)), "x", method, Settings(options={}), 500, 3))[1]
     assert torch.equal(once(), once())                      # nothing is drawn from torch's own generator
 
 @pytest.mark.parametrize("method, options", [("sdi", {}), ("dsd", {}), ("ism", dict(start_noise=True, offset_noise=.1))])
@@ -136,18 +141,18 @@ def test_wrong_input_is_said_before_any_work(kw, says):
 def test_a_truth_may_have_no_baselines(): assert go(truth=truth).table()[0]["psnr"] == 10.
 def test_a_prompt_without_an_object_has_no_truth(): assert C.prepare("blurry", prior="toy")[0].truth is None
 
-def writes(path): [C.write_atomic(path, f"{os.getpid()}"*100) for _ in range(500)]
+def writes(path): [write_file(path, f"{os.getpid()}"*100) for _ in range(500)]
 def test_two_processes_may_write_one_file(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool: pool.map(writes, [tmp_path/"race.txt"]*2)
     assert [f.name for f in tmp_path.iterdir()] == ["race.txt"]
 
 def test_a_folder_is_for_one_process(tmp_path):
-    with C.held(tmp_path):
+    with folders.held(tmp_path):
         p = subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--steps", "1", "--out", str(tmp_path)], capture_output=True, text=True)
     assert p.returncode == 2 and "another process" in p.stderr
-    with C.held(tmp_path): pass
+    with folders.held(tmp_path): pass
     assert not (tmp_path/".lock").exists()
-    with C.held(tmp_path/"new"): pass
+    with folders.held(tmp_path/"new"): pass
     assert not (tmp_path/"new").exists()                    # nothing came into it
 
 def together(folder):
@@ -155,7 +160,7 @@ def together(folder):
     met = 0
     for _ in range(100):
         try:
-            with C.held(folder):
+            with folders.held(folder):
                 try: os.close(os.open(folder/"inside", os.O_CREAT | os.O_EXCL)); os.unlink(folder/"inside")
                 except FileExistsError: met += 1
         except FileExistsError: pass
@@ -168,12 +173,12 @@ def test_never_two_in_one_folder(tmp_path):
 def test_a_closed_pipe_does_not_lose_the_report(tmp_path):
     full = open("/dev/full", "w") if os.path.exists("/dev/full") else pytest.skip("no /dev/full here")
     subprocess.run([sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--steps", "2", "--out", str(tmp_path/"o")], stdout=full, stderr=subprocess.DEVNULL)
-    assert (tmp_path/"o"/"report.html").exists() and C.last_told(tmp_path/"o"/"metrics.jsonl")["complete"]
+    assert (tmp_path/"o"/"report.html").exists() and folders.last_told(tmp_path/"o"/"metrics.jsonl")["complete"]
 
 def told(folder): return [{k: v for k, v in json.loads(l).items() if k != "seconds"} for l in (folder/"metrics.jsonl").read_text().splitlines()]
 
 def test_killed_and_taken_up(tmp_path):
-    run = ("import sys, lucidteach.distill.compare as C; C.run.__defaults__ = (None, None, 0.)\n"                # a checkpoint after every step
+    run = ("import sys, lucidteach.lab.compare as C; C.run.__defaults__ = (None, None, 0.)\n"                # a checkpoint after every step
            "C.compare('a red mug', ['sds', 'ism', 'vsd'], out=sys.argv[1], truth=None, canvases='latents', steps=8, every=4)")
     do = lambda out: subprocess.Popen([sys.executable, "-c", run, str(tmp_path/out)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     assert do("whole").wait() == 0
@@ -200,7 +205,7 @@ def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
     whole = call(); total = -p.at
     p.at = total*3//4
     cut = call(out=tmp_path)
-    assert cut.interrupted and 0 < cut.step < 9 and f"goes on from step {cut.step}" in cut.notes[0] and C.claim(tmp_path, cut.config()) == "unfinished"
+    assert cut.interrupted and 0 < cut.step < 9 and f"goes on from step {cut.step}" in cut.notes[0] and folders.claim(tmp_path, cut.config()) == "unfinished"
     p.at = 0
     end = call(out=tmp_path)
     assert end.complete and not end.notes and -p.at < total
@@ -224,7 +229,7 @@ def test_an_arm_that_stopped_itself_stays(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", ["cut", "empty", "other"])
 def test_a_broken_checkpoint_is_named(tmp_path, how):
     go(out=tmp_path); f = tmp_path/"state.safetensors"
-    f.write_bytes({"cut": f.read_bytes()[:-100], "empty": b"", "other": C.to_bytes({"a": torch.zeros(1)})}[how])
+    f.write_bytes({"cut": f.read_bytes()[:-100], "empty": b"", "other": to_bytes({"a": torch.zeros(1)})}[how])
     with pytest.raises(ValueError, match="delete it to begin again"): go(out=tmp_path)
 
 def test_seeds_in_a_folder_go_on(tmp_path):
@@ -270,13 +275,13 @@ def test_all_rows_of_a_canvas_have_one_truth():
     pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     order = iter(range(3))
     r = go(["sds", "ism", "csd"], truth=lambda image, prompt: SimpleNamespace(image=pictures[next(order)], psnr=1.))
-    last = [C.panels(r, arm)[-1] for arm in r.arms]
+    last = [panels(r, arm)[-1] for arm in r.arms]
     far = [sum((r.image(arm) - p).square().sum() for arm in r.arms) for p in pictures]
     assert all(name == "nearest truth" and torch.equal(image, pictures[int(np.argmin(far))]) for name, image in last)
     assert [row["psnr"] for row in r.table()] == [1.]*3
 
 def test_a_world_of_blocks_brings_its_own_truth(tmp_path):
-    from lucidteach.prior.exact import dot_world
+    from lucidteach.prior.patches import dot_world
     world = dot_world(size=16)
     r = C.compare("dots", ["sds@1", "ism@3"], prior=world, canvases=["pixels"], steps=4, every=2, head_start=0., mode="quiet")
     assert all(0 <= row["detail"] and 0 < row["off_texture"] for row in r.table()) and r.image(r.arms[0]).shape == (3, 16, 16)
@@ -298,7 +303,7 @@ def test_the_ideal_world_says_how_much_detail_is_left():
     from lucidteach.prior.ideal import speckle_patterns
     smooth = (speckle_patterns(.5).square().mean(1).sqrt() / world.std).min().item()           # a surface without speckles misses one of them, by its rms
     assert all(abs(row["off_smooth"] - smooth) < 1e-3 for row in (soft, hard))
-    shown = [below for *_, below, _ in C.finals(r)]
+    shown = [below for *_, below, _ in finals(r)]
     assert shown == [*([f"strength {row['detail']:.0%}", f"{row['off_texture']:.1f} off"] for row in (soft, hard)), ["strength 100%", "1.0 off"]]
     draw = torch.Generator().manual_seed(0)
     true = world.encode(r.truth(r.image(r.arms[0]), "a red mug").image[None].double())
@@ -312,10 +317,10 @@ def test_the_first_world_holds_sds_against_ism_at_the_same_guidance():
 
 def test_a_plain_comparison_says_its_settings_first():
     "Where the arms are named, the settings are not those of the two worlds: the first line says so, and which they are"
-    plain, own = C.Settings(), {k: v for k, v in C.WORLDS["ideal-detail"].items() if k not in ("methods", "canvases")}
+    plain, own = Settings(), {k: v for k, v in C.WORLDS["ideal-detail"].items() if k not in ("methods", "canvases")}
     said = report.settings_text(plain, "ideal-detail")
     for part in (f"{plain.steps} steps", f"first {plain.head} of them SDS", "δ_T of ISM 200", "at the end to 0.5", f"Not the settings of the two worlds, which for ideal-detail are: {own['steps']} steps"): assert part in said
-    same = report.settings_text(C.Settings(**own), "ideal-detail")
+    same = report.settings_text(Settings(**own), "ideal-detail")
     assert f"{own['steps']} steps" in same and "Not the settings" not in same + report.settings_text(plain, "a folder")
     r = go(steps=2); r.prior = "ideal-detail"
     first = report.report_html(r).split("<main>")[1].split("</p>")[0]
@@ -359,10 +364,10 @@ def test_an_unknown_method_is_answered_with_the_nearest():
 def test_defaults_are_those_of_the_table():
     from lucidteach.scene import text_to_3d as t3
     toy = t3.config("toy")
-    for name, of in C.DEFAULTS.items():
+    for name, of in DEFAULTS.items():
         assert getattr(toy, name) == of["create"], name
-    s = C.Settings()
-    assert (s.guidance, s.weight, s.options["ism"]["delta_t"]) == tuple(C.DEFAULTS[k]["compare"] for k in ("guidance", "weight", "delta_t"))
+    s = Settings()
+    assert (s.guidance, s.weight, s.options["ism"]["delta_t"]) == tuple(DEFAULTS[k]["compare"] for k in ("guidance", "weight", "delta_t"))
 
 def test_results_are_short_and_small():
     r = go(["sds", "ism"], truth=truth)
@@ -380,14 +385,14 @@ def command(monkeypatch, at=None, names=("a", "b")):
     made = [prior(), prior(.2)][:len(names)]
     for name, p in zip(names, made): p.name = name
     args = SimpleNamespace(prompt="x", methods=None, prior=None, out=None, overwrite=False)
-    monkeypatch.setattr(report, "planned", lambda args: [C.prepare("x", ["sds", "ism@1"], prior=p, canvases="latents", truth=None, steps=3, every=1) for p in made])
+    monkeypatch.setattr(C, "planned", lambda args: [C.prepare("x", ["sds", "ism@1"], prior=p, canvases="latents", truth=None, steps=3, every=1) for p in made])
     count, replace = iter(range(10**6)), os.replace
     def dying(*a):
         if next(count) == at: raise Killed
         return replace(*a)
     def run(folder):
         monkeypatch.setattr(os, "replace", dying)
-        try: return report.run_compare(SimpleNamespace(**vars(args) | dict(out=str(folder))))
+        try: return C.run_compare(SimpleNamespace(**vars(args) | dict(out=str(folder))))
         finally: monkeypatch.setattr(os, "replace", replace)
     return run, count
 
@@ -417,14 +422,17 @@ def test_a_missing_page_is_made_again(tmp_path, monkeypatch, capsys):
     assert (tmp_path/"run"/"report.html").read_bytes() == page
     assert not (tmp_path/"run"/".x.json.123.part").exists() and (tmp_path/"run"/".mine.part").exists()       # what a killed process was writing, and what is somebody's
 
-def test_a_full_disk_names_the_file(tmp_path):
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
     if not os.path.exists("/dev/full"): pytest.skip("no /dev/full here")
-    (tmp_path/f".a.json.{os.getpid()}.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device: .*a.json"): C.write_atomic(tmp_path/"a.json", "x"*10**5)
+    full = tmp_path/"full"
+    full.touch()
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **kw: (os.open("/dev/full", os.O_WRONLY), str(full)))
+    with pytest.raises(OSError, match="a.json could not be written .No space left on device"): write_file(tmp_path/"a.json", "x"*10**5)
+    assert not list(tmp_path.iterdir())
 
 def test_a_run_keeps_its_threads(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(C, "best_threads", lambda prior: seen.append(1) or 2)
+    monkeypatch.setattr(jobs, "best_threads", lambda prior: seen.append(1) or 2)
     run, _ = command(monkeypatch)
     before = torch.get_num_threads()
     run(tmp_path/"run")
@@ -434,24 +442,24 @@ def test_a_run_keeps_its_threads(tmp_path, monkeypatch, capsys):
 
 def test_a_command_keeps_freed_memory(monkeypatch):
     "Pages that the system has to give anew, for twenty arrays of 20 MB one after the other: counted by the system, in a process of its own"
-    count = ("import ctypes, resource, torch; from lucidteach.distill.compare import keep_memory\n"
+    count = ("import ctypes, resource, torch; from lucidteach.run.jobs import keep_memory\n"
              "def faults():\n"
              "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
              "    for _ in range(20): torch.ones(5_000_000)\n"
              "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
              "libc = ctypes.CDLL(None); libc.mallopt(-1, 2**17); libc.mallopt(-3, 2**17)        # glibc's own thresholds, held fast\n"
              "print(faults(), keep_memory(), (faults(), faults())[1])                # the first twenty let the heap grow")
-    if not sys.platform.startswith("linux") or not C.keep_memory(): pytest.skip("another C library")
+    if not sys.platform.startswith("linux") or not jobs.keep_memory(): pytest.skip("another C library")
     without, kept, after = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True).stdout.split()
     assert kept == "True" and int(after) < int(without)/5
-    monkeypatch.setattr(C.ctypes, "CDLL", lambda name: object())
-    assert C.keep_memory() is False                                      # a C library without it
+    monkeypatch.setattr(jobs.ctypes, "CDLL", lambda name: object())
+    assert jobs.keep_memory() is False                                      # a C library without it
 
 def test_a_huge_number_of_steps_is_estimated_at_once():
     "Of a thousand million steps a thousand are looked at, and their mean is that of a short run"
-    long, short = (C.mean_time(C.Settings(steps=n), 1000) for n in (10**9, 10**4))
+    long, short = (mean_time(Settings(steps=n), 1000) for n in (10**9, 10**4))
     assert abs(long - short) < 40
-    with pytest.raises(ValueError, match="at most 10"): C.Settings(steps=10**30)
+    with pytest.raises(ValueError, match="at most 10"): Settings(steps=10**30)
 
 def test_what_cannot_be_leaves_no_folder(tmp_path):
     for wrong, says in ((dict(mode="x"), "unknown mode 'x'"), (dict(truth=5), "truth must be"), (dict(options={"ism": {"delta_t": "x"}}), "delta_t")):

@@ -377,7 +377,7 @@ def test_nothing_is_drawn_from_torchs_own_generator():
 def test_methods_that_train_a_second_network(method):
     "The timed prior of a run asks the second network as the bare prior does"
     pytest.importorskip("peft", reason="the extra `train`")
-    from lucidteach.distill.zoo import phi_eps
+    from lucidteach.distill.vsd import phi_eps
     from lucidteach.prior.latent import load_prior
     toy = load_prior("toy", device="cpu")
     assert lab.create("a red mug", method, prior=toy, mode="quiet", steps=2, batch=1, points=60, init="ball", head_start=0.).complete
@@ -406,7 +406,8 @@ def test_what_cannot_work_is_said_by_name_before_anything(tmp_path):
     for f in t3.fields(t3.Config):
         for v in (float("nan"), object(), [object()]*2, (1, 2, 3, 4), {}, *((-1, [-1]*2, [-1]*3) if "guidance" not in f.name or f.name == "lambda_guidance" else ())):
             with pytest.raises(ValueError, match=f.name): lab.create("a red mug", out=tmp_path/"run", **{f.name: v})
-    from lucidteach.distill.compare import Settings, compare
+    from lucidteach.distill.canvas import Settings
+    from lucidteach.lab.compare import compare
     for f in t3.fields(Settings):
         for v in (float("nan"), object(), (1, (2, 3)), 3 if f.name == "negative" else "x"):
             with pytest.raises(ValueError, match=f.name): compare("a red mug", **{f.name: v})
@@ -433,7 +434,7 @@ def test_create_is_a_function(first):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 def test_a_loaded_prior_is_known_by_its_name(tmp_path):
-    from lucidteach.distill.compare import compare
+    from lucidteach.lab.compare import compare
     from lucidteach.prior.latent import LatentPrior, load_prior
     toy = load_prior("toy", device="cpu")
     for f in (compare, lab.create):                                  # as with prior="toy": the toy prior spells an unknown word, and draws nonsense

@@ -23,12 +23,12 @@ def test_auto_takes_gsplat():
 
 def test_replayed_steps_are_steps(tmp_path):
     "Eight steps, the last five from a graph, against the same eight without"
-    from lucidteach.prior import train as T
+    from lucidteach.prior import train as T, training_run as R
     c = T.Config(steps=8, batch=8, channels=(64, 64), warmup=2, pca_images=40, bank=64, pool=4)
     losses = []
     for plain in (True, False):
         tr = T.Trainer(c)
-        tr.use_bank(T.make_bank(c, tr.ae))
+        tr.use_bank(R.make_bank(c, tr.ae))
         if plain: tr.warm = -10**9
         losses.append([float(s.loss) for s in tr.steps()])
     assert np.allclose(*losses, rtol=2e-2), losses

@@ -24,27 +24,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from lucidteach.distill.compare import (
-    CtrlC,
-    begin,
-    check_names,
-    check_prompts,
-    claim,
-    folder_name,
-    held,
-    last_told,
-    opened,
-    peak_memory,
-    prior_name,
-    threads_for,
-    write_atomic,
-)
-from ..distill.sds import METHODS, init_state
-from ..prior.world import parse
+from ..distill.methods import METHODS, init_state
+from ..prior.prompts import check_prompts, opened
+from ..prior.words import parse
+from ..run.files import write_atomic
+from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
+from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.live import MODES, Live, png_url
+from ..run.names import check_names
+from ..run.pages import filled
 from ..run.patch import patch
 from ..run.settings import Range, checks, nearest_name
 from lucidteach.scene.run import (
@@ -156,7 +148,7 @@ CARD = """<figure style="margin:0">
 @patch
 def _repr_html_(self: Creation) -> str:
     "A row of views under the short text; what a notebook shows of the last line of a cell"
-    return viewer.filled(CARD, prompt=self.prompt, text=repr(self), url=png_url(self.show(size=96)))
+    return filled(CARD, prompt=self.prompt, text=repr(self), url=png_url(self.show(size=96)))
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-051
 def webp(frames: list[Image.Image], ms: int = 70) -> bytes:
@@ -281,7 +273,7 @@ REPORT = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{{ rule }}">
 <title>{{ prompt }}: {{ method }}</title>
-<style>{{ css|safe }}
+<style>{{ css }}
 img{width:auto;height:auto;max-width:100%}
 .pair{display:flex;flex-wrap:wrap;gap:24px;align-items:flex-start}
 .pair figure{flex:1 1 320px;max-width:480px}
@@ -293,7 +285,7 @@ img{width:auto;height:auto;max-width:100%}
 <h1>{{ prompt }}</h1><p>{{ method }}, {{ summary }}</p>
 {% for n in notes %}<p class="note">{{ n }}</p>{% endfor %}
 <div class="pair">
-{% if viewer %}<figure>{{ viewer|safe }}<figcaption>Drag the object to turn it.</figcaption></figure>{% endif %}
+{% if viewer %}<figure>{{ viewer }}<figcaption>Drag the object to turn it.</figcaption></figure>{% endif %}
 <figure><picture><source media="(prefers-reduced-motion: reduce)" srcset="{{ still }}">
 <img alt="{{ prompt }}, turning" src="{{ turning }}"></picture>
 <figcaption>The same, turning by itself.</figcaption></figure></div>
@@ -332,15 +324,15 @@ def report_html(self: Creation, folder=None) -> str:
 
     Every word in it is escaped."""
     frames, g = self.turntable(), self.gaussians
-    return viewer.filled(
+    page = filled(
         REPORT,
         rule=viewer.rule(frames=True),
-        css=CSS,
+        css=Markup(CSS),
         prompt=self.prompt,
         method=self.method.upper(),
         summary=summary(self),
         notes=self.notes,
-        viewer=viewer.show(g, self.prompt, size=480)._repr_html_() if g else "",
+        viewer=Markup(viewer.show(g, self.prompt, size=480)._repr_html_()) if g else "",
         still=png_url(frames[0]),
         turning="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(),
         views=png_url(self.show()),
@@ -348,6 +340,7 @@ def report_html(self: Creation, folder=None) -> str:
         panels=panel_urls(self, folder) if folder else [],
         settings=json.dumps(self.config(), indent=1),
     )
+    return str(page)
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-055
 def folder_3d(prompt: str) -> str:

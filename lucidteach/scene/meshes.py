@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..run.files import parse_json
 from ..run.settings import Count, brief, checks
-from ..splat.gaussians import _PLY_TYPES, _header_lines, _up, rotation_matrix, sh_to_rgb
+from ..splat.algebra import rotation_matrix, sh_to_rgb
+from ..splat.files import _PLY_TYPES, _header_lines, _up
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c01
 @dataclass

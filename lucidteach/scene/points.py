@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..prior import world
+from ..prior.words import parse
 from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from ..run.files import read_json
 from ..run.live import Live
@@ -209,7 +210,7 @@ def clouds_at(step: int, data: SimpleNamespace, c: PointConfig) -> SimpleNamespa
 
 def colours_at(data: SimpleNamespace, at: tuple, color: np.ndarray, pattern: np.ndarray) -> Tensor:
     "Colours [B,N,3] of the chosen points, each cloud in its own colour and pattern"
-    palettes = np.stack([world._palette(name) for name in COLORS])
+    palettes = np.stack([world.palette(name) for name in COLORS])
     inked = (data.material[at] == world.MAIN) & (data.ink[at] & pattern[:, None] > 0)
     material = np.where(inked, world.INK, data.material[at])
     return torch.from_numpy(palettes[color[:, None], material]).float()
@@ -472,7 +473,7 @@ def words_of(prompt: str) -> Tensor:
     """What a prompt says, as the numbers that PointNet takes: LongTensor [3].
 
     `ValueError` from `parse`, or for a prompt without an object."""
-    a = world.parse(prompt)
+    a = parse(prompt)
     if a.category is None:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     number = lambda names, x: 0 if x is None else list(names).index(x) + 1

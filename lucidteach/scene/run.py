@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..distill.compare import read_with_numbers, with_numbers
+from ..run.files import read_with_numbers, with_numbers
 from ..run.patch import patch
 from .sources import missing
 from lucidteach.scene.text_to_3d import (

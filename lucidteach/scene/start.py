@@ -72,20 +72,20 @@ def fitted(
     return (p * (radius / p.norm(dim=1).max())).to(points)
 
 # %% ../../nbs/4_scene/41_start.ipynb #s41-f02
-@njit(**world._jit)
+@njit(**world.KERNEL)
 def slope(parts, every, x, y, z):
     "Unit gradient of the distance, from four points of a small tetrahedron"
     e, n = 0.001, len(parts)
-    a = world._sdf(parts, every, n, x + e, y - e, z - e, 1e3)[0]
-    b = world._sdf(parts, every, n, x - e, y - e, z + e, 1e3)[0]
-    c = world._sdf(parts, every, n, x - e, y + e, z - e, 1e3)[0]
-    d = world._sdf(parts, every, n, x + e, y + e, z + e, 1e3)[0]
+    a = world.sdf(parts, every, n, x + e, y - e, z - e, 1e3)[0]
+    b = world.sdf(parts, every, n, x - e, y - e, z + e, 1e3)[0]
+    c = world.sdf(parts, every, n, x - e, y + e, z - e, 1e3)[0]
+    d = world.sdf(parts, every, n, x + e, y + e, z + e, 1e3)[0]
     u, v, w = a - b - c + d, -a - b + c + d, -a + b - c + d
     k = 1 / (math.sqrt(u * u + v * v + w * w) + 1e-12)
     return u * k, v * k, w * k
 
 # %% ../../nbs/4_scene/41_start.ipynb #s41-f03
-@njit(**world._jit)
+@njit(**world.KERNEL)
 def land(parts, starts, shell, points, material, ink):
     """Bring the starts within the shell onto the surface until `points` [n,3] is full; returns how many there are.
 
@@ -95,13 +95,13 @@ def land(parts, starts, shell, points, material, ink):
         if found == len(points):
             break
         x, y, z = starts[s, 0], starts[s, 1], starts[s, 2]
-        d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+        d, near = world.sdf(parts, every, n, x, y, z, 1e3)
         if abs(d) > shell:
             continue
         for _ in range(8):
             u, v, w = slope(parts, every, x, y, z)
             x, y, z = x - d * u, y - d * v, z - d * w
-            d, near = world._sdf(parts, every, n, x, y, z, 1e3)
+            d, near = world.sdf(parts, every, n, x, y, z, 1e3)
             if abs(d) < 1e-4:
                 break
         if abs(d) > 1e-3:
@@ -109,7 +109,7 @@ def land(parts, starts, shell, points, material, ink):
         u, v, w = slope(parts, every, x, y, z)
         points[found, 0], points[found, 1], points[found, 2] = x, y, z
         material[found] = int(parts[near, 3])
-        ink[found] = 1 * world._inked(1, x, y, z, u, v, w) + 2 * world._inked(2, x, y, z, u, v, w)
+        ink[found] = 1 * world.inked(1, x, y, z, u, v, w) + 2 * world.inked(2, x, y, z, u, v, w)
         found += 1
     return found
 
@@ -143,5 +143,5 @@ def tinted(
 def true_points(thing: Thing, n: Count = 1024, seed: Whole = 0) -> tuple[Tensor, Tensor]:
     "Points [n, 3] of a thing's true surface and their unlit colours [n, 3], as tensors."
     p, m, ink = surface(thing, n, np.random.default_rng(seed))
-    c = tinted(m, ink, world._palette(thing.color), PATTERNS.index(thing.pattern))
+    c = tinted(m, ink, world.palette(thing.color), PATTERNS.index(thing.pattern))
     return torch.from_numpy(p).float(), torch.from_numpy(c).float()

@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..distill.ism import NEGATIVE, TARGETS, interval
-from ..distill.sds import METHODS, attempt, init_state
+from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
-from ..prior.world import BACKGROUNDS, parse, sample_camera
+from ..prior.world import BACKGROUNDS, sample_camera
+from ..prior.words import parse
 from ..run.patch import patch
 from lucidteach.run.settings import (
     Amount,
@@ -44,7 +45,8 @@ from lucidteach.run.settings import (
 from .meshes import FORMATS, UP
 from .sources import initial_gaussians, unknown_source
 from ..splat.camera import Camera, LucidCameras, Views
-from ..splat.gaussians import PRIMITIVES, Gaussians, sh_to_rgb
+from ..splat.algebra import sh_to_rgb
+from ..splat.gaussians import PRIMITIVES, Gaussians
 from ..splat.rasterize import rasterization
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-f01

@@ -13,9 +13,13 @@ from PIL import Image
 from lucidteach.lab import create as lab
 from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.scene.start import true_points
-from lucidteach.distill.compare import chroma, peak_memory, saturation_ratio, sharpness_ratio, write_atomic
-from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
-from lucidteach.prior import world
+from lucidteach.run.files import write_atomic
+from lucidteach.run.jobs import peak_memory
+from lucidteach.prior.pictures import saturation_ratio, sharpness_ratio
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
+from lucidteach.prior import words, world
+from lucidteach.prior.truth import nearest_truth
 from lucidteach.prior.latent import load_prior
 from lucidteach.splat.camera import Camera
 
@@ -60,7 +64,7 @@ def scene(kind, prompt, c):
     return t3.FieldScene(field_like(t3.start(c, prompt), field) if c.init == "text" else field, c)
 
 def nearest(image, prompt, camera):
-    near = world.nearest_truth(image, prompt, camera=camera, starts=120)
+    near = nearest_truth(image, prompt, camera=camera, starts=120)
     return near, dict(psnr=near.psnr, **near.baselines, sharpness=sharpness_ratio(image, torch.as_tensor(near.image)), saturation=saturation_ratio(image, torch.as_tensor(near.image)))
 
 def centres(s, n=2000):
@@ -82,7 +86,7 @@ def measure(s, prompt, judges):
         right = correct(judge, rgb, [prompt]*len(rgb))
         out |= {f"{k}_{name}": right[k].nanmean().item() for k in ("category", "colour")}
         behind = [i for i, c in enumerate(AROUND) if abs((c.azimuth + 180) % 360 - 180) >= 145]
-        if world.CATEGORIES[world.parse(prompt).category].has_front: out[f"janus_{name}"] = (front_shown(judge, rgb[behind]) > .5).float().mean().item()
+        if world.CATEGORIES[words.parse(prompt).category].has_front: out[f"janus_{name}"] = (front_shown(judge, rgb[behind]) > .5).float().mean().item()
     best = max(found, key=lambda v: v[1]["psnr"])[0]
     points = centres(s)
     if points is not None: out["chamfer"] = chamfer(points, true_shape(best))
@@ -111,7 +115,7 @@ def sheet(prompts, out, path, kinds=(("splats", "sds"), ("splats", "inverted-noi
     there = {tuple(r[k] for k in KEY): picture for r, picture in zip(*kept(out))}
     rows, kinds = [], [k for k in kinds if any((*k, "", p, 0) in there for p in prompts)]
     for p in prompts:
-        t = world.parse(p)
+        t = words.parse(p)
         thing = world.Thing(t.category, color=t.color or "red", pattern=t.pattern or "plain")
         rows.append(np.concatenate([world.render(thing, c, 64).rgb.transpose(1, 2, 0) for c in AROUND[::2]], 1)*255)
         for k in kinds: rows.append(there.get((*k, "", p, 0), np.full((64, 384, 3), 235)))

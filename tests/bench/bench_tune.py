@@ -22,7 +22,8 @@ def main():
     args = ap.parse_args()
     import torch
     from bench_create import measure
-    from lucidteach.judge.metrics import DEV_PROMPTS, load_judge
+    from lucidteach.judge.metrics import DEV_PROMPTS
+    from lucidteach.judge.judges import load_judge
     from lucidteach.prior.latent import TOY, load_prior
     torch.set_num_threads(1)
     prior, judges, (k, n) = load_prior("toy", device="cpu"), dict(a=load_judge("a")), map(int, args.part.split("/"))

@@ -5,8 +5,10 @@ import pytest, torch
 from hypothesis import given, strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz import inputs
-from lucidteach.distill import compare as C
+from lucidteach.lab import compare as C
 from lucidteach.prior.exact import GaussianPrior
+from lucidteach.run.files import read_with_numbers, with_numbers
+from lucidteach.run.folders import claim, occupied
 
 PRIOR = GaussianPrior(torch.full((3, 16, 16), .5), .3)
 quickly = inputs(100)
@@ -25,9 +27,9 @@ def whole(tmp_path_factory):
             return super().eps(*a)
     with pytest.MonkeyPatch.context() as m:
         m.setattr(C.run, "__defaults__", (None, None, 0.))                # a checkpoint after every step
-        with C.occupied(folder, prepared().config(), False): C.execute(prepared(), Interrupts(torch.full((3, 16, 16), .5), .3), "quiet", folder)
+        with occupied(folder, prepared().config(), False): C.execute(prepared(), Interrupts(torch.full((3, 16, 16), .5), .3), "quiet", folder)
     assert prepared() and C.resume(again := prepared(), folder, PRIOR) and 0 < again.step < 4
-    return *C.read_with_numbers(folder/"state.safetensors"), folder
+    return *read_with_numbers(folder/"state.safetensors"), folder
 
 def taken_up(data: bytes):
     "What `resume` makes of a checkpoint: whether there was one, or the sentence of its refusal"
@@ -49,7 +51,7 @@ def test_tensors_are_there_and_have_their_shape(whole, data):
     v = named[name]
     changed = {"gone": None, "wider": torch.cat([v, v]) if v.ndim else v[None].repeat(2), "flat": v.reshape(1, -1) if v.ndim != 2 else v.flatten(),
                "empty": v.flatten()[:0], "other type": v.double() if v.dtype != torch.float64 else v.half()}[how]
-    said = taken_up(C.with_numbers(other if changed is None else other | {name: changed}, head))
+    said = taken_up(with_numbers(other if changed is None else other | {name: changed}, head))
     if how != "other type": assert isinstance(said, str), (name, how)             # a float in another precision is a float
 
 @quickly
@@ -68,7 +70,7 @@ def test_numbers_are_those_of_a_run(whole, data):
         key = data.draw(st.sampled_from(sorted(row)))
         if data.draw(st.booleans()): del row[key]
         else: row[key] = data.draw(values)
-    try: blob = C.with_numbers(named, head)
+    try: blob = with_numbers(named, head)
     except ValueError: return
     said = taken_up(blob)
     if where in ("rows", "list"): assert isinstance(said, str)
@@ -89,7 +91,7 @@ def test_bytes_are_cut_or_changed(whole, data):
 def test_a_folder_of_other_files_is_answered(config, metrics):
     with tempfile.TemporaryDirectory() as t:
         (Path(t)/"config.json").write_bytes(config); (Path(t)/"metrics.jsonl").write_bytes(metrics)
-        with pytest.raises(FileExistsError, match="another run|no run"): C.claim(t, prepared().config(), promised=["report.html"])
+        with pytest.raises(FileExistsError, match="another run|no run"): claim(t, prepared().config(), promised=["report.html"])
 
 def test_what_is_taken_up_ends_as_if_never_stopped(whole):
     "The checkpoint that all of these were made of, gone on with"
