@@ -606,10 +606,10 @@ def test_kernels_that_are_kept_nowhere_are_not_compiled_once(tmp_path, monkeypat
     "What is said before the first rendering, with no kernels in the cache"
     import tempfile
     from types import SimpleNamespace
-    from lucidteach.splat import rasterize as r
+    from lucidteach.splat import kernels as r
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path)); monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path/folder))
     monkeypatch.setattr(r, "_announced", []); monkeypatch.setattr(r, "_blend", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
-    r._announce()
+    r.announce()
     assert f"Compiling the CPU rasterizer, {says}" in capsys.readouterr().out
 
 def test_a_run_keeps_the_threads_that_it_found_faster(tmp_path):

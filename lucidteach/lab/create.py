@@ -142,13 +142,13 @@ def show(self: Creation, n: int = 8, size: int = 128) -> Image.Image:
 
 CARD = """<figure style="margin:0">
 <img alt="{{ prompt }} from eight sides" src="{{ url }}" style="background:#fff;max-width:100%">
-<figcaption>{{ text }}</figcaption></figure>"""
+<figcaption>{{ words }}</figcaption></figure>"""
 
 
 @patch
 def _repr_html_(self: Creation) -> str:
     "A row of views under the short text; what a notebook shows of the last line of a cell"
-    return filled(CARD, prompt=self.prompt, text=repr(self), url=png_url(self.show(size=96)))
+    return filled(CARD, prompt=self.prompt, words=repr(self), url=png_url(self.show(size=96)))
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-051
 def webp(frames: list[Image.Image], ms: int = 70) -> bytes:
@@ -223,10 +223,10 @@ def writing(path):
     try:
         yield path
     except OSError as e:
-        if "could not be written" in str(e):
-            raise
-        onward = "What was there is as it was, and the same call goes on from the last checkpoint"
-        raise OSError(e.errno, f"{path} could not be written ({e.strerror or e}). {onward}") from None
+        told = e.strerror or str(e)
+        if "could not be written" not in told:
+            told = f"{path} could not be written ({told}); what was there is as it was"
+        raise OSError(e.errno, f"{told}, and the same call goes on from the last checkpoint") from None
 
 
 def write(path, data):

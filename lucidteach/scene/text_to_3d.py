@@ -28,8 +28,8 @@ from ..distill.ism import NEGATIVE, TARGETS, interval
 from ..distill.methods import METHODS, attempt, init_state
 from ..prior.guidance import view_cond
 from ..prior.schedule import WEIGHTS, AnnealedT, beside
-from ..prior.world import BACKGROUNDS, sample_camera
 from ..prior.words import parse
+from ..prior.world import BACKGROUNDS, sample_camera
 from ..run.patch import patch
 from lucidteach.run.settings import (
     Amount,
@@ -44,8 +44,8 @@ from lucidteach.run.settings import (
 )
 from .meshes import FORMATS, UP
 from .sources import initial_gaussians, unknown_source
-from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.algebra import sh_to_rgb
+from ..splat.camera import Camera, LucidCameras, Views
 from ..splat.gaussians import PRIMITIVES, Gaussians
 from ..splat.rasterize import rasterization
 
