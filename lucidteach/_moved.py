@@ -36,7 +36,7 @@ LEFT = {
     "prior.world": ("prior.words", "prior.truth", "prior.objects"),
     "scene.text_to_3d": ("scene.run", "lab.create"),
     "splat.fit": ("splat.captures",),
-    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.gaussians": ("splat.algebra", "splat.files", "splat.kinds"),
     "splat.rasterize": ("splat.reference", "splat.kernels"),
     "splat.strategy": ("splat.mcmc",),
 }

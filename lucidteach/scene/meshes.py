@@ -21,7 +21,7 @@ from torch import Tensor
 from ..run.files import parse_json
 from ..run.settings import Count, brief, checks
 from ..splat.algebra import rotation_matrix, sh_to_rgb
-from ..splat.files import _PLY_TYPES, _header_lines, _up
+from ..splat.files import PLY_TYPES, header_lines, up_turn
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c01
 @dataclass
@@ -61,9 +61,9 @@ def ply_elements(lines: list[str]) -> tuple[str, list]:
 
 def ply_type(name: str) -> str:
     "numpy's name of a PLY type"
-    if name not in _PLY_TYPES:
-        raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(_PLY_TYPES)}")
-    return _PLY_TYPES[name].lstrip('<')
+    if name not in PLY_TYPES:
+        raise ValueError(f"PLY type {name[:40]!r}: known are {', '.join(PLY_TYPES)}")
+    return PLY_TYPES[name].lstrip('<')
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c04
 CUT = "the file ends before its last row: cut off?"
@@ -141,7 +141,7 @@ def ply_colours(v: dict) -> Tensor | None:
 
 def read_ply(data: bytes) -> Mesh:
     "The vertices and faces of a PLY file"
-    lines, start = _header_lines(data)
+    lines, start = header_lines(data)
     kind, elements = ply_elements(lines)
     body = Body(data, start, kind)
     found = {name: ply_rows(body, count, columns) for name, count, columns in elements}
@@ -271,7 +271,7 @@ def read_mesh(
     "Points, colours and triangles of a file. `ValueError` names the file and says what is wrong with it."
     path = Path(path)
     kind = path.suffix.lower()
-    q = _up(up or ('y' if kind in ('.glb', '.gltf') else 'z'))
+    q = up_turn(up or ('y' if kind in ('.glb', '.gltf') else 'z'))
     if kind not in FORMATS:
         raise ValueError(f"{path.name!r}: unknown ending; choose one of {', '.join(FORMATS)}")
     try:
