@@ -6,7 +6,7 @@
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
            'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
            'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'run', 'typical_step', 'estimate',
-           'cost_text', 'check_size', 'prepare', 'check_options', 'small', 'fingerprint', 'begun', 'folders', 'make',
+           'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'fingerprint', 'begun', 'folders', 'make',
            'create', 'check_quotes', 'names_object', 'run_create']
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-03
@@ -505,7 +505,7 @@ def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> t
     prompts, _ = check_prompts(prompt, toy=name == "toy")
     if isinstance(settings.get("size"), int) and not isinstance(prior, str):
         check_size(prior, settings["size"])
-    c = config(preset or ("toy" if small(prior, name) else "paper"), **settings)
+    c = config(preset or ("toy" if is_small(prior, name) else "paper"), **settings)
     if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]:
         check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
     check_source(c.init)
@@ -522,7 +522,7 @@ def check_options(settings: dict):
             raise TypeError(f"create() has no option {k!r}: {near}{known}.")
 
 
-def small(prior, name: str) -> bool:
+def is_small(prior, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
         return name in ("toy", "ideal", "ideal-detail")

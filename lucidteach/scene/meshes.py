@@ -12,7 +12,6 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from ..run.files import parse_json
 from ..run.settings import Count, brief, checks
 from ..splat.algebra import rotation_matrix, sh_to_rgb
-from ..splat.files import PLY_TYPES, header_lines, up_turn
+from ..splat.files import PLY_TYPES, UpAxis, header_lines, up_turn
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c01
 @dataclass
@@ -260,7 +259,7 @@ def floats(a) -> Tensor:
 
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c09
 FORMATS = ('.ply', '.obj', '.stl', '.off', '.glb', '.gltf')
-UP = Literal['z', 'y', 'y-down', '-y'] | None  # a file's up axis; None: that of its format
+UP = UpAxis | None  # a file's up axis; None: that of its format
 
 
 @checks
