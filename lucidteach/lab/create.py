@@ -144,7 +144,7 @@ CARD = """<figure style="margin:0">
 <img alt="{{ prompt }} from eight sides" src="{{ url }}" style="background:#fff;max-width:100%">
 <figcaption>{{ words }}</figcaption></figure>"""
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-050x
 @patch
 def _repr_html_(self: Creation) -> str:
     "A row of views under the short text; what a notebook shows of the last line of a cell"
@@ -157,7 +157,7 @@ def webp(frames: list[Image.Image], ms: int = 70) -> bytes:
     frames[0].save(f, "webp", save_all=True, append_images=frames[1:], duration=ms, loop=0, quality=85)
     return f.getvalue()
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-051x
 def mp4(frames: list[Image.Image], fps: int = 15) -> bytes:
     "PIL images as H.264; ImportError names the extra where PyAV is missing"
     try:
@@ -173,7 +173,7 @@ def mp4(frames: list[Image.Image], fps: int = 15) -> bytes:
         box.mux(stream.encode())
     return f.getvalue()
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-051y
 @patch
 def turntable(self: Creation, path=None, n: int = 36, size: int = 128, elevation: float = 20.0) -> list[Image.Image]:
     "n frames around the object; with a `path` also written: .webp animated, .mp4 with the extra `video`"
@@ -202,7 +202,7 @@ def panel_files(self: Creation, folder) -> list[tuple[int, Path]]:
     "(step, path) of the panels that the records tell of: no other file is read"
     return [(r["step"], Path(folder) / "panels" / f"step-{r['step']:06d}.png") for r in self.rows]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-052x
 @patch
 def left(self: Creation, folder) -> list[Path]:
     "The files that a folder promises of a run besides metrics.jsonl, which tells of them"
@@ -228,7 +228,7 @@ def writing(path):
             told = f"{path} could not be written ({told}); what was there is as it was"
         raise OSError(e.errno, f"{told}, and the same call goes on from the last checkpoint") from None
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-07x
 def write(path, data):
     "`write_atomic`, with the file's name where it fails"
     with writing(path):
@@ -250,7 +250,7 @@ def checkpoint(self: Creation, folder: Path):
         write(folder / "state.safetensors", pack(self.state, self.rows, self.notes))
     write(folder / "metrics.jsonl", self.metrics())
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-08x
 @patch
 def save(self: Creation, folder, overwrite: bool = False) -> Path:
     """Write everything into a folder -> report.html there. FileExistsError where another run lives.
@@ -299,7 +299,7 @@ what the gradient pulls to (target), and the size of the gradient at the pixels.
 <figcaption>step {{ step }}</figcaption></figure>{% endfor %}{% endif %}
 <details><summary>Settings of this run</summary><pre>{{ settings }}</pre></details></main></body></html>"""
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053bx
 def summary(r: Creation) -> str:
     "A run's steps, seconds, calls and size in a sentence"
     s, total = r.state, sum(r.state.seconds.values())
@@ -309,7 +309,7 @@ def summary(r: Creation) -> str:
         spent = f"{total:.0f} s, of which the network {network:.0%}, rendering {render:.0%}; "
     return f"{s.step} of {r.settings.steps} steps, {spent}{s.calls:,} network calls, {len(s.scene):,} {s.scene.unit}."
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053by
 def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
     "(step, data: address) of the panels of a folder that can be read"
     found = []
@@ -318,7 +318,7 @@ def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
             found.append((step, png_url(Image.open(path))))
     return found
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053bz
 def report_html(self: Creation, folder=None) -> str:
     """One page that loads nothing and runs no script but the viewer's: views, turntable, viewer, panels and numbers.
 
@@ -353,7 +353,7 @@ def latents_like(prior, c: Config) -> Tensor:
     "Latents of the shape that a run asks its prior about"
     return prior.encode(torch.zeros(c.batch, 3, c.size, c.size, device=getattr(prior, "device", "cpu")))
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-055x
 def resume(result: Creation, folder, prior=None) -> bool:
     "Go on from the checkpoint of a folder, if there is one. prior: to know what the method must remember"
     path, c = Path(folder) / "state.safetensors", result.settings
@@ -364,7 +364,7 @@ def resume(result: Creation, folder, prior=None) -> bool:
     result.rows, result.notes = head["rows"], [n for n in head["notes"] if not n.startswith(("Interrupted", "Stopped"))]
     return True
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-055y
 def clear_parts(folder):
     "Remove what a process that was killed while it wrote has left beside its files; only for who holds the lock"
     for name in ("config.json", *LEFT):
@@ -394,7 +394,7 @@ def keep(prior, result: Creation, folder: Path | None = None):
         (folder / "panels").mkdir(exist_ok=True)
     write(folder / "panels" / f"step-{state.step:06d}.png", f.getvalue())
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-056x
 def tell(live, result: Creation):
     "What somebody who watches is shown of a step"
     state = result.state
@@ -418,7 +418,7 @@ def ended(result: Creation, folder: Path | None) -> list[str]:
         return [f"Interrupted after step {state.step} of {result.settings.steps}; {onward}."]
     return []
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-11x
 def run(prior, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
     "Advance a Creation to its end: records, panels, checkpoints"
     state, c, saved = result.state, result.settings, time.monotonic()
@@ -451,7 +451,7 @@ def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> i
     t = torch.tensor(times, dtype=torch.float)
     return steps[int((t - t.mean()).abs().argmin())]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-e01x
 def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -> dict:
     """What a run will cost from `step` on: network calls, seconds, MB.
 
@@ -470,7 +470,7 @@ def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -
     device = getattr(prior, "device", "cpu")
     return total | dict(memory=peak_memory(device), device=str(device))
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-e01y
 def cost_text(cost: dict, c: Config, scene) -> str:
     "The estimate as a sentence"
     memory = "" if math.isnan(cost["memory"]) else f", about {cost['memory']:,.0f} MB of memory"
@@ -492,7 +492,7 @@ def check_size(prior, size: int):
         raise ValueError(f"size must be {known}, the size of this prior's pictures (it knows no other), got {size}")
     check_side(size, known // across if across else 1)
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057bx
 def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> tuple[list, Config, str]:
     "Prompts, Config and the prior's name; ValueError for what cannot be, before anything is loaded or drawn"
     if not isinstance(method, str):
@@ -511,7 +511,7 @@ def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> t
     check_source(c.init)
     return prompts, c, name
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057by
 def check_options(settings: dict):
     "TypeError for a name that neither `create` nor Config has, with the nearest that one of them has"
     own = [k for k in inspect.signature(create).parameters if k not in ("prompt", "settings")]
@@ -521,7 +521,7 @@ def check_options(settings: dict):
             known = f"It takes {', '.join(own)}, and the fields of lucidteach.Config"
             raise TypeError(f"create() has no option {k!r}: {near}{known}.")
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057bz
 def is_small(prior, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
@@ -537,7 +537,7 @@ def fingerprint(scene) -> str:
         h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()[:16]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058x
 def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> list[Creation]:
     "A Creation for each prompt, with the scene that it begins with"
     device, made = getattr(prior, "device", "cpu"), []
@@ -550,7 +550,7 @@ def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> lis
         made.append(r)
     return made
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058y
 def folders(prompt, prompts: list, out) -> list[Path | None]:
     "The folder of each prompt: `out` itself for one, a folder in it for each of several"
     if out is None:
@@ -587,7 +587,7 @@ def make(prior, result: Creation, out, found: str, mode: str, ctrl_c: CtrlC, thr
         result.save(out)
     return result
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058bx
 DONE = "This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True)."
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057
@@ -596,7 +596,7 @@ Folder = Annotated[
     Range("the name of a folder, for example 'runs/mug', or None", lambda v: v is None or isinstance(v, (str, Path))),
 ]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057x
 @checks
 @torch.inference_mode(False)
 @torch.enable_grad()
@@ -653,7 +653,7 @@ def check_quotes(words: list[str]):
         given_ = f"{len(words)} prompts were given: {', '.join(map(repr, words))}"
         raise ValueError(f'{given_}. If they are one, quote it: lucidteach create "{one}"')
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-062x
 def names_object(text: str) -> bool:
     "Whether a text names an object of the toy world"
     try:
@@ -664,7 +664,7 @@ def names_object(text: str) -> bool:
 # %% ../../nbs/7_lab/72_create.ipynb #s72-15
 OPTIONS = ("steps", "seed", "guidance", "size", "points", "init")  # of the command, by the names that Config has
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-15x
 def run_create(args) -> int:
     """`lucidteach create`: 0 when done, 130 when interrupted, 1 when it stopped itself.
 

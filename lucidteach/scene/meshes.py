@@ -35,7 +35,7 @@ class Mesh:
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c03
 ORDERS = {'ascii': '', 'binary_little_endian': '<', 'binary_big_endian': '>'}
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c03x
 def ply_elements(lines: list[str]) -> tuple[str, list]:
     "(format, [(element, count, [(column, type, type of the count or None)])])"
     kind, elements = 'ascii', []
@@ -57,7 +57,7 @@ def ply_elements(lines: list[str]) -> tuple[str, list]:
                 elements[-1][2].append((name, ply_type(t), None))
     return kind, elements
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c03y
 def ply_type(name: str) -> str:
     "numpy's name of a PLY type"
     if name not in PLY_TYPES:
@@ -67,7 +67,7 @@ def ply_type(name: str) -> str:
 # %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c04
 CUT = "the file ends before its last row: cut off?"
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c04x
 class Body:
     "The values after a PLY header, one after the other"
 
@@ -112,7 +112,7 @@ def ply_rows(body: Body, count: int, columns: list) -> dict:
             out[n].append(body.take(t, int(body.take(k)[0]) if k else 1))
     return {n: out[n] if k else np.concatenate(out[n] or [np.zeros(0, t)]) for n, t, k in columns}
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c05x
 def fans(polygons) -> Tensor:
     "Polygons as triangles [F,3]: each a fan around its first corner"
     rows = []
@@ -137,7 +137,7 @@ def ply_colours(v: dict) -> Tensor | None:
     c, t = stacked(v, 'red', 'green', 'blue'), v['red'].dtype
     return c if t.kind == 'f' else c / (65535 if t.itemsize == 2 else 255)
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c06x
 def read_ply(data: bytes) -> Mesh:
     "The vertices and faces of a PLY file"
     lines, start = header_lines(data)
@@ -175,7 +175,7 @@ def read_other(path: Path) -> Mesh:
         return Mesh(floats(m.vertices), floats(m.colors)[:, :3] / 255 if len(m.colors) else None)
     return Mesh(floats(m.vertices), corner_colours(m), torch.as_tensor(np.array(m.faces)).reshape(-1, 3))
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c08x
 def beside(path: Path):
     "What reads the materials and textures that a file names: those in its own folder, and nothing else"
     import trimesh
@@ -212,7 +212,7 @@ def check_off(data: bytes):
             told = b' '.join(words)[:60].decode('utf8', 'replace')
             raise ValueError(f"face {i} is {told!r}: it must be a count, 3 or more, and as many corners")
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c08bx
 def in_words(e: Exception) -> str:
     "What a reader stumbled over, for whoever has the file"
     match e:
@@ -242,7 +242,7 @@ def corner_colours(m) -> Tensor | None:
     unpainted = ((c == 100) | (c == 102)).all()  # trimesh's greys for what has no colour
     return None if unpainted else c / 255
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c08cx
 def textured(look) -> np.ndarray:
     "A texture's colours where its coordinates point, or the material's own"
     c = look.material.to_color(look.uv)
@@ -261,7 +261,7 @@ def floats(a) -> Tensor:
 FORMATS = ('.ply', '.obj', '.stl', '.off', '.glb', '.gltf')
 UP = UpAxis | None  # a file's up axis; None: that of its format
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c09x
 @checks
 def read_mesh(
     path: str | Path,  # a file that ends in one of FORMATS
@@ -304,7 +304,7 @@ def usable(m: Mesh) -> Mesh:
         raise ValueError("a face names a vertex that is not there")
     return Mesh(p, m.colours, t)
 
-
+# %% ../../nbs/4_scene/41a_meshes.ipynb #s41-c09bx
 def check_colours(c: Tensor, n: int):
     "ValueError unless these are colours of n points"
     if c.ndim != 2 or c.shape[1] != 3:

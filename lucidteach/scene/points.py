@@ -70,7 +70,7 @@ class Attend(nn.Module):
         k, v = self.kv(self.norm_y(y)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-g05x
 def zeros(layer: nn.Linear) -> nn.Linear:
     "A layer that begins as zero"
     nn.init.zeros_(layer.weight)
@@ -192,7 +192,7 @@ def kept_set(c: PointConfig, path) -> SimpleNamespace:
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-h05
 SHARES = np.array([0, 0, 0, 1, 2])  # of five objects three are plain, as in world.sample_thing
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-h05x
 def clouds_at(step: int, data: SimpleNamespace, c: PointConfig) -> SimpleNamespace:
     "Batch number `step`: x0 [B,N,6], words [B,3], t [B] and noise [B,N,6], a function of seed and step alone"
     rng, gen = tools().rng_for(c.seed, step)
@@ -207,7 +207,7 @@ def clouds_at(step: int, data: SimpleNamespace, c: PointConfig) -> SimpleNamespa
     t = (torch.randperm(c.batch, generator=gen) + torch.rand(c.batch, generator=gen)) / c.batch
     return SimpleNamespace(x0=x0, words=torch.from_numpy(words), t=t, eps=torch.randn(x0.shape, generator=gen))
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-h05y
 def colours_at(data: SimpleNamespace, at: tuple, color: np.ndarray, pattern: np.ndarray) -> Tensor:
     "Colours [B,N,3] of the chosen points, each cloud in its own colour and pattern"
     palettes = np.stack([world.palette(name) for name in COLORS])
@@ -324,7 +324,7 @@ def export_points(tr: PointTrainer, folder):
 
     tools().replace_folder(Path(folder), write)
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-j00x
 def known_words() -> dict:
     "The objects, colours and patterns of this world, in the order of a PointNet's embeddings"
     return dict(categories=list(CATEGORIES), colors=list(COLORS), patterns=list(PATTERNS))
@@ -355,7 +355,7 @@ def train_points(
         export_points(tr, out / 'points')
     return tr
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-j01x
 def train_on(tr: PointTrainer, folder: Path, minutes: float, mode: str):
     "Steps to the last, with a checkpoint from time to time"
     first, last, saved = tr.step, tr.config.steps, time.time()
@@ -418,7 +418,7 @@ def draw_points(
         x = point_step(x, guided(net, x, t, words, guidance), t, s, eta, gen)
     return from_net(x)
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-k03x
 def guided(net, x: Tensor, t: float, words: Tensor, guidance: float) -> Tensor:
     "The velocity with classifier-free guidance; guidance 1 asks once"
     if guidance == 1:
@@ -430,7 +430,7 @@ def guided(net, x: Tensor, t: float, words: Tensor, guidance: float) -> Tensor:
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l01
 TOY_POINTS = Path(str(files('lucidteach.scene'))) / 'weights' / 'points'  # package data
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-l01x
 @lru_cache(2)
 def load_points(folder=TOY_POINTS) -> PointNet:
     """A PointNet from a folder of `export_points`.
@@ -452,7 +452,7 @@ def load_points(folder=TOY_POINTS) -> PointNet:
         raise ValueError(f"{folder / 'model.safetensors'} holds no weights for its config.json ({why})") from None
     return net.float().eval()
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-l01y
 def sized(net, folder: Path) -> PointNet:
     "The network that a config.json asks for, once it is known to be no larger than the file of its weights"
     held = (folder / 'model.safetensors').stat().st_size
@@ -503,7 +503,7 @@ def points_from_text(
     p, c = draw_points(net, words, min(n, 1024), steps or 50, 2.0 if guidance is None else guidance, seed=seed)
     return resampled(p[0], c[0], n, torch.Generator().manual_seed(seed))
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-l04x
 def is_ours(folder) -> bool:
     "Whether a model is a PointNet's folder; anything else is taken for a Shap-E"
     if not isinstance(folder, (str, Path)):
@@ -537,7 +537,7 @@ def load_shape(model):
         advice = "use model='toy', or a folder or hub id of Shap-E such as openai/shap-e"
         raise FileNotFoundError(f"{why}; {advice}") from e
 
-
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-o03x
 def check_shape(folder: Path):
     "ValueError for a folder that names or holds code, or weights as pickles: the rule of `load_prior`"
     from lucidteach.prior import latent

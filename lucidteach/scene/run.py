@@ -107,7 +107,7 @@ EMPTY = (
     "for points of a file that lie elsewhere or are much larger, give init_fit."
 )
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-041x
 def why_stop(c: Config, state: State) -> str:
     """Why a step cannot be taken; '' if it can.
 
@@ -124,7 +124,7 @@ def why_stop(c: Config, state: State) -> str:
             return too_large(name, norm, c, state)
     return ""
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-041y
 def too_large(name: str, norm: float, c: Config, state: State) -> str:
     "What is said of a gradient that is not finite, or larger than `grad_limit`"
     what = f"has norm {norm:.3g}, above grad_limit {c.grad_limit:g}" if math.isfinite(norm) else "is not finite"
@@ -139,7 +139,7 @@ def bad_tensor(named: dict[str, Tensor]) -> str:
             return k
     return ""
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-068x
 def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
     try:
@@ -181,7 +181,7 @@ def advanced(timed: Timed, prompt: str, method: str, c: Config, state: State) ->
         state.stopped = f"Stopped after step {state.step}: all Gaussians were pruned. {advice}"
     return state
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-068bx
 def taken(state: State):
     "Count a step that was taken; what it showed is kept without its graph"
     state.memory, state.calls = state.out.state or state.memory, state.calls + state.out.calls
@@ -204,7 +204,7 @@ def density_rule(c: Config) -> Density:
         cap=c.max_points,
     )
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-029x
 @patch
 def densify(self: Splats, step: int, picture: Picture):
     "Statistics of the step, and growth and pruning where it is time; call after backward and before `step`"
@@ -232,7 +232,7 @@ def given(scene):
         raise ValueError(f"{what}, got {type(scene).__name__}; Gaussians.from_points makes some of points")
     return scene
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-058sx
 def as_scene(c: Config, prompt: str, scene, device) -> Splats | FieldScene:
     "What a run begins with; a copy, so that several runs can begin with one scene"
     scene = given(scene)
@@ -288,7 +288,7 @@ def memory(self: Splats) -> dict[str, Tensor]:
             named |= {f"adam.{k}.{n}": t for n, t in slots.items()}
     return named | {f"grown.{k}": torch.as_tensor(v) for k, v in self.grown.items() if v is not None}
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43r-m1x
 @patch
 def recall(self: Splats, memory: dict):
     "The opposite of `memory`"
@@ -300,7 +300,7 @@ def recall(self: Splats, memory: dict):
             a.state[self.params[k]] = {n: t.clone() for n, t in own.items()}
     self.grown = {k: v.item() if v.ndim == 0 else v.clone() for k, v in part(memory, "grown.").items()}
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43r-m1y
 @patch
 def promised(self: Splats, memory: dict) -> dict[str, Tensor]:
     "Of each tensor that a memory may hold, one of its kind and shape; as many Gaussians as `memory` has"
@@ -322,7 +322,7 @@ def memory(self: FieldScene) -> dict[str, Tensor]:  # noqa: F811 (another class 
     adam = self.adam.state_dict()["state"]
     return params | buffers(self) | {f"adam.{i}.{n}": t for i, slots in adam.items() for n, t in slots.items()}
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43r-m3x
 @patch
 def promised(self: FieldScene, memory: dict) -> dict[str, Tensor]:  # noqa: F811
     "Of each tensor that a memory may hold, one of its kind and shape; Adam knows a module's parameters by number"
@@ -330,7 +330,7 @@ def promised(self: FieldScene, memory: dict) -> dict[str, Tensor]:  # noqa: F811
     adam = with_adam(dict(enumerate(v.detach() for v in self.module.parameters())))
     return params | {k: v for k, v in adam.items() if k.startswith("adam.")} | buffers(self)
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43r-m3y
 @patch
 def recall(self: FieldScene, memory: dict):  # noqa: F811
     "The opposite of `memory`"
@@ -354,7 +354,7 @@ def everything(state: State) -> dict[str, Tensor]:
     "All tensors that the next step depends on"
     return state.scene.memory() | {f"method.{k}": v for k, v in state.memory.items()}
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-044x
 def digest(named: dict[str, Tensor], numbers: dict) -> str:
     "A fingerprint of tensors and numbers: a checkpoint that lost or changed a single bit is known by it"
     h = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
@@ -382,7 +382,7 @@ def check_numbers(head: dict, c: Config):
         if not good:
             raise ValueError(f"its {k} cannot be {head[k]!r:.60}")
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-044bx
 def check_tensors(named: dict, promised: dict, step: int):
     "ValueError unless tensors are of the kind that is promised, finite, and all there"
     for k, v in named.items():
@@ -398,7 +398,7 @@ def check_tensors(named: dict, promised: dict, step: int):
     if bad := bad_tensor(named):
         raise ValueError(f"its {bad} is not finite")
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-044by
 def check_tensor(k: str, v: Tensor, like: Tensor | None):
     "ValueError unless a tensor is of the kind of another one"
     kind = lambda t: f"{t.dtype} {tuple(t.shape)}"
@@ -443,7 +443,7 @@ def heat(grad: Tensor) -> Tensor:
     v = grad.detach().float().norm(dim=0).cpu()
     return (v / v.max().clamp_min(1e-30)).expand(3, -1, -1)
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-048x
 def panel(prior, state: State) -> dict[str, Tensor]:
     """name -> picture [3,H,W] of the first view of the last step; a method may have no x0_hat or target.
 
@@ -458,7 +458,7 @@ def panel(prior, state: State) -> dict[str, Tensor]:
         found["|grad|"] = heat(state.image_grad[0])
     return found
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-048y
 def panel_strip(pictures: dict[str, Tensor]) -> Tensor:
     "A panel in one row [3,H,7W], grey where a method has no such picture"
     blank = torch.full_like(pictures["render"], 0.5)
@@ -482,7 +482,7 @@ def as_seen(g: Gaussians, c: Config, blur: float = 0.3) -> Gaussians:
     "Gaussians with the blur of the last training pictures in their half-axes: they look from nearby as in training."
     return replace(g, log_scales=torch.logaddexp(2 * g.log_scales, log_blur(c, g, blur)) / 2)
 
-
+# %% ../../nbs/4_scene/43a_run.ipynb #s43-066x
 def as_trained(g: Gaussians, c: Config, blur: float = 0.3) -> Gaussians:
     """The opposite: Gaussians that look in the training pictures as `g` looks from nearby.
 

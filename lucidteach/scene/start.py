@@ -53,7 +53,7 @@ def resampled(
     more = lambda x: None if x is None else torch.cat([x, torch.lerp(x[i], x[j], u)])
     return more(points), more(colours)
 
-
+# %% ../../nbs/4_scene/41_start.ipynb #s41-d01x
 def a_neighbour(points: Tensor, i: Tensor, generator: torch.Generator) -> Tensor:
     "For each of the points numbered `i` the number of one of its three nearest others"
     N, near_0 = len(points), points - points.mean(0)  # far from the origin cdist is inexact
@@ -128,7 +128,7 @@ def surface(
         found += land(parts, rng.uniform(-1, 1, (32 * n, 3)), shell, p[found:], m[found:], ink[found:])
     return p, m, ink
 
-
+# %% ../../nbs/4_scene/41_start.ipynb #s41-f05x
 def tinted(
     material: np.ndarray,  # [...]
     ink: np.ndarray,  # [...]
