@@ -27,6 +27,7 @@ MOVED = {
         "lab.comparison",
         "run.folders",
         "run.jobs",
+        "run.memory",
         "run.tables",
         "run.files",
         "run.names",
