@@ -48,6 +48,7 @@ doctor: $(VENV)/.lab
 
 # after editing a notebook: library, clean notebooks and README in step
 export: $(VENV)/.dev
+	$(BIN)/ruff format nbs
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 	$(BIN)/python .ci/readme.py

@@ -1,4 +1,4 @@
-"Import paths of version 0.0: they lead to where their names live now, with a warning, for one version"
+"Import paths of the version before: they lead to where their names live now, with a warning, for one version"
 
 import importlib
 import importlib.abc
@@ -12,46 +12,48 @@ from importlib.machinery import PathFinder, SourceFileLoader
 MOVED = {
     "create": (),
     "create.field": ("scene.field",),
-    "create.init": ("scene.init",),
-    "create.text_to_3d": ("scene.text_to_3d",),
+    "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources", "scene.init"),
+    "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
+    "distill.compare": ("distill.canvas", "lab.compare", "lab.comparison", "run.folders", "run.jobs", "run.memory", "run.tables", "run.files", "run.names", "run.settings", "prior.pictures", "prior.prompts"),
+    "prior.files": ("run.files",),
     "show": (),
     "show.explorers": ("viz.explorers",),
     "show.lab": ("lab.notebooks",),
     "show.live": ("run.live",),
     "show.report": ("viz.report", "lab.page", "lab.compare"),
     "show.viewer": ("viz.viewer",),
-    "prior.files": ("run.files",),
-    "distill.compare": (
-        "distill.canvas",
-        "lab.compare",
-        "lab.comparison",
-        "run.folders",
-        "run.jobs",
-        "run.memory",
-        "run.tables",
-        "run.files",
-        "run.names",
-        "run.settings",
-        "prior.pictures",
-        "prior.prompts",
-    ),
 }
 
 # a module that is still there -> where some of its names live now
 LEFT = {
+    "distill.sds": ("distill.methods", "run.settings"),
+    "distill.zoo": ("distill.vsd", "distill.methods"),
+    "judge.metrics": ("judge.judges",),
+    "judge.sweep": ("judge.measures", "lab.sweep"),
+    "prior.exact": ("prior.cond", "prior.patches"),
     "prior.schedule": ("run.settings",),
-    "distill.sds": ("run.settings",),
-    "viz.report": ("lab.page", "lab.compare", "run.pages"),
+    "prior.train": ("prior.training_run",),
+    "prior.world": ("prior.words", "prior.truth", "prior.objects"),
+    "scene.text_to_3d": ("scene.run", "lab.create"),
+    "splat.fit": ("splat.captures",),
+    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.rasterize": ("splat.reference", "splat.kernels"),
+    "splat.strategy": ("splat.mcmc",),
+}
+
+# a package that was a function as well -> where that function lives now
+CALLED = {
+    "create": ("lab.create",),
+    "show": ("viz.viewer",),
 }
 
 
 class Callable(types.ModuleType):
-    "The packages `create` and `show`, which could be called: they still can, when an old path has brought one of them in"
+    "The packages `create` and `show` could be called: they still can, when an old path has brought one of them in"
 
     def __call__(self, *args, **kw):
-        home = {"create": "scene.text_to_3d", "show": "viz.viewer"}[self.__name__.removeprefix("lucidteach.")]
-        function = getattr(importlib.import_module(f"lucidteach.{home}"), self.__name__.rpartition(".")[2])
-        return function(*args, **kw)
+        package = self.__name__.removeprefix("lucidteach.")
+        return found(package, package, CALLED[package])(*args, **kw)
 
 
 def found(old: str, name: str, homes: tuple):
@@ -63,6 +65,10 @@ def found(old: str, name: str, homes: tuple):
     raise AttributeError(f"module 'lucidteach.{old}' has no attribute {name!r}, and neither has {' nor '.join(homes)}")
 
 
+def warn(text: str):
+    warnings.warn(f"{text}; the old path goes with the next version", FutureWarning, stacklevel=3)
+
+
 class Left(SourceFileLoader):
     "Loads a module that is still there, and lets it hand on the names that have left it"
 
@@ -72,11 +78,7 @@ class Left(SourceFileLoader):
 
         def gone(name):
             value = found(old, name, LEFT[old])
-            warnings.warn(
-                f"lucidteach.{old}.{name} has moved to lucidteach.{value.__module__.partition('.')[2] if hasattr(value, '__module__') else LEFT[old]}",
-                FutureWarning,
-                stacklevel=2,
-            )
+            warn(f"lucidteach.{old} has {name} from {' or '.join(LEFT[old])} now")
             return value
 
         module.__getattr__ = gone
@@ -89,7 +91,8 @@ class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         package, _, name = fullname.partition(".")
         if package == "lucidteach" and name in LEFT:
             spec = PathFinder.find_spec(fullname, path, target)
-            spec.loader = Left(spec.loader.name, spec.loader.path)
+            if spec and isinstance(spec.loader, SourceFileLoader):
+                spec.loader = Left(spec.loader.name, spec.loader.path)
             return spec
         if package != "lucidteach" or name not in MOVED:
             return None
@@ -104,21 +107,8 @@ class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if not homes:
             module.__class__ = Callable  # once it is imported, `lucidteach.create` is this package
             return
-
-        def moved(name):
-            for home in homes:
-                holder = importlib.import_module(f"lucidteach.{home}")
-                if name in vars(holder):
-                    return getattr(holder, name)
-            raise AttributeError(
-                f"module 'lucidteach.{old}' has become {' and '.join(homes)}, none of which has {name!r}"
-            )
-
-        module.__getattr__ = moved
-        now = " and ".join(f"lucidteach.{home}" for home in homes)
-        warnings.warn(
-            f"lucidteach.{old} is now {now}; the old path goes with the next version", FutureWarning, stacklevel=2
-        )
+        module.__getattr__ = lambda name: found(old, name, homes)
+        warn(f"lucidteach.{old} is now {' and '.join(f'lucidteach.{home}' for home in homes)}")
 
 
 sys.meta_path.insert(0, Moved())

@@ -1,4 +1,7 @@
-"The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`; heavy imports only inside the command that needs them"
+"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`.
+
+Heavy imports stand only inside the command that needs them.
+"""
 
 import argparse
 import contextlib
@@ -42,16 +45,18 @@ def add_compare(sub):
     p = sub.add_parser(
         "compare",
         help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
-        description="Optimise a canvas by each method from the same start; write report.html, comparison.png, metrics.jsonl, config.json and checkpoints; the same command goes on "
-        "with an unfinished run. With neither --prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained prior, SDS and ISM at "
-        "several guidances. With --methods or --guidance: a plain comparison on one prior.",
+        description="Optimise a canvas by each method from the same start; write report.html, comparison.png, "
+        "metrics.jsonl, config.json and checkpoints; the same command goes on with an unfinished run. With neither "
+        "--prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained "
+        "prior, SDS and ISM at several guidances. With --methods or --guidance: a plain comparison on one prior.",
     )
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
     p.add_argument(
         "--methods",
-        help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, ism@3:head_start=0:delta_t=50 is ISM with options of its own "
-        "(default: the arms of each world; with --guidance sds,ism)",
+        help="names from lucidteach.METHODS, with commas; sds@100 is SDS at guidance 100, "
+        "ism@3:head_start=0:delta_t=50 is ISM with options of its own (default: the arms of each world; "
+        "with --guidance sds,ism)",
     )
     add_run_options(
         p,
@@ -68,7 +73,8 @@ def add_create(sub):
     p = sub.add_parser(
         "create",
         help="text to 3D: a scene of Gaussians from a prompt",
-        description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run.",
+        description="Writes object.ply, turntable.webp, report.html, metrics.jsonl, config.json and a checkpoint; "
+        "the same command goes on with an unfinished run.",
     )
     p.add_argument(
         "text",
@@ -84,7 +90,8 @@ def add_create(sub):
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
     p.add_argument(
         "--init",
-        help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh (default: the preset's)",
+        help="where the Gaussians begin: text, ball, sphere, box, cylinder, torus, or a file of points or a mesh "
+        "(default: the preset's)",
     )
     p.add_argument("--scene", help="a file of Gaussians to begin from")
     add_run_options(
@@ -101,13 +108,15 @@ def add_sweep(sub):
     p = sub.add_parser(
         "sweep",
         help="the study: where the noise comes from and what is subtracted, all else equal",
-        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same command goes on with what is missing, also beside itself.",
+        description="Seven arms on 8 development and 28 test prompts, in stages; each job is a file, and the same "
+        "command goes on with what is missing, also beside itself.",
     )
     p.add_argument("--out", default="runs/sweep", help="folder of the jobs (default: %(default)s)")
     p.add_argument(
         "--stages",
         default="rate,guidance,test,calls,rungs",
-        help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail (default: %(default)s)",
+        help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail "
+        "(default: %(default)s)",
     )
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")
     p.add_argument(
@@ -129,7 +138,9 @@ def add_lab(sub):
     p = sub.add_parser(
         "lab",
         help="JupyterLab on your own copy of the notebooks",
-        description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.",
+        description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab "
+        "there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed "
+        "yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.",
     )
     p.add_argument(
         "--folder",
@@ -154,7 +165,8 @@ def add_export(sub):
     p = sub.add_parser(
         "export",
         help="a scene as a page to turn it in, or in another format",
-        description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other formats, or both.",
+        description="Reads .ply, .compressed.ply, .splat, .ksplat, .spz or .sog; writes a self-contained page, other "
+        "formats, or both.",
     )
     p.add_argument("file", help="the scene, for example object.ply")
     p.add_argument(
@@ -184,7 +196,8 @@ def add_doctor(sub):
     )
     p.add_argument(
         "--prior",
-        help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone (toy, a folder, a hub id or a .safetensors file)",
+        help="also this checkpoint: is it here, its licence and size, mirrors where the original is gone "
+        "(toy, a folder, a hub id or a .safetensors file)",
     )
     p.add_argument("--online", action="store_true", help="also ask whether the model hub answers")
     p.set_defaults(run=doctor)
@@ -209,14 +222,14 @@ def compare(args):
 
 def create(args):
     "Text to 3D; the report's path is the last line printed"
-    from .scene.text_to_3d import run_create
+    from .lab.create import run_create
 
     return run_create(args)
 
 
 def sweep(args):
     "The study's stages; the paired table is printed last"
-    from .judge.sweep import run_sweep
+    from .lab.sweep import run_sweep
 
     return run_sweep(args)
 
@@ -238,18 +251,19 @@ def lab(args):
         print(summary(folder, deliver(folder)), flush=True)
     if args.copy_only:
         return 0
-    root = ["--allow-root"] * (
-        getattr(os, "geteuid", lambda: 1)() == 0
-    )  # in a container one is root, and Jupyter wants to be told
-    port, quiet = [f"--port={args.port}"] * (args.port is not None), ["--no-browser"] * args.no_browser
-    opens = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
-    quiet_start = str(
-        Path(__file__).parent / "show" / "jupyter"
-    )  # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), quiet_start])
-    )
-    return LabApp.launch_instance([*opens, *root, *port, *quiet, *args.options])
+    options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
+    if getattr(os, "geteuid", lambda: 1)() == 0:
+        options.append("--allow-root")  # in a container one is root, and Jupyter wants to be told
+    if args.port is not None:
+        options.append(f"--port={args.port}")
+    if args.no_browser:
+        options.append("--no-browser")
+
+    # defaults of JupyterLab, which a user's own settings go before: no news, no look for updates
+    quiet_start = str(Path(__file__).parent / "viz" / "jupyter")
+    known = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [known, quiet_start]))
+    return LabApp.launch_instance([*options, *args.options])
 
 
 def export(args):
@@ -260,7 +274,10 @@ def export(args):
 
 
 class Pipe:
-    "Standard output or error that goes quiet when its reader leaves (`| head -1`) or, under nohup, its terminal: the work goes on and ends with its own status"
+    """Standard output or error that goes quiet when its reader leaves (`| head -1`) or, under nohup, its terminal.
+
+    The work goes on and ends with its own status.
+    """
 
     def __init__(self, stream):
         self.stream = stream or open(os.devnull, "w")  # None where it was closed (`>&-`)

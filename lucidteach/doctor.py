@@ -54,23 +54,36 @@ def listed(rows):
     return ", ".join(dict.fromkeys(f"{p} {v}" for p, *_ in rows if (v := version(p)))) or "none"
 
 
+def ok(what: str, text: str) -> tuple:
+    return "ok", what, text
+
+
+def note(what: str, text: str) -> tuple:
+    return "note", what, text
+
+
+def fail(what: str, text: str) -> tuple:
+    return "fail", what, text
+
+
 def packages():
     "What must be there and what may be; of gsplat, which only a GPU needs, the device tells"
     if not version("lucidteach"):
-        yield "fail", "needed", "not known, for lucidteach is not installed: pip install -e . in its folder"
+        yield fail("needed", "not known, for lucidteach is not installed: pip install -e . in its folder")
         return
     rows = [r for r in requirements() if r[0] != "gsplat"]
     needed, optional = [r for r in rows if not r[2]], [r for r in rows if r[2]]
-    yield "fail" if unmet(needed) else "ok", "needed", listed(needed)
-    if gone := unmet(needed):
-        yield (
-            "fail",
-            "lacking",
-            f"{', '.join(gone)}: pip install lucidteach (on Linux without a GPU install torch's CPU build first)",
-        )
-    yield "ok", "optional", listed(optional)
+
+    gone = unmet(needed)
+    yield (fail if gone else ok)("needed", listed(needed))
+    if gone:
+        remedy = "pip install lucidteach (on Linux without a GPU install torch's CPU build first)"
+        yield fail("lacking", f"{', '.join(gone)}: {remedy}")
+
+    yield ok("optional", listed(optional))
     if gone := unmet(optional):
-        yield "note", "absent", f"{', '.join(gone)}: pip install 'lucidteach[{','.join(sorted(set(gone.values())))}]'"
+        extras = ",".join(sorted(set(gone.values())))
+        yield note("absent", f"{', '.join(gone)}: pip install 'lucidteach[{extras}]'")
 
 
 def device():
@@ -81,19 +94,15 @@ def device():
 
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     name = torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine()
-    yield "ok", "device", f"{kind} ({name})"
-    yield (
-        "ok",
-        "torch threads",
-        f"{torch.get_num_threads()} of {os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}",
-    )
+    yield ok("device", f"{kind} ({name})")
+
+    threads, asked = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
+    yield ok("torch threads", f"{threads} of {os.cpu_count()} cores, OMP_NUM_THREADS={asked}")
+
     load = getattr(os, "getloadavg", lambda: (0.0,))()[0]  # Windows has none
-    if torch.get_num_threads() > max(1, os.cpu_count() - load + 0.5):
-        yield (
-            "note",
-            "load",
-            f"{load:.1f} in the last minute: where that is other work, fewer threads are faster, so set OMP_NUM_THREADS=1",
-        )
+    if threads > max(1, os.cpu_count() - load + 0.5):
+        remedy = "where that is other work, fewer threads are faster, so set OMP_NUM_THREADS=1"
+        yield note("load", f"{load:.1f} in the last minute: {remedy}")
     yield from gsplat(kind)
 
 
@@ -101,23 +110,15 @@ def gsplat(kind):
     "gsplat's wheel holds sources: only a CUDA device with a compiler makes it usable"
     here, gone = version("gsplat"), unmet(r for r in requirements() if r[0] == "gsplat")
     if kind != "cuda":
-        yield "ok", "gsplat", f"{here or 'not'} installed; only a CUDA device uses it, and there is none"
-        return
-    if gone or not here:
-        yield (
-            "note",
-            "gsplat",
-            f"{min(gone, default='gsplat')} is lacking, and scenes on the GPU need it: pip install lucidteach",
-        )
-        return
-    if not shutil.which("nvcc"):
-        yield (
-            "note",
-            "gsplat",
-            "CUDA device found but no nvcc to build its kernels: install the CUDA toolkit of torch's version",
-        )
-        return
-    yield "ok", "gsplat", f"{here}, CUDA device and nvcc found: kernels are built at the first call"
+        yield ok("gsplat", f"{here or 'not'} installed; only a CUDA device uses it, and there is none")
+    elif gone or not here:
+        lacking = min(gone, default="gsplat")
+        yield note("gsplat", f"{lacking} is lacking, and scenes on the GPU need it: pip install lucidteach")
+    elif not shutil.which("nvcc"):
+        remedy = "install the CUDA toolkit of torch's version"
+        yield note("gsplat", f"CUDA device found but no nvcc to build its kernels: {remedy}")
+    else:
+        yield ok("gsplat", f"{here}, CUDA device and nvcc found: kernels are built at the first call")
 
 
 def _plus_one(x):
@@ -134,36 +135,25 @@ def numba():
     try:
         right = nb.njit(cache=True)(_plus_one)(1) == 2
     except Exception as e:
-        yield (
-            "fail",
-            "numba",
-            f"cannot compile: {type(e).__name__}: {e}"
-            + "; set NUMBA_CACHE_DIR to a folder that can be written" * ("cache" in str(e)),
-        )
+        remedy = "; set NUMBA_CACHE_DIR to a folder that can be written" if "cache" in str(e) else ""
+        yield fail("numba", f"cannot compile: {type(e).__name__}: {e}{remedy}")
         return
-    yield (
-        "ok" if right else "fail",
-        "numba",
-        f"compiles ({time.perf_counter() - start:.1f} s), {nb.get_num_threads()} threads",
-    )
+    took = time.perf_counter() - start
+    yield (ok if right else fail)("numba", f"compiles ({took:.1f} s), {nb.get_num_threads()} threads")
 
 
 def weights():
     "The toy prior that the package carries"
     files = sorted(TOY.rglob("*.safetensors"))
     if not (TOY / "model_index.json").is_file() or len(files) < 3:
-        yield (
-            "fail",
-            "toy prior",
-            "weights are missing from the package: reinstall it, or train them: python -m lucidteach.prior.train --help",
-        )
+        remedy = "reinstall it, or train them: python -m lucidteach.prior.train --help"
+        yield fail("toy prior", f"weights are missing from the package: {remedy}")
         return
     bad = [f.name for f in files if not readable(f)]
-    yield (
-        "fail" if bad else "ok",
-        "toy prior",
-        f"damaged: {', '.join(bad)}: reinstall the package" if bad else f"{len(files)} files, {size(TOY) / 1e6:.0f} MB",
-    )
+    if bad:
+        yield fail("toy prior", f"damaged: {', '.join(bad)}: reinstall the package")
+    else:
+        yield ok("toy prior", f"{len(files)} files, {size(TOY) / 1e6:.0f} MB")
 
 
 def readable(file):
@@ -184,136 +174,125 @@ def lab():
 
     gone = unmet(r for r in requirements() if r[2] == "lab")
     if gone:
-        yield "note", "lab", f"cannot run, for lack of {', '.join(gone)}: pip install 'lucidteach[lab]'"
+        yield note("lab", f"cannot run, for lack of {', '.join(gone)}: pip install 'lucidteach[lab]'")
         return
     try:
         count = sum(1 for p in present().rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
     except FileNotFoundError as e:
-        yield "note", "lab", str(e)
+        yield note("lab", str(e))
         return
-    yield "ok", "lab", f"lucidteach lab opens a copy of {count} notebooks; all that they import is here"
+    yield ok("lab", f"lucidteach lab opens a copy of {count} notebooks; all that they import is here")
 
 
 def disk():
     "Free space here, and where downloaded models would lie"
-    try:
-        from huggingface_hub.constants import (
-            HF_HUB_CACHE as cache,
-        )  # its own answer to HF_HOME, HF_HUB_CACHE and the rest
+    try:  # the hub's own answer to HF_HOME, HF_HUB_CACHE and the rest
+        from huggingface_hub.constants import HF_HUB_CACHE as cache
     except ImportError:
         cache = "~/.cache/huggingface/hub"
     cache = Path(cache).expanduser()
     free = shutil.disk_usage(".").free / 1e9
-    yield "ok" if free > 1 else "note", "disk", f"{free:.0f} GB free here"
-    yield (
-        "ok",
-        "model cache",
-        f"{cache}: {size(cache) / 1e9:.1f} GB"
-        if cache.is_dir()
-        else f"{cache}: empty; the toy prior needs no download",
-    )
+    yield (ok if free > 1 else note)("disk", f"{free:.0f} GB free here")
+    held = f"{size(cache) / 1e9:.1f} GB" if cache.is_dir() else "empty; the toy prior needs no download"
+    yield ok("model cache", f"{cache}: {held}")
 
 
 def network(ask):
     "Offline state: the setting always, the network only when asked to look"
-    off = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    if off:
-        yield "ok", "network", "HF_HUB_OFFLINE is set: only downloaded models are used"
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        yield ok("network", "HF_HUB_OFFLINE is set: only downloaded models are used")
         return
     if not ask:
-        yield "ok", "network", "not asked (doctor --online looks); the main job needs none"
+        yield ok("network", "not asked (doctor --online looks); the main job needs none")
         return
     import socket
 
     try:
         socket.create_connection(("huggingface.co", 443), 2).close()
-        yield "ok", "network", "the model hub answers"
+        yield ok("network", "the model hub answers")
     except OSError as e:
-        yield "note", "network", f"the model hub does not answer ({e}); the toy prior and local folders work"
+        yield note("network", f"the model hub does not answer ({e}); the toy prior and local folders work")
 
 
 def prior(name, online=False):
     "One checkpoint: is it here, what is it, can it be a prior, its licence, its size, and where else it is"
-    from .prior import latent as l
+    from .prior import latent
+    from .run.settings import nearest_name
 
-    row = next((r for r in l.KNOWN.values() if name in r["ids"]), None)
-    path = l.TOY if name == "toy" else Path(name)
-    if path.is_file() or path.suffix == ".safetensors":
-        yield from single(path, l)
+    if name in latent.IDEAL:
+        yield ok("prior", f"{name}: the ideal denoiser of true renders; a formula, without weights")
         return
-    folder = path if path.is_dir() else l.cached(name)
-    gone = l.missing_files(folder) if folder else []
+    path = latent.TOY if name == "toy" else Path(name)
+    if path.is_file() or path.suffix == ".safetensors":
+        yield from single(path, latent)
+        return
+
+    folder = path if path.is_dir() else latent.cached(name)
+    gone = latent.missing_files(folder) if folder else []
     if folder is None:
-        yield "fail", "prior", f"{name}: not on this machine, neither a folder nor in the model cache"
+        hint = nearest_name(name, ("toy", *latent.IDEAL)) if "/" not in name else ""
+        yield fail("prior", f"{name}: not on this machine, neither a folder nor in the model cache. {hint}".rstrip())
     elif gone:
-        yield "fail", "prior", f"{name}: incomplete in {folder}; missing: {', '.join(gone)}"
+        yield fail("prior", f"{name}: incomplete in {folder}; missing: {', '.join(gone)}")
     else:
-        yield from usable(name, folder, l)
-    yield (
-        "ok" if row or licence(folder) else "note",
-        "licence",
-        licence(folder)
-        or row
-        and f"{row['licence']} (by its model card)"
-        or "not told here: read the model card before you use it",
-    )
-    if row:
-        yield (
-            "ok",
-            "full size",
-            f"{row['millions'] / 1e3:.2f} billion weights: {row['millions'] * 2e-3:.1f} GB in float16, {row['millions'] * 4e-3:.1f} GB in float32; {row['px']} px, predicts {row['predicts']}",
-        )
-    if other := l.mirrors(name):
-        yield "note", "mirrors", f"the original was taken off the hub in {l.GONE[name]}; unofficial: {', '.join(other)}"
+        yield from usable(name, folder, latent)
+
+    if folder is None and "/" not in name:
+        return  # no id of a hub either
+    yield from known(name, folder, latent)
     if (folder is None or gone) and not path.is_dir():
-        yield (
-            "note",
-            "to get it",
-            f"where there is a network: hf download {(l.mirrors(name) or [name])[0]} --local-dir model; then --prior model",
-        )
+        source = (latent.mirrors(name) or [name])[0]
+        yield note("to get it", f"where there is a network: hf download {source} --local-dir model; then --prior model")
     if online and name != "toy" and not path.is_dir():
         yield from hub(name)
 
 
-def usable(name, folder, l):
+def known(name, folder, latent):
+    "Licence, size and mirrors of a checkpoint that many use"
+    row = next((r for r in latent.KNOWN.values() if name in r["ids"]), None)
+    terms = licence(folder) or (row and f"{row['licence']} (by its model card)")
+    yield ok("licence", terms) if terms else note("licence", "not told here: read the model card before you use it")
+    if row:
+        half, full = row["millions"] * 2e-3, row["millions"] * 4e-3
+        text = f"{row['millions'] / 1e3:.2f} billion weights: {half:.1f} GB in float16, {full:.1f} GB in float32"
+        yield ok("full size", f"{text}; {row['px']} px, predicts {row['predicts']}")
+    if other := latent.mirrors(name):
+        gone = f"the original was taken off the hub in {latent.GONE[name]}"
+        yield note("mirrors", f"{gone}; unofficial: {', '.join(other)}")
+
+
+def usable(name, folder, latent):
     "A complete folder: damage, kind, and size on disk"
-    index, unet, sched = (
-        l.read_json(folder / f) for f in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
-    )
+    files = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
+    index, unet, scheduler = (latent.read_json(folder / f) for f in files)
     bad = [str(f.relative_to(folder)) for f in sorted(folder.rglob("*.safetensors")) if not readable(f)]
     if bad:
-        yield "fail", "prior", f"{name}: damaged: {', '.join(bad)}: bring it anew"
+        yield fail("prior", f"{name}: damaged: {', '.join(bad)}: bring it anew")
         return
-    if reason := l.why_not(index, unet, sched):
-        yield "fail", "prior", f"{name} cannot be a prior: {reason}"
+    if reason := latent.why_not(index, unet, scheduler):
+        yield fail("prior", f"{name} cannot be a prior: {reason}")
         return
-    yield (
-        "ok",
-        "prior",
-        f"{name}: complete in {folder}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.2f} GB; {index.get('_class_name')}, predicts {sched.get('prediction_type', 'epsilon')}",
-    )
+    total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9
+    kind, predicts = index.get("_class_name"), scheduler.get("prediction_type", "epsilon")
+    yield ok("prior", f"{name}: complete in {folder}, {total:.2f} GB; {kind}, predicts {predicts}")
 
 
-def single(path, l):
+def single(path, latent):
     "A checkpoint in one file"
     try:
-        found = l.look_inside(path)
+        found = latent.look_inside(path)
     except (ValueError, FileNotFoundError) as e:
-        yield "fail", "prior", str(e)
+        yield fail("prior", str(e))
         return
-    row = l.KNOWN[found["family"]]
-    yield (
-        "ok",
-        "prior",
-        f"{path}: weights of the family {found['family']}, {path.stat().st_size / 1e9:.2f} GB; predicts {found['predicts'] or 'not told'}",
-    )
-    yield (
-        "note",
-        "configuration",
-        f"not in the file: load_prior({str(path)!r}, config=FOLDER), a folder of the same family such as {row['ids'][-1]}"
-        + (" (in the model cache)" if l.cached(row["ids"][-1]) else ""),
-    )
-    yield "note", "licence", "a single file does not tell: read the page it came from"
+    family, total = found["family"], path.stat().st_size / 1e9
+    predicts = found["predicts"] or "not told"
+    yield ok("prior", f"{path}: weights of the family {family}, {total:.2f} GB; predicts {predicts}")
+
+    like = latent.KNOWN[family]["ids"][-1]
+    cached = " (in the model cache)" if latent.cached(like) else ""
+    call = f"load_prior({str(path)!r}, config=FOLDER)"
+    yield note("configuration", f"not in the file: {call}, a folder of the same family such as {like}{cached}")
+    yield note("licence", "a single file does not tell: read the page it came from")
 
 
 def licence(folder):
@@ -321,13 +300,12 @@ def licence(folder):
     card = Path(folder or ".") / "README.md"
     if folder is None or not card.is_file():
         return None
-    head = card.read_text(encoding="utf-8", errors="replace").split("---")
-    lines = [
-        l.split(":", 1)[1].strip()
-        for l in (head[1] if len(head) > 2 and not head[0].strip() else "").splitlines()
-        if l.startswith("license:")
-    ]
-    return f"{lines[0]} (its model card)" if lines else None
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---")
+    head = parts[1] if len(parts) > 2 and not parts[0].strip() else ""
+    for line in head.splitlines():
+        if line.startswith("license:"):
+            return f"{line.split(':', 1)[1].strip()} (its model card)"
+    return None
 
 
 def hub(name):
@@ -337,44 +315,39 @@ def hub(name):
     try:
         info = HfApi().model_info(name, files_metadata=True, timeout=5)
     except Exception as e:
-        yield "note", "on the hub", f"no answer for {name}: {type(e).__name__}"
+        yield note("on the hub", f"no answer for {name}: {type(e).__name__}")
         return
     total, card = sum(f.size or 0 for f in info.siblings), (info.card_data or {}).get("license", "not told")
-    yield "ok", "on the hub", f"{name} is there; licence {card}; {total / 1e9:.1f} GB in all its files"
+    yield ok("on the hub", f"{name} is there; licence {card}; {total / 1e9:.1f} GB in all its files")
 
 
 def checks(online=False, name=None):
     "All findings as (state, name, text); state is ok, note or fail"
     from . import __version__
 
-    yield (
-        "ok",
-        "lucidteach",
-        f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    )
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield ok("lucidteach", f"{__version__}, {system}, {os.cpu_count()} cores")
     for part in (packages, device, numba, weights, lab, disk):
         try:
             yield from part()
         except Exception as e:
-            yield "fail", part.__name__, f"{type(e).__name__}: {e}"
+            yield fail(part.__name__, f"{type(e).__name__}: {e}")
     yield from network(online)
     if name:
         try:
             yield from prior(name, online)
         except Exception as e:
-            yield "fail", "prior", f"{type(e).__name__}: {e}"
+            yield fail("prior", f"{type(e).__name__}: {e}")
 
 
 def doctor(online=False, name=None):
     "Print the findings; 0 when the main job can run, 1 when it cannot"
-    found = []
+    marks, bad = dict(ok="  ok  ", note=" note ", fail=" FAIL "), 0
     for state, what, text in checks(online, name):
-        found.append(state)
-        print(f"{dict(ok='  ok  ', note=' note ', fail=' FAIL ')[state]} {what:<14} {text}", flush=True)
-    bad = found.count("fail")
-    print(
-        f"\n{bad} thing{'s'[: bad != 1]} to mend, see FAIL above"
-        if bad
-        else f'\nReady: lucidteach compare "a red mug"' + (f" --prior {name}" if name else "")
-    )
+        bad += state == "fail"
+        print(f"{marks[state]} {what:<14} {text}", flush=True)
+    if bad:
+        print(f"\n{bad} thing{'s'[: bad != 1]} to mend, see FAIL above")
+    else:
+        print('\nReady: lucidteach compare "a red mug"' + (f" --prior {name}" if name else ""))
     return int(bad > 0)

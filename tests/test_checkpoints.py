@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import FAMILIES, build
-from lucidteach.distill.sds import METHODS
-from lucidteach.distill.zoo import phi_eps
+from lucidteach.distill.methods import METHODS
+from lucidteach.distill.vsd import phi_eps
 from lucidteach.prior.latent import KNOWN, LatentPrior, load_prior, look_inside, missing_files, quiet
 import lucidteach.prior.latent as latent
 

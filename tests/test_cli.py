@@ -119,7 +119,7 @@ def test_sweep_leaves_other_runs_alone(config, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('flags, word', [([], "pip install 'lucidteach[train]'"), (['--steps', '0'], 'steps=0'), (['--resume'], 'no checkpoint')], ids=('extra', 'steps', 'resume'))
 def test_training_says_in_a_line_what_it_lacks(flags, word, tmp_path, monkeypatch, capsys):
     import torch
-    from lucidteach.prior import train
+    from lucidteach.prior import training_run as train
     monkeypatch.setitem(sys.modules, 'accelerate', None)                          # as where the extra is not installed
     monkeypatch.setattr(train, 'stop_event', lambda: None); monkeypatch.setattr(torch, 'set_flush_denormal', lambda on: None)     # both would last beyond this test
     with pytest.raises(SystemExit) as end: train.main(['--out', str(tmp_path/'run'), *flags])

@@ -9,7 +9,7 @@ from lucidteach.lab.comparison import finals, panels
 from lucidteach.run import folders, jobs
 from lucidteach.run.files import write_file
 from lucidteach.distill.pseudo_gt import pseudo_gt
-from lucidteach.distill.sds import METHODS
+from lucidteach.distill.methods import METHODS
 from lucidteach.prior.exact import GaussianPrior
 
 
@@ -281,7 +281,7 @@ def test_all_rows_of_a_canvas_have_one_truth():
     assert [row["psnr"] for row in r.table()] == [1.]*3
 
 def test_a_world_of_blocks_brings_its_own_truth(tmp_path):
-    from lucidteach.prior.exact import dot_world
+    from lucidteach.prior.patches import dot_world
     world = dot_world(size=16)
     r = C.compare("dots", ["sds@1", "ism@3"], prior=world, canvases=["pixels"], steps=4, every=2, head_start=0., mode="quiet")
     assert all(0 <= row["detail"] and 0 < row["off_texture"] for row in r.table()) and r.image(r.arms[0]).shape == (3, 16, 16)

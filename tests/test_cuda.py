@@ -23,12 +23,12 @@ def test_auto_takes_gsplat():
 
 def test_replayed_steps_are_steps(tmp_path):
     "Eight steps, the last five from a graph, against the same eight without"
-    from lucidteach.prior import train as T
+    from lucidteach.prior import train as T, training_run as R
     c = T.Config(steps=8, batch=8, channels=(64, 64), warmup=2, pca_images=40, bank=64, pool=4)
     losses = []
     for plain in (True, False):
         tr = T.Trainer(c)
-        tr.use_bank(T.make_bank(c, tr.ae))
+        tr.use_bank(R.make_bank(c, tr.ae))
         if plain: tr.warm = -10**9
         losses.append([float(s.loss) for s in tr.steps()])
     assert np.allclose(*losses, rtol=2e-2), losses
@@ -45,15 +45,15 @@ def short(**settings):
 
 def test_a_run_times_itself(prior):
     "The shares of network, rendering and rest come from events in the GPU's queue; together they are not longer than the run"
-    from lucidteach.scene import text_to_3d as T
+    from lucidteach.scene import run as R
     began = time.perf_counter()
-    *_, state = T.generate(prior, "a red mug", "ism", short())
+    *_, state = R.generate(prior, "a red mug", "ism", short())
     assert min(state.seconds.values()) > 0 and sum(state.seconds.values()) <= time.perf_counter() - began, state.seconds
 
 def test_a_step_hardly_waits(prior):
     "PyTorch counts the waits that it knows of: the two of tests/test_waits.py, and gsplat's for the number of tiles that its splats touch"
-    from lucidteach.scene import text_to_3d as T
-    steps = T.generate(prior, "a red mug", "ism", short())
+    from lucidteach.scene import run as R
+    steps = R.generate(prior, "a red mug", "ism", short())
     next(steps)
     torch.cuda.set_sync_debug_mode("warn")
     try:
@@ -70,15 +70,15 @@ def test_numbers_are_looked_at_after_the_network(prior):
 
 def test_a_run_goes_on_from_a_checkpoint(prior, tmp_path):
     "All that a checkpoint holds comes back on the GPU as it was; what follows is not compared, for atomic sums differ from run to run and Adam makes steps of a rounding error"
-    from lucidteach.scene import text_to_3d as T
+    from lucidteach.scene import run as R, text_to_3d as T
     c = short(densify=(0, 100, 50), view_prompts=False)
-    steps = T.generate(prior, "a red mug", "ism", c)
+    steps = R.generate(prior, "a red mug", "ism", c)
     for _ in range(2): state = next(steps)
-    (tmp_path/"s").write_bytes(T.pack(state))
+    (tmp_path/"s").write_bytes(R.pack(state))
     again = T.State(T.Splats(T.start(c), c, "cuda"))
-    T.unpack(tmp_path/"s", again)
+    R.unpack(tmp_path/"s", again)
     before, after = state.scene.memory(), again.scene.memory()
     assert before.keys() == after.keys()
     for k, v in before.items(): assert v.device == after[k].device and torch.equal(v, after[k]), k
-    *_, last = T.generate(prior, "a red mug", "ism", c, state=again)
+    *_, last = R.generate(prior, "a red mug", "ism", c, state=again)
     assert last.step == c.steps and not last.stopped

@@ -7,9 +7,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from lucidteach.prior import world
 from lucidteach.scene.field import Field
 from lucidteach.splat.camera import Camera
-from lucidteach.splat.fit import PAPER, Posed, Recipe, evaluate, fit, fitted, load_colmap, load_fit, load_transforms, means_rate, picks, spiral, ssim
+from lucidteach.splat.fit import PAPER, Posed, Recipe, evaluate, fit, fitted, load_fit, means_rate, picks, spiral, ssim
+from lucidteach.splat.captures import load_colmap, load_transforms
 from lucidteach.splat.gaussians import Gaussians
-from lucidteach.splat.strategy import MCMC, Density, clone, prune, relocation, split
+from lucidteach.splat.strategy import Density, clone, prune, split
+from lucidteach.splat.mcmc import MCMC, relocation
 
 torch.set_num_threads(1)
 quiet = dict(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

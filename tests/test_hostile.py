@@ -11,15 +11,23 @@ from safetensors.torch import load_file, save, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench.bench_sd import build
-from lucidteach.scene.init import load_points, load_shape, read_mesh, usable, Mesh
+from lucidteach.scene.meshes import read_mesh, usable, Mesh
+from lucidteach.scene.points import load_points, load_shape
 from lucidteach.prior import latent, world
+from lucidteach.prior.words import _background, parse
 from lucidteach.run.files import parse_json, write_file
 from lucidteach.prior.guidance import view_cond, with_view
 from lucidteach.prior.latent import load_prior, quiet
-from lucidteach.splat import gaussians
+from lucidteach.splat import files
 from lucidteach.splat.camera import Camera
-from lucidteach.splat.fit import Posed, Recipe, fit, load_colmap, load_transforms, save_fit
-from lucidteach.splat.gaussians import Gaussians, from_ply, from_sog, to_ply
+from lucidteach.splat.fit import Posed, Recipe, fit, save_fit
+from lucidteach.splat.captures import load_colmap, load_transforms
+from lucidteach.splat.gaussians import Gaussians
+from lucidteach.splat.files import from_ply, from_sog, to_ply
+from lucidteach.splat.fit import Posed, Recipe, fit, save_fit
+from lucidteach.splat.captures import load_colmap, load_transforms
+from lucidteach.splat.gaussians import Gaussians
+from lucidteach.splat.files import from_ply, from_sog, to_ply
 
 DEEP = "["*100_000 + "]"*100_000
 
@@ -180,7 +188,7 @@ def test_the_background_is_found_as_by_two_expressions():
         name = "white" if not m else {"grey": "gray", "plain": "white"}.get(m[1], m[1])
         if name not in world.BACKGROUNDS: continue
         kept += 1
-        assert world._background(text) == (name, text[:m.start()] + " , " + text[m.end():] if m else text), text
+        assert _background(text) == (name, text[:m.start()] + " , " + text[m.end():] if m else text), text
     assert kept > 1000
 
 def test_a_long_prompt_is_read_in_proportion_to_its_length():
@@ -191,12 +199,12 @@ def test_a_long_prompt_is_read_in_proportion_to_its_length():
             nonlocal calls
             calls += event in ("call", "c_call")
         sys.setprofile(count)
-        try: world.parse("light dark "*n + "red mug on a light gray background")
+        try: parse("light dark "*n + "red mug on a light gray background")
         finally: sys.setprofile(None)
         return calls
     work(1)
     assert work(20_000) < 25*work(1000) + 1000
-    assert world.parse("light "*24_000 + "red mug").color == "red"
+    assert parse("light "*24_000 + "red mug").color == "red"
 
 # ---------------------------------------------------------------- JSON and files
 
@@ -227,7 +235,7 @@ def test_sog_by_another_reader(torus, degree, tmp_path):
     "gaussforge reads the same numbers from a whole file"
     pytest.importorskip("gaussforge")
     data = torus.with_degree(degree).save(tmp_path/"a.sog").read_bytes()
-    ours, theirs = from_sog(data), from_ply(gaussians._ask(gaussians._forge().convert(data, "sog", "ply")))
+    ours, theirs = from_sog(data), from_ply(files._ask(files._forge().convert(data, "sog", "ply")))
     for k in ("means", "log_scales", "logits", "sh"): torch.testing.assert_close(getattr(ours, k), getattr(theirs, k), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.nn.functional.normalize(ours.quats, dim=1), torch.nn.functional.normalize(theirs.quats, dim=1), atol=1e-5, rtol=0)
 
@@ -264,7 +272,7 @@ def test_a_small_spz_does_not_take_gigabytes(torus, tmp_path, monkeypatch):
     pytest.importorskip("gaussforge")
     raw = bytearray(gzip.decompress(torus.save(tmp_path/"a.spz").read_bytes()))
     assert len(Gaussians.load(tmp_path/"a.spz")) == 200
-    monkeypatch.setattr(gaussians, "_forge", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(files, "_forge", lambda: pytest.fail("asked"))
     for count, says in ((50_000_000, "50,000,000"), (9_000_000, "too few"), (100, "too many"), (0, "promises 0")):
         raw[8:12] = struct.pack("<I", count)
         (tmp_path/"b.spz").write_bytes(gzip.compress(bytes(raw)))
@@ -326,7 +334,7 @@ def test_a_mesh_reads_nothing_outside_of_its_folder(tmp_path):
     with pytest.raises(ValueError, match="outside of its folder"): read_mesh(tmp_path/"in"/"a.gltf")
 
 def test_a_point_model_is_no_larger_than_its_file(tmp_path):
-    from lucidteach.scene.init import TOY_POINTS
+    from lucidteach.scene.points import TOY_POINTS
     c = json.loads((TOY_POINTS/"config.json").read_text())
     (tmp_path/"model.safetensors").write_bytes((TOY_POINTS/"model.safetensors").read_bytes())
     for net in (dict(width=4096), dict(depth=10**9), "x", dict(width=-1), dict(color=1)):

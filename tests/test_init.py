@@ -2,8 +2,10 @@
 import struct
 import numpy as np, pytest, torch
 from PIL import Image
-from lucidteach.scene import init
-from lucidteach.scene.init import Mesh, initial_gaussians, linear_to_srgb, points_from_text, read_mesh
+from lucidteach.scene import points, start
+from lucidteach.scene.meshes import Mesh, read_mesh
+from lucidteach.scene.points import linear_to_srgb, points_from_text
+from lucidteach.scene.sources import initial_gaussians
 from lucidteach.splat.gaussians import Gaussians
 
 def corner(e):
@@ -60,7 +62,7 @@ def test_shap_e_gives_points_of_its_mesh(shape_pipe, monkeypatch):
 
 def test_shap_e_from_a_folder(shape_pipe, monkeypatch, tmp_path):
     shape_pipe.save_pretrained(tmp_path/'shape')
-    pipe = init.load_shape(tmp_path/'shape')
+    pipe = points.load_shape(tmp_path/'shape')
     for a, b in zip(shape_pipe.prior.parameters(), pipe.prior.parameters()): assert torch.equal(a, b)
     small_grid(pipe, monkeypatch)
     p, c = points_from_text('a mug', model=pipe, n=50, steps=2)
@@ -79,9 +81,9 @@ def test_the_shipped_model_draws_what_is_asked():
     "A drawn cloud is nearer to true clouds of its own category than to those of the others"
     from lucidteach.judge.metrics import chamfer
     from lucidteach.prior.world import CATEGORIES, Thing
-    folder = init.TOY_POINTS
+    folder = points.TOY_POINTS
     assert sum(f.stat().st_size for f in folder.iterdir()) < 8e6
-    true = {c: init.true_points(Thing(c), 512)[0] for c in ('guitar', 'bottle', 'table', 'plane', 'castle', 'duck')}
+    true = {c: start.true_points(Thing(c), 512)[0] for c in ('guitar', 'bottle', 'table', 'plane', 'castle', 'duck')}
     for c in ('guitar', 'bottle', 'table', 'plane'):
         p, colours = points_from_text(f'a red {c}', n=512, seed=0, steps=20)
         assert min(true, key=lambda k: chamfer(p, true[k])) == c

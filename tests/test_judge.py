@@ -5,20 +5,24 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from lucidteach.judge import metrics as m, sweep
+from lucidteach.judge import judges as jd, measures, metrics as m, sweep as study
+from lucidteach.run.tables import Table
+from lucidteach.lab import sweep
 from lucidteach.prior import world
+from lucidteach.judge import metrics as m, sweep
+from lucidteach.prior import words, world
 from lucidteach.prior.exact import GaussianPrior
 
 @pytest.fixture(scope="module")
-def judges(): return {k: m.load_judge(k) for k in "ab"}
+def judges(): return {k: jd.load_judge(k) for k in "ab"}
 
 @pytest.fixture(scope="module")
-def truth(): return m.render_set(300, seed=(5, 17))
+def truth(): return jd.render_set(300, seed=(5, 17))
 
 def test_weights_are_small_and_half(judges):
-    files = [m.WEIGHTS/f"judge_{k}"/"model.safetensors" for k in "ab"]
+    files = [jd.WEIGHTS/f"judge_{k}"/"model.safetensors" for k in "ab"]
     assert sum(f.stat().st_size for f in files) < 4.2e6
-    for f in files: assert {v.dtype for v in m.load_file(f).values()} <= {torch.float16, torch.int64}
+    for f in files: assert {v.dtype for v in jd.load_file(f).values()} <= {torch.float16, torch.int64}
 
 def test_recipes_tell_how(judges):
     for k, j in judges.items(): assert j.recipe["net"] == k and j.recipe["step"] == j.recipe["steps"] and j.recipe["cpu_minutes"] > 0, j.recipe
@@ -46,9 +50,9 @@ def test_flat_pictures_are_refused(judges, value):
     for j in judges.values(): assert j(torch.full((1, 3, 64, 64), value)).category.argmax() == m.REJECT
 
 def test_captions_say_what_their_things_are():
-    b = world.sample(300, seed=(3, 3), depth=0., corruption=0.)
+    b = words.sample(300, seed=(3, 3), depth=0., corruption=0.)
     for row, caption, thing, camera in zip(m.told(b.captions).tolist(), b.captions, b.things, b.cameras):
-        truth = m.answers(thing, camera, margin=0.)
+        truth = jd.answers(thing, camera, margin=0.)
         assert all(said in (-1, true) for said, true in zip(row, truth)), (caption, row, truth)
 
 def test_statistics_agree_with_scipy():
@@ -77,16 +81,16 @@ def test_kid_is_the_kernel_mean_distance():
     assert math.isclose(m.kid(u.repeat(3, 1), v.repeat(5, 1)), k(u, u) + k(v, v) - 2*k(u, v), rel_tol=1e-12)
 
 def test_batches_do_not_depend_on_history(truth):
-    c = m.Recipe(batch=16)
-    later = m.batch_at(truth, 5, c)
-    m.batch_at(truth, 4, c)
-    assert all(torch.equal(x, y) for x, y in zip(later, m.batch_at(truth, 5, c)))
+    c = jd.Recipe(batch=16)
+    later = jd.batch_at(truth, 5, c)
+    jd.batch_at(truth, 4, c)
+    assert all(torch.equal(x, y) for x, y in zip(later, jd.batch_at(truth, 5, c)))
 
 KILLS = '''
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from lucidteach.judge import sweep as S
+from lucidteach.lab import sweep as S
 from lucidteach.prior.exact import GaussianPrior
 prior = GaussianPrior(torch.full((3, 8, 8), .5), .3)
 jobs = [S.Job("rate", arm, steps=8, canvas="pixels") for arm in ("sds", "csd", "ism", "fixed")]
@@ -126,7 +130,7 @@ def test_a_sweep_that_was_killed_ends_as_one_that_was_not(tmp_path):
 @pytest.fixture
 def small_sweep(tmp_path):
     "A folder with the whole stage 'rate' of one arm, made without a network: (folder, jobs, how to make what is missing)"
-    jobs = [sweep.Job("rate", "ism", lr=lr, steps=2, canvas="pixels") for lr in sweep.RATES]
+    jobs = [sweep.Job("rate", "ism", lr=lr, steps=2, canvas="pixels") for lr in study.RATES]
     prior, prompts = GaussianPrior(torch.full((3, 8, 8), .5), .3), ["a blue car", "a red mug"]
     score = lambda images, prompts, stage: [dict(category_a=float(i.mean())) for i in images]
     def make():
@@ -153,8 +157,8 @@ def test_a_file_cut_short_is_said_and_made_again(small_sweep, capsys, kind, keep
 def test_a_rate_is_not_chosen_among_fewer(small_sweep):
     folder, jobs, make = small_sweep
     rows = sweep.results(folder)
-    assert sweep.chosen_rate(rows, "ism") in sweep.RATES
-    with pytest.raises(ValueError, match="no result yet at 0.1"): sweep.chosen_rate([r for r in rows if r["lr"] != .1], "ism")
+    assert study.chosen_rate(rows, "ism") in study.RATES
+    with pytest.raises(ValueError, match="no result yet at 0.1"): study.chosen_rate([r for r in rows if r["lr"] != .1], "ism")
 
 def test_a_folder_of_other_prompts_is_left_alone(small_sweep):
     folder, jobs, make = small_sweep
@@ -191,15 +195,15 @@ def test_the_interval_of_eight_prompts_holds_the_mean_as_often_as_it_says():
 def test_a_p_value_never_prints_as_nothing():
     for p in (0., 1e-300, 1e-9, .0004, .004, .004999, .0099, .05, .5, 1.):
         assert float(f"{m.PValue(p):.2f}".removeprefix("< ")) > 0
-    assert repr(sweep.Table([dict(p=m.PValue(.0002))])).split()[-1] == "2e-04"
+    assert repr(Table([dict(p=m.PValue(.0002))])).split()[-1] == "2e-04"
 
 def test_a_ledger_of_empty_claims_says_nothing_and_a_clear_one_is_found():
     d = np.random.default_rng(6).normal(size=(100, 20, 8))
-    empty = [sweep.ledger([sweep.Claim("", "", "", tuple(v)) for v in study]) for study in d]
+    empty = [study.ledger([study.Claim("", "", "", tuple(v)) for v in claims]) for claims in d]
     assert np.mean([any(r["verdict"] != "not shown" for r in rows) for rows in empty]) < .12
-    sure = sweep.ledger([sweep.Claim("", "", "", tuple(v + (8 if k == 3 else 0))) for k, v in enumerate(d[0])])
+    sure = study.ledger([study.Claim("", "", "", tuple(v + (8 if k == 3 else 0))) for k, v in enumerate(d[0])])
     assert [k for k, r in enumerate(sure) if r["verdict"] == "holds"] == [3]
-    assert [r["verdict"] for r in sweep.ledger([sweep.Claim("", "", "", tuple(-v - 8)) for v in d[0][:2]])] == ["opposite"] * 2
+    assert [r["verdict"] for r in study.ledger([study.Claim("", "", "", tuple(-v - 8)) for v in d[0][:2]])] == ["opposite"] * 2
 
 @pytest.fixture(scope="module")
 def speckled(tmp_path_factory):
@@ -210,12 +214,12 @@ def speckled(tmp_path_factory):
     jobs = [j for j in sweep.plan("detail", steps=2) if j.guidance == 1 and j.arm in ("truth", "start", "sds", "sds-small", "ism-fine")]
     sweep.save_ends(out, prior, jobs[0], prompts)
     sweep.sweep(out, jobs, prior, prompts, mode="quiet")
-    sweep.score_all(out, sweep.detail_scores(prior), mode="quiet")
+    sweep.score_all(out, measures.detail_scores(prior), mode="quiet")
     return prior, out, prompts
 
 def test_the_truth_of_a_detailed_world_is_found_true(speckled):
     prior, out, prompts = speckled
-    by = {k: sweep.mean_by(sweep.results(out), "arm", k) for k in ("detail", "off_texture", "calls")}
+    by = {k: study.mean_by(sweep.results(out), "arm", k) for k in ("detail", "off_texture", "calls")}
     assert abs(by["detail"]["truth"] - 1) < .2 and abs(by["off_texture"]["truth"] - 1) < .3 and by["detail"]["start"] < .3
     assert by["calls"]["truth"] == 0 and by["calls"]["sds"] == 4                            # two steps, with and without the prompt
     lines = sweep.bind(out, "detail")
@@ -230,8 +234,8 @@ def test_small_times_stay_small(speckled):
 
 def test_targets_of_a_detailed_world(speckled):
     prior, out, prompts = speckled
-    truth = prior.decode(sweep.renders_of(prior, prompts, True)).float()
-    sds, ism, start = (sweep.target_scores(prior, truth, prompts, a) for a in ("sds", "ism", "ism-start"))
+    truth = prior.decode(measures.renders_of(prior, prompts, True)).float()
+    sds, ism, start = (measures.target_scores(prior, truth, prompts, a) for a in ("sds", "ism", "ism-start"))
     assert [r["prompt"] for r in sds] == prompts
     assert all(r["over_noise"] == 0 for r in ism) and all(r["over_noise"] > 0 for r in start + sds)
     assert all(abs(r["implied"] - 1) < .1 for r in sds) and all(r["implied"] < .9 for r in ism)

@@ -46,7 +46,7 @@ def test_lab_brings_what_the_copies_import(mine, allowed):
         for c in code_cells(path):
             if c['source'].startswith('%%slow'): continue
             for m in lab.modules(lab.statements(re.sub('^%.*\n?', '', c['source'], flags=re.M))) - {*sys.stdlib_module_names, 'lucidteach'}:
-                tried = re.search(rf'try: *import {m}\b', c['source'])
+                tried = re.search(rf'try:\s*import {m}\b', c['source'])
                 assert tried or homes.get(m, set()) & allowed, f"{path.name}, cell {c['id']} imports {m}, which '.[lab]' does not bring"
 
 RUN = '''

@@ -64,11 +64,6 @@ for m in pkgutil.walk_packages(lucidteach.__path__, "lucidteach."):
     r = run(sys.executable, '-c', code)
     assert r.returncode == 0, r.stderr
 
-def test_callable_packages_are_copied_and_pickled():
-    "As functions are: the thing itself"
-    import copy, pickle, lucidteach
-    for f in (lucidteach.create, lucidteach.show): assert pickle.loads(pickle.dumps(f)) is copy.copy(f) is copy.deepcopy(f) is f
-
 def test_completion_offers_the_contract_and_nothing_else():
     "Names of the package's own, never a module that it happens to use: as dir() says it, and as an editor reads it from the source"
     import types, lucidteach as lt
@@ -181,7 +176,7 @@ import lucidteach
 if hasattr(os, 'fork'):
     if not os.fork(): sys.exit()
     os.wait(); assert os.path.isdir(os.environ['NUMBA_CACHE_DIR'])
-from lucidteach.splat.rasterize import _dot
+from lucidteach.splat.kernels import _dot
 _dot((1., 2., 3.), (1., 1., 1.))
 print(os.environ['NUMBA_CACHE_DIR'], len([f for _, _, fs in os.walk(os.environ['NUMBA_CACHE_DIR']) for f in fs]))"""
     env = {k: v for k, v in os.environ.items() if k != 'NUMBA_CACHE_DIR'} | dict(TMPDIR=str(tmp_path))

@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 CODE = """
 import sys, lucidteach as lt, torch
 from safetensors.torch import save_file
-from lucidteach.prior import world
+from lucidteach.prior import words, world
 from lucidteach.prior.exact import MixturePrior
 from lucidteach.splat.camera import LucidCameras
 g, out = torch.Generator().manual_seed(0), {}
 out["same uniform"], out["same whole"], out["same order"] = torch.rand(1000, generator=g), torch.randint(1000, (1000,), generator=g), torch.randperm(1000, generator=g)
 out["same normal64"] = torch.randn(1000, generator=g, dtype=torch.float64)
 out["draws normal32"] = torch.randn(1000, generator=g)
-out["same render"] = torch.from_numpy(world.sample(2, seed=1, size=32).images)
+out["same render"] = torch.from_numpy(words.sample(2, seed=1, size=32).images)
 x = torch.randn(2, 2, 3, 3, generator=g, dtype=torch.float64)
 mixture = MixturePrior(torch.randn(3, 2, 3, 3, generator=g, dtype=torch.float64), [.3, .5, .2], [1., 2, .5], ["cat", "dog", "bird"])
 out["float64 ism"] = lt.METHODS["ism"](mixture, x, "cat", 500).grad

@@ -1,6 +1,6 @@
 "Prompts that a student types, read by `parse`: what they mean, or which words of the error help"
 import pytest
-from lucidteach.prior.world import Attributes, parse
+from lucidteach.prior.words import Attributes, parse
 
 def A(category=None, color=None, pattern='plain', view=None, background='white', **kw): return Attributes(category, color, pattern, view, background, **kw)
 front, side, back, top = 'front view', 'side view', 'back view', 'overhead view'
@@ -135,14 +135,15 @@ def test_not_a_string(prompt):
 def test_every_word_of_the_captions_is_read():
     "All synonyms in all places, not those that a sample happens to hold"
     from lucidteach.prior import world
-    for tables, field in ((world.NOUNS, 'category'), (world.COLOR_WORDS, 'color'), (world.PATTERN_WORDS, 'pattern'), (world.VIEW_WORDS, 'view')):
+    from lucidteach.prior.words import COLOR_WORDS, CORRUPTION_WORDS, DEPTH_WORDS, NOUNS, PATTERN_TAILS, PATTERN_WORDS, PREFIXES, VIEW_WORDS
+    for tables, field in ((NOUNS, 'category'), (COLOR_WORDS, 'color'), (PATTERN_WORDS, 'pattern'), (VIEW_WORDS, 'view')):
         for value, words in tables.items():
             for w in words: assert getattr(parse(w if field == 'category' else f'a {w} mug' if field != 'view' else f'a mug, {w}'), field) == value, w
-    for value, words in world.PATTERN_TAILS.items():
+    for value, words in PATTERN_TAILS.items():
         for w in words: assert parse(f'a mug {w}').pattern == value
-    for p in world.PREFIXES: assert parse(f'{p} a mug') == Attributes('mug')
-    for p in world.DEPTH_WORDS: assert parse(f'{p} a mug').kind == 'depth'
-    for value, words in world.CORRUPTION_WORDS.items():
+    for p in PREFIXES: assert parse(f'{p} a mug') == Attributes('mug')
+    for p in DEPTH_WORDS: assert parse(f'{p} a mug').kind == 'depth'
+    for value, words in CORRUPTION_WORDS.items():
         for w in words: assert parse(f'a mug, {w}').corruption == parse(w).corruption == value
     for b in world.BACKGROUNDS:
         for text in (f'a mug on {b}', f'a mug on a {b} background'): assert parse(text).background == b

@@ -1,6 +1,6 @@
 "The bench of 22_pseudo_gt: the split of a variance against a slow pooled one, and what it refuses before any work"
 import numpy as np, pytest, torch
-from lucidteach.prior.exact import dot_world
+from lucidteach.prior.patches import dot_world
 from lucidteach.distill import ism, zoo                      # registers them
 from lucidteach.distill.pseudo_gt import pseudo_gt, target_variance
 

@@ -5,8 +5,16 @@ import numpy as np, pytest, torch
 from PIL import Image
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from lucidteach.splat.camera import Camera, LucidCameras
-from lucidteach.splat.gaussians import Gaussians, covariance, from_ply, knn_dist2, rotation_matrix, to_ply
-from lucidteach.splat.rasterize import ALPHA_MAX, ALPHA_MIN, T_MIN, conic, project, rasterization, render
+from lucidteach.splat.algebra import covariance, rotation_matrix
+from lucidteach.splat.gaussians import Gaussians, knn_dist2
+from lucidteach.splat.files import from_ply, to_ply
+from lucidteach.splat.reference import ALPHA_MAX, ALPHA_MIN, T_MIN, conic, project
+from lucidteach.splat.rasterize import rasterization, render
+from lucidteach.splat.algebra import covariance, rotation_matrix
+from lucidteach.splat.gaussians import Gaussians, knn_dist2
+from lucidteach.splat.files import from_ply, to_ply
+from lucidteach.splat.reference import ALPHA_MAX, ALPHA_MIN, T_MIN, conic, project
+from lucidteach.splat.rasterize import rasterization, render
 
 torch.set_num_threads(1)
 KINDS = ('plain', 'plain', 'plain', 'zero scale', 'behind', 'off screen', 'invisible', 'opaque', 'huge', 'needle', 'near')

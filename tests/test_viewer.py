@@ -217,13 +217,14 @@ def test_only_the_viewers_script_runs(opened, embedded):
 
 def test_a_run_folder_of_a_stranger(opened, tmp_path):
     "Words that would run in panels' names, prompt and notes: the report shows them as text or not at all, its viewer turns, and no script but the viewer's runs"
-    from lucidteach.scene import text_to_3d as t3
+    from lucidteach.lab import create as lab
+    from lucidteach.scene import run as runner
     from lucidteach.prior.exact import GaussianPrior
-    go = lambda: t3.create(HANDLER, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path/"run", mode="quiet", steps=3, init="ball", size=16, points=60, every=1, view_prompts=False, overhead=False)
+    go = lambda: lab.create(HANDLER, "sds", prior=GaussianPrior(torch.zeros(3, 16, 16), 1.), preset="toy", out=tmp_path/"run", mode="quiet", steps=3, init="ball", size=16, points=60, every=1, view_prompts=False, overhead=False)
     go()
     (tmp_path/"run"/"panels"/"step-'><img src=x onerror=document.title=1>.png").write_bytes((tmp_path/"run"/"panels"/"step-000001.png").read_bytes())
-    head = t3.read_with_numbers(tmp_path/"run"/"state.safetensors"); numbers = head[1] | dict(notes=[HANDLER, "Interrupted <b>"]); numbers.pop("digest")
-    (tmp_path/"run"/"state.safetensors").write_bytes(t3.with_numbers(head[0], numbers | dict(digest=t3.digest(head[0], numbers))))
+    head = runner.read_with_numbers(tmp_path/"run"/"state.safetensors"); numbers = head[1] | dict(notes=[HANDLER, "Interrupted <b>"]); numbers.pop("digest")
+    (tmp_path/"run"/"state.safetensors").write_bytes(runner.with_numbers(head[0], numbers | dict(digest=runner.digest(head[0], numbers))))
     (tmp_path/"run"/"report.html").unlink(); go()
     text = (tmp_path/"run"/"report.html").read_text()
     page = opened(text, 1000); inside = page.frames[-1]

@@ -5,7 +5,7 @@ from pathlib import Path
 import lucidteach, pytest, torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from lucidteach.scene import text_to_3d as T
+from lucidteach.scene import run as R, text_to_3d as T
 from lucidteach.prior import latent
 sys.path.insert(0, str(Path(__file__).parent/"bench"))
 from bench_sd import build
@@ -54,15 +54,15 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
 def prior(monkeypatch):
     monkeypatch.setattr(latent, "pick_device", lambda device, dtype: (torch.device("meta"), torch.float16))
     monkeypatch.setattr(T, "rasterization", rasterization)
-    return T.Timed(latent.LatentPrior(build("sd21base", device="meta")))
+    return R.Timed(latent.LatentPrior(build("sd21base", device="meta")))
 
 @pytest.mark.parametrize("method", ["ism", "sds"])
 def test_a_step_waits_twice(prior, method):
     "For the numbers of the latents (on a CUDA device only after the network has been asked), and once for the sizes of all gradients"
     c = T.config("paper", size=64, points=100, perp_neg=True)
     state = T.State(T.Splats(T.start(c), c, "meta"))
-    with Watch(): T.advance(prior, "a red mug", method, c, state)         # texts are read once a run
-    with Watch() as seen, Made(seen.copies): T.advance(prior, "a red mug", method, c, state)
+    with Watch(): R.advance(prior, "a red mug", method, c, state)         # texts are read once a run
+    with Watch() as seen, Made(seen.copies): R.advance(prior, "a red mug", method, c, state)
     assert state.step == 2, state.stopped
     assert seen.waits == ["check_x", "why_stop"]
     assert seen.copies and set(seen.copies) == {"beside"}

@@ -1,1 +1,1 @@
-from . import zoo  # every method is in METHODS, whichever module is asked for
+from . import vsd  # every method is in METHODS, whichever module is asked for

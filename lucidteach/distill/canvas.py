@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 import lucidteach.distill.zoo  # noqa: F401  with it METHODS holds every method
-from .sds import METHODS, Step, attempt, check_options, init_state, method_color, surrogate
+from .methods import METHODS, attempt, check_options, init_state, method_color
+from .sds import Step, surrogate
 from ..prior.guidance import as_cond
 from ..prior.schedule import WEIGHTS, AnnealedT
 from ..run.memory import check_whole, recall, remember
@@ -176,7 +177,7 @@ def ism_options() -> dict:
 
 @settings
 class Settings:
-    "All that a comparison depends on besides prompts, methods, canvases and prior; `ValueError` for what cannot work."
+    "All that a comparison depends on besides prompts, methods, canvases and prior; `ValueError` for wrong values."
 
     steps: Steps = 200  # updates of each canvas
     seed: Whole = 0  # start, times and noise

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .inversion import Trajectory, ddim_invert, ddim_sample, ddim_step, implied_noise, predict
-from .sds import METHODS, draw_noise, linear_step, method
+from .methods import METHODS, method
+from .sds import draw_noise, linear_step
 from ..prior.guidance import as_cond, guided_eps
 from ..prior.schedule import AnnealedT, expand
 

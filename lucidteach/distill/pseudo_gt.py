@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .sds import METHODS, check_x, draw_noise
+from .methods import METHODS, check_x
+from .sds import draw_noise
 from ..prior.guidance import as_cond
 from ..run.settings import brief
 

@@ -9,9 +9,9 @@ __all__ = ['KINDS', 'distil', 'tiles', 'hiding_time', 'kind_of', 'judge_row']
 import torch
 from torch import Tensor
 
-import lucidteach.distill.zoo
-from .sds import METHODS
-from ..prior.exact import MixturePrior, PatchPrior, contrast, dot_patterns, off_pattern
+from .methods import METHODS
+from ..prior.exact import MixturePrior
+from ..prior.patches import PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-06

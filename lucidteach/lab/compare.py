@@ -19,18 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..distill.canvas import CANVASES, EDITING, Settings, check_own, mean_time, optimise, spelled, started
+from .comparison import LEFT, WORLDS, Comparison, Record, Seeds, Worlds, record, save_means, yardstick
+from .page import save_report
+from ..prior.prompts import TOY, check_prompts, opened
+from ..prior.truth import nearest_truth
 from ..run.files import read_with_numbers, with_numbers, write_atomic
-from ..run.settings import nearest_name
 from ..run.folders import claim, folder_name, occupied, prior_name
 from ..run.jobs import CtrlC, keep_memory, peak_memory, threads_for
 from ..run.names import check_names, counted
-from ..prior.world import nearest_truth
-from ..prior.prompts import opened
-from ..distill.canvas import CANVASES, EDITING, Settings, check_own, mean_time, optimise, spelled, started
-from .comparison import Comparison, Record, Seeds, WORLDS, Worlds, save_means, yardstick
-from .page import save_report
-from .comparison import LEFT, record
-from ..prior.prompts import TOY, check_prompts
+from ..run.settings import nearest_name
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-081b
 def probe(prior, result: Comparison, arm) -> tuple:

@@ -23,18 +23,26 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from ..run.files import write_atomic
-from ..run.folders import claim, last_told
-from ..run.tables import Table
-from ..prior.exact import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
-from ..prior.world import nearest_truth
-from ..prior.ideal import from_patches
-from ..prior.pictures import as_bytes, clutter, foreground, picture, psnr_to, saturation_ratio, sharpness_ratio
-from ..distill.sds import METHODS, method_color
-from ..distill.inversion import noise_rms
+
 from ..distill.canvas import Settings, color_of, spelled, title_of
-from ..run.folders import begin
-from ..prior.pictures import draw
+from ..distill.inversion import noise_rms
+from ..distill.methods import METHODS, method_color
+from ..prior.ideal import from_patches
+from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
+from lucidteach.prior.pictures import (
+    as_bytes,
+    clutter,
+    draw,
+    foreground,
+    picture,
+    psnr_to,
+    saturation_ratio,
+    sharpness_ratio,
+)
+from ..prior.truth import nearest_truth
+from ..run.files import write_atomic
+from ..run.folders import begin, claim, last_told
+from ..run.tables import Table
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-055
 @dataclass

@@ -16,19 +16,28 @@ from pathlib import Path
 
 import torch
 from markupsafe import Markup
-from ..run.folders import claim
-from ..run.pages import page_html
-from ..distill.sds import METHODS, METHOD_COLORS, init_state
-from ..distill.inversion import noise_rms
+
 from ..distill.canvas import DEFAULTS, Settings, spelled, title_of
+from ..distill.inversion import noise_rms
+from ..distill.methods import METHOD_COLORS, METHODS, init_state
 from ..distill.regimes import kind_of
-from ..viz.report import table_html, tile
 from lucidteach.lab.comparison import (
-    Comparison, WORLDS, Worlds, evenly, fine, key_of, measures, numbers_of, numbers_of_truth, window,
+    KINDS,
+    WORLDS,
+    Comparison,
+    Worlds,
+    evenly,
+    fine,
+    key_of,
+    measures,
+    numbers_of,
+    numbers_of_truth,
+    said,
+    window,
 )
-from .comparison import KINDS, said
-from ..run.pages import filled
-from ..viz.report import CSS
+from ..run.folders import claim
+from ..run.pages import filled, page_html
+from ..viz.report import CSS, table_html, tile
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-009
 def level(share: float, off: float | None = None) -> str:

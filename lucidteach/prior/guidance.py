@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .exact import Cond
+from .cond import Cond
 from .schedule import expand
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid07

@@ -47,7 +47,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from torch import Tensor
 
-from .exact import Cond
+from .cond import Cond
 from .ideal import IdealPrior
 from .schedule import Schedule, beside, expand
 from ..run.files import read_json

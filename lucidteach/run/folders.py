@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+
 from .files import left_behind, write_atomic
 
 # %% ../../nbs/0_run/05_folders.ipynb #26-108d

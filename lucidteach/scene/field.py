@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..run.settings import checked
-from ..run.settings import Count, Positive, Range
+from ..run.settings import Count, Positive, Range, checked
 from ..splat.camera import Camera
 from ..splat.fit import Posed, Recipe, fitted, spiral
 from ..splat.rasterize import Rendered

@@ -18,18 +18,17 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..run.settings import checked
-from ..run.folders import prior_name
-from ..run.names import check_names
-from ..prior.pictures import draw, picture
-from ..prior.prompts import check_prompts, opened
 from ..distill.canvas import EDITING, check_own, start_image
 from ..distill.inversion import noise_rms
-from ..run.settings import Finite, Whole
-from ..distill.sds import METHODS, check_options, init_state, method_color
+from ..distill.methods import METHODS, check_options, init_state, method_color
 from ..prior.latent import IDEAL
+from ..prior.pictures import draw, picture
+from ..prior.prompts import check_prompts, opened
 from ..prior.schedule import WEIGHTS
-from ..prior.world import parse
+from ..prior.words import parse
+from ..run.folders import prior_name
+from ..run.names import check_names
+from ..run.settings import Finite, Whole, checked
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-008
 def seen_change(prior, x, grad, h: float = 0.02):

@@ -10,9 +10,10 @@ import math
 
 import torch
 from markupsafe import Markup
-from ..run.live import png_url, strip
-from ..distill.sds import METHOD_COLORS
+
 from ..distill.canvas import title_of
+from ..distill.methods import METHOD_COLORS
+from ..run.live import png_url, strip
 from ..run.pages import filled
 
 # %% ../../nbs/6_viz/64_report.ipynb #64-020

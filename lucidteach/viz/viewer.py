@@ -23,11 +23,11 @@ import torch
 from PIL import Image
 
 from ..run.files import write_atomic
-from ..run.settings import checked
-from ..run.settings import Count, Range
 from ..run.live import png_url
+from ..run.settings import Count, Range, checked
 from ..splat.camera import Camera
-from ..splat.gaussians import Gaussians, file_format
+from ..splat.files import file_format
+from ..splat.gaussians import Gaussians
 
 # %% ../../nbs/6_viz/62_viewer.ipynb #s62-009
 @dataclass(frozen=True)

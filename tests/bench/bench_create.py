@@ -1,21 +1,33 @@
 """Text to 3D measured against the truth: python tests/bench/bench_create.py --prompts dev --methods ism,sds,inverted-noise --representation splats
 
-One JSON per run under --out (a run that is there is not done again), and a contact sheet of all that are there. The methods spend equal network calls:
+Under --out one line per run in create.jsonl, and in the same order a row of six views of 64 pixels in create.webp (a run that is there is not done again);
+at the end a sheet with the truth beside them. The methods spend equal network calls:
 the ISM of the preset sets the budget, SDS takes more steps. `inverted-noise` is ISM that subtracts the noise of the whole path instead of the interval's.
 Judge a has been used for tuning, judge b has not."""
-import argparse, json, math, platform, time
+import argparse, io, json, math, platform, time
 from dataclasses import asdict, replace
 from pathlib import Path
 import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
-from lucidteach.scene import text_to_3d as t3
-from lucidteach.scene.init import true_points
+from lucidteach.lab import create as lab
+from lucidteach.scene import run as runner, text_to_3d as t3
+from lucidteach.scene.start import true_points
 from lucidteach.run.files import write_atomic
 from lucidteach.run.jobs import peak_memory
 from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
-from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown, load_judge
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
 from lucidteach.prior import world
+from lucidteach.scene import text_to_3d as t3
+from lucidteach.scene.start import true_points
+from lucidteach.run.files import write_atomic
+from lucidteach.run.jobs import peak_memory
+from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
+from lucidteach.prior import words, world
+from lucidteach.prior.truth import nearest_truth
 from lucidteach.prior.latent import load_prior
 from lucidteach.splat.camera import Camera
 
@@ -24,10 +36,26 @@ VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dic
             "points": dict(lr_field=(.003, .0005))}     # a field that begins from the points of the preset; splats do anyway
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched
+KEY = ("representation", "arm", "variant", "prompt", "seed")     # what tells runs apart
+
+def kept(out):
+    "The runs of a folder and their pictures [64,384,3]; a picture without its line, of a run that was killed in between, is left out"
+    if not (out/"create.jsonl").exists(): return [], []
+    rows = [json.loads(line) for line in (out/"create.jsonl").read_text().splitlines()]
+    sheet = np.asarray(Image.open(out/"create.webp").convert("RGB"))
+    return rows, list(sheet.reshape(-1, 64, 384, 3)[:len(rows)])
+
+def keep(out, row, picture):
+    "One run more: first its picture, then its line. A WebP holds at most 16,383 rows of pixels, which are 255 runs"
+    rows, pictures = kept(out)
+    f = io.BytesIO()
+    Image.fromarray(np.concatenate([*pictures, picture])).save(f, "webp", lossless=True, quality=100)
+    write_atomic(out/"create.webp", f.getvalue())
+    write_atomic(out/"create.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
 
 def cost(prior, prompt, method, c):
     "Network calls of a run: SDS costs two a view, more with Perp-Neg; ISM's number follows from the times"
-    return t3.estimate(prior, prompt, method, c, t3.Splats(t3.start(replace(c, init="ball")), c))["calls"]
+    return lab.estimate(prior, prompt, method, c, t3.Splats(t3.start(replace(c, init="ball")), c))["calls"]
 
 def settings(prior, prompt, arm, **more):
     "Method and Config of an arm; SDS gets the steps that spend what ISM does without Perp-Neg"
@@ -44,7 +72,7 @@ def scene(kind, prompt, c):
     return t3.FieldScene(field_like(t3.start(c, prompt), field) if c.init == "text" else field, c)
 
 def nearest(image, prompt, camera):
-    near = world.nearest_truth(image, prompt, camera=camera, starts=120)
+    near = nearest_truth(image, prompt, camera=camera, starts=120)
     return near, dict(psnr=near.psnr, **near.baselines, sharpness=sharpness_ratio(image, torch.as_tensor(near.image)), saturation=saturation_ratio(image, torch.as_tensor(near.image)))
 
 def centres(s, n=2000):
@@ -66,7 +94,7 @@ def measure(s, prompt, judges):
         right = correct(judge, rgb, [prompt]*len(rgb))
         out |= {f"{k}_{name}": right[k].nanmean().item() for k in ("category", "colour")}
         behind = [i for i, c in enumerate(AROUND) if abs((c.azimuth + 180) % 360 - 180) >= 145]
-        if world.CATEGORIES[world.parse(prompt).category].has_front: out[f"janus_{name}"] = (front_shown(judge, rgb[behind]) > .5).float().mean().item()
+        if world.CATEGORIES[words.parse(prompt).category].has_front: out[f"janus_{name}"] = (front_shown(judge, rgb[behind]) > .5).float().mean().item()
     best = max(found, key=lambda v: v[1]["psnr"])[0]
     points = centres(s)
     if points is not None: out["chamfer"] = chamfer(points, true_shape(best))
@@ -74,33 +102,31 @@ def measure(s, prompt, judges):
 
 def one(prior, judges, prompt, arm, kind, seed, variant, out, **more):
     "One run, its measures and its picture on disk; nothing where it is there"
-    name = "-".join(v for v in ("create", kind, arm, variant, t3.folder_name(prompt), *([f"seed{seed}"] if seed else [])) if v)
-    if (out/f"{name}.json").exists(): return
+    name = (kind, arm, variant, prompt, seed)
+    if any(tuple(r[k] for k in KEY) == name for r in kept(out)[0]): return
     own = VARIANTS[variant or ("ball" if kind == "field" else "")]         # a field begins as a soft ball, or from points
     method, c = settings(prior, prompt, arm, seed=seed, **{**own, **more})
     began, cpu = time.perf_counter(), time.process_time()
     state = t3.State(scene(kind, prompt, c))
-    for _ in t3.generate(prior, prompt, method, c, state=state): pass
+    for _ in runner.generate(prior, prompt, method, c, state=state): pass
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     values, rgb = measure(state.scene, prompt, judges)
     total = sum(state.seconds.values())
     row = dict(prompt=prompt, arm=arm, representation=kind, variant=variant, seed=seed, steps=state.step, calls=state.calls, stopped=state.stopped, seconds=seconds, cpu_seconds=cpu,
                shares={k: v/total for k, v in state.seconds.items()}, memory_mb=peak_memory(), threads=torch.get_num_threads(), machine=platform.machine(), settings=json.loads(json.dumps(asdict(c)))) | values
     strip = torch.cat(list(rgb[::2]), 2)
-    Image.fromarray((strip.permute(1, 2, 0)*255 + .5).byte().numpy()).save(out/f"{name}.png")
-    write_atomic(out/f"{name}.json", json.dumps(row, indent=1) + "\n")
-    print(name, {k: round(row[k], 2) for k in ("seconds", "cpu_seconds", "psnr", "blurred", "category_a", "colour_a", "category_b")}, flush=True)
+    keep(out, row, (strip.permute(1, 2, 0)*255 + .5).byte().numpy())
+    print(*name, {k: round(row[k], 2) for k in ("seconds", "cpu_seconds", "psnr", "blurred", "category_a", "colour_a", "category_b")}, flush=True)
 
 def sheet(prompts, out, path, kinds=(("splats", "sds"), ("splats", "inverted-noise"), ("splats", "ism"))):
     "Truth, then a row per method, for each prompt: six views"
-    rows, kinds = [], [k for k in kinds if any((out/f"create-{k[0]}-{k[1]}-{t3.folder_name(p)}.png").exists() for p in prompts)]
+    there = {tuple(r[k] for k in KEY): picture for r, picture in zip(*kept(out))}
+    rows, kinds = [], [k for k in kinds if any((*k, "", p, 0) in there for p in prompts)]
     for p in prompts:
-        t = world.parse(p)
+        t = words.parse(p)
         thing = world.Thing(t.category, color=t.color or "red", pattern=t.pattern or "plain")
         rows.append(np.concatenate([world.render(thing, c, 64).rgb.transpose(1, 2, 0) for c in AROUND[::2]], 1)*255)
-        for kind, arm in kinds:
-            f = out/f"create-{kind}-{arm}-{t3.folder_name(p)}.png"
-            rows.append(np.asarray(Image.open(f)) if f.exists() else np.full((64, 384, 3), 235))
+        for k in kinds: rows.append(there.get((*k, "", p, 0), np.full((64, 384, 3), 235)))
     half = math.ceil(len(prompts)/2)*(1 + len(kinds))
     left, right = np.concatenate(rows[:half]), np.concatenate(rows[half:] + [np.full((64, 384, 3), 255)]*(2*half - len(rows)))
     Image.fromarray(np.concatenate([left, np.full((len(left), 16, 3), 255), right], 1).astype(np.uint8)).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

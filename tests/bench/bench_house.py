@@ -35,8 +35,8 @@ def network():
     print(f'eps of 8 samples         {t*1e3:7.0f} ms   {flops/1e9:.1f} GFLOP; {t*rate/flops:.1f} x the time of plain 3x3 convolutions of as many FLOP ({rate/1e9:.0f} GFLOP/s), {torch.get_num_threads()} threads')
 
 def renderer():
-    from lucidteach.prior import world
-    t = median(lambda: world.sample(32, seed=1), 5)
+    from lucidteach.prior import words, world
+    t = median(lambda: words.sample(32, seed=1), 5)
     print(f'one 64 px render         {t/32*1e3:7.1f} ms   the mean of 32 random objects, captions included')
 
 if __name__ == '__main__':

@@ -9,10 +9,20 @@ from pathlib import Path
 import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
-from lucidteach.scene.init import draw_points, initial_gaussians, load_points, surface, true_points, words_of
+from lucidteach.scene.start import surface, true_points
+from lucidteach.scene.points import draw_points, load_points, words_of
+from lucidteach.scene.sources import initial_gaussians
 from lucidteach.run.files import write_atomic
-from lucidteach.judge.metrics import chamfer, correct, front_shown, load_judge
+from lucidteach.judge.metrics import chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
 from lucidteach.prior import world
+from lucidteach.scene.start import surface, true_points
+from lucidteach.scene.points import draw_points, load_points, words_of
+from lucidteach.scene.sources import initial_gaussians
+from lucidteach.run.files import write_atomic
+from lucidteach.judge.metrics import chamfer, correct, front_shown
+from lucidteach.judge.judges import load_judge
+from lucidteach.prior import words, world
 from lucidteach.prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from lucidteach.splat.camera import Camera
 
@@ -27,7 +37,7 @@ def things():
     "One of every category, in colours and patterns that take turns"
     return [Thing(c, list(COLORS)[3*i % len(COLORS)], PATTERNS[(0, 0, 1, 2)[i % 4]]) for i, c in enumerate(CATEGORIES)]
 
-def prompt_of(t): return " ".join(w for w in ("a", t.color, "" if t.pattern == "plain" else t.pattern, world.NOUNS[t.category][0]) if w)
+def prompt_of(t): return " ".join(w for w in ("a", t.color, "" if t.pattern == "plain" else t.pattern, words.NOUNS[t.category][0]) if w)
 
 def solid(points, colours):
     "Nearly opaque splats at the points, a third smaller than the distance to the neighbours"
@@ -92,12 +102,12 @@ def look(g, prompt, clouds, judge):
 
 def run(prior, judge, prompt, init, seed, every, preset="toy", **more):
     "One distillation -> its curve: a row every `every` steps"
-    from lucidteach.scene import text_to_3d as t3
+    from lucidteach.scene import run as runner, text_to_3d as t3
     c = t3.config(preset, init=init, seed=seed, **more)
-    clouds = true_clouds(world.parse(prompt).category, np.random.default_rng(0), n=2000)
+    clouds = true_clouds(words.parse(prompt).category, np.random.default_rng(0), n=2000)
     began, state = time.process_time(), t3.State(t3.Splats(t3.start(c, prompt), c))
     rows = [dict(step=0, calls=0) | look(state.scene.gaussians.detach(), prompt, clouds, judge)]
-    for _ in t3.generate(prior, prompt, "ism", c, state=state):
+    for _ in runner.generate(prior, prompt, "ism", c, state=state):
         if state.step % every == 0: rows.append(dict(step=state.step, calls=state.calls) | look(state.scene.gaussians.detach(), prompt, clouds, judge))
     return dict(prompt=prompt, init=init, preset=preset, seed=seed, steps=c.steps, cpu_seconds=round(time.process_time() - began, 1), settings=json.loads(json.dumps(asdict(c))), rows=rows)
 

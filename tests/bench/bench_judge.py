@@ -12,16 +12,19 @@ from safetensors.torch import load_file, save_file
 import lucidteach as lt
 from lucidteach.distill.canvas import Settings, optimise
 from lucidteach.distill.inversion import ddim_invert, ddim_sample
-from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, answers, correct, kid, load_judge, shares, told
+from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, correct, kid, shares, told
+from lucidteach.judge.judges import answers, load_judge
 from lucidteach.prior import world
+from lucidteach.prior.truth import psnr
+from lucidteach.prior.words import Batch, sample
 
 WANTED = dict(category=.97, colour=.99, view=.92, pattern=.90)     # for a prior trained on a GPU; .93, .97, .85, .80 for one trained on a CPU
 SEED, DDIM, CHUNK = 20_261_125, 30, 50
 ARMS = [(m, c, g) for g in (7.5, 3.) for c in ("pixels", "latents") for m in ("sds", "ism")]     # guidance 7.5 is the issue's, 3 the library's default
 
-def held_out(n: int, seed: int = SEED) -> world.Batch:
+def held_out(n: int, seed: int = SEED) -> Batch:
     "n captions that training never drew (another seed), and their true pictures; no depth maps, no spoilt pictures"
-    return world.sample(n, seed=(seed, 7), background=.15, depth=0., corruption=0.)
+    return sample(n, seed=(seed, 7), background=.15, depth=0., corruption=0.)
 
 def kept(file: Path, make):
     "What make() returns, a dict of tensors, or what it returned when `file` was written"
@@ -53,7 +56,7 @@ def inversion(prior, images, work, steps=50):
             rows.append(torch.stack([prior.decode(ddim_sample(prior, top.x, "", 999, 1000//steps).x), prior.decode(z)]))
         return dict(x=torch.cat(rows, 1), steps=torch.tensor(len(top.eps)))
     back, only = kept(work/f"inversion-{len(images)}.safetensors", make)["x"]
-    db = lambda y: torch.tensor([world.psnr(p, q) for p, q in zip(y, images)])
+    db = lambda y: torch.tensor([psnr(p, q) for p, q in zip(y, images)])
     return db(back), db(only), back
 
 SWEEP = [(g, eta) for eta in (0., 1.) for g in (1., 3., 6., 12.)]
@@ -111,7 +114,7 @@ def picture(file, judges, captions, fakes, true, back, arms):
     rows = [[("samples at guidance 3, one of each category; below them the words of judge a, then judge b" if i == 0 else "", fakes[first[i:i+16]], both(fakes[first[i:i+16]]))] for i in range(0, len(first), 16)]
     blocks = [(named(arm), d["x"], both(d["x"])) for arm, d in arms.items()]
     rows += [blocks[i:i+2] for i in range(0, len(blocks), 2)]
-    rows += [[("DDIM inversion with the null prompt and back: truth, result, truth, ...", torch.stack([true[:8], back[:8]], 1).flatten(0, 1), [f"{world.psnr(p, q):.1f} dB" if k else "" for p, q in zip(true, back[:8]) for k in (0, 1)])]]
+    rows += [[("DDIM inversion with the null prompt and back: truth, result, truth, ...", torch.stack([true[:8], back[:8]], 1).flatten(0, 1), [f"{psnr(p, q):.1f} dB" if k else "" for p, q in zip(true, back[:8]) for k in (0, 1)])]]
     sheet(file, rows)
 
 def main():

@@ -40,7 +40,8 @@ def clock(f, times=1):
 
 def measure(prior, c, at, profile=False):
     import torch
-    from lucidteach.scene.text_to_3d import State, Splats, Timed, advance, start
+    from lucidteach.scene.text_to_3d import State, Splats, start
+    from lucidteach.scene.run import Timed, advance
     prior = Timed(prior)
     state = State(Splats(start(c, "a red mug"), c, prior.device))
     def step(i):

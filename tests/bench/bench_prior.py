@@ -37,8 +37,8 @@ def speed(prior, dtype, threads):
 @torch.no_grad()
 def points(prior, texts, t, delta=50):
     "True pictures carried up by inversion to s and t, in float64"
-    from lucidteach.prior import world
-    z = prior.encode(torch.from_numpy(world.sample(len(texts), seed=5, background=0., corruption=0., depth=0.).images).double())
+    from lucidteach.prior import words, world
+    z = prior.encode(torch.from_numpy(words.sample(len(texts), seed=5, background=0., corruption=0., depth=0.).images).double())
     null, sched, times = prior.embed("").repeat(len(z)), prior.schedule, [None, *range(200, t - delta, 200), t - delta, t]
     for a, b in zip(times, times[1:]):
         x_s = z

@@ -6,7 +6,7 @@ Every setting makes the eight development prompts by ISM and is judged by judge 
 --part 0/2 and 1/2 share the work between two processes, each with a --save of its own; runs that a file holds already are not made again."""
 import argparse, json, time
 from pathlib import Path
-from lucidteach.scene import text_to_3d as t3
+from lucidteach.scene import run as runner, text_to_3d as t3
 
 SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
 PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(size=48), dict(size=96), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
@@ -22,7 +22,8 @@ def main():
     args = ap.parse_args()
     import torch
     from bench_create import measure
-    from lucidteach.judge.metrics import DEV_PROMPTS, load_judge
+    from lucidteach.judge.metrics import DEV_PROMPTS
+    from lucidteach.judge.judges import load_judge
     from lucidteach.prior.latent import TOY, load_prior
     torch.set_num_threads(1)
     prior, judges, (k, n) = load_prior("toy", device="cpu"), dict(a=load_judge("a")), map(int, args.part.split("/"))
@@ -34,7 +35,7 @@ def main():
             if any(r["settings"] == plain and r["prompt"] == prompt for r in stage["runs"]): continue
             c, began = t3.config("toy", **own), time.process_time()
             state = t3.State(t3.Splats(t3.start(c, prompt), c))
-            for _ in t3.generate(prior, prompt, "ism", c, state=state): pass
+            for _ in runner.generate(prior, prompt, "ism", c, state=state): pass
             cpu = time.process_time() - began
             found, _ = measure(state.scene, prompt, judges)
             keep = ("psnr", "blurred", "category_a", "colour_a", "janus_a", "chamfer", "sharpness", "saturation")

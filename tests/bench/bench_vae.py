@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import lucidteach as lt
-from lucidteach.prior import world
+from lucidteach.prior import words, world
 from lucidteach.prior.exact import ImageSetPrior
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def splatted(n, seed, size=64):
         out.append(g.render(camera, background=bg, depth=False).rgb[0])
     return torch.stack(out).clamp(0, 1)
 
-def renders(n, seed, **kw): return torch.from_numpy(world.sample(n, seed, **kw).images)
+def renders(n, seed, **kw): return torch.from_numpy(words.sample(n, seed, **kw).images)
 
 def data(out):
     train = dict(renders=renders(8000, (1, 0), background=.4, depth=.1, corruption=.1), splats=splatted(3000, 2))
@@ -263,12 +263,12 @@ def members(others=256):
     "True renders of the eight prompts, shapes and cameras free, and of anything else, which only the null prompt knows"
     images, captions = [], []
     for i, p in enumerate(PROMPTS):
-        told, rng = world.parse(p), np.random.default_rng((9, i))
+        told, rng = words.parse(p), np.random.default_rng((9, i))
         for _ in range(PER):
             thing = world.sample_thing(rng, categories=[told.category], background=0., depth=0., corruption=0.)
             thing = type(thing)(thing.category, told.color, "plain", thing.params)
             images.append(world.render(thing, world.sample_camera(rng, .5, elevation=(0., 40.))).rgb); captions.append(p)
-    rest = world.sample(others, 10, background=0., depth=0., corruption=0.)
+    rest = words.sample(others, 10, background=0., depth=0., corruption=0.)
     return torch.cat([torch.from_numpy(np.stack(images)), torch.from_numpy(rest.images)]), captions + ["something else"]*others
 
 def distil(out, steps=120):

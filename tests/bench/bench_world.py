@@ -28,7 +28,7 @@ def _plain(parts, every, cam, px, N, ss, out):
             for _ in range(90):
                 d = 1e3
                 for k in range(len(every)):
-                    e = world._part(parts, k, o[0]+t*dx, o[1]+t*dy, o[2]+t*dz)
+                    e = world.part_distance(parts, k, o[0]+t*dx, o[1]+t*dy, o[2]+t*dz)
                     d = max(d, -e) if parts[k,1] > 0 else min(d, e)
                 if d < .1*px*far: out[i,j] = t*q; break
                 t += d

@@ -14,16 +14,16 @@ def scene(folder):
     assert len(g) and all(v.isfinite().all() for v in vars(g).values()), "a scene of what is not finite"
 
 def mesh(folder):
-    from lucidteach.scene.init import read_mesh, usable
+    from lucidteach.scene.meshes import read_mesh, usable
     usable(read_mesh(next(f for f in folder.iterdir() if f.stem == "a")))
 
 def colmap(folder):
-    from lucidteach.splat.fit import load_colmap
+    from lucidteach.splat.captures import load_colmap
     views = load_colmap(folder)
     assert views.camera.viewmats.isfinite().all() and views.camera.Ks.isfinite().all(), "a camera of what is not finite"
 
 def transforms(folder):
-    from lucidteach.splat.fit import load_transforms
+    from lucidteach.splat.captures import load_transforms
     views = load_transforms(folder)
     assert views.camera.viewmats.isfinite().all() and views.camera.Ks.isfinite().all(), "a camera of what is not finite"
 
@@ -45,7 +45,7 @@ def prior(folder):
     load_prior(folder, device="cpu")
 
 def prompt(folder):
-    from lucidteach.prior.world import parse
+    from lucidteach.prior.words import parse
     parse((folder/"prompt.txt").read_bytes().decode("utf-8", "replace"))
 
 READERS = dict(scene=scene, mesh=mesh, colmap=colmap, transforms=transforms, fit_checkpoint=fit_checkpoint, prior=prior, prompt=prompt)

@@ -6,7 +6,8 @@ from hypothesis import example, given, strategies as st
 from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz import LONG, inputs
-from lucidteach.scene import text_to_3d as t3
+from lucidteach.lab import create as lab
+from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior
 from lucidteach.splat.gaussians import Gaussians
 
@@ -16,8 +17,8 @@ prior = GaussianPrior(torch.zeros(3, 16, 16), .5)
 METHODS = "sds", "asd"                                      # without a memory of its own, and with one
 CONFIG = t3.config("toy", **SMALL)
 
-def creation(method): return t3.Creation("a red mug", method, CONFIG, t3.prior_name(prior), t3.State(t3.Splats(t3.start(CONFIG), CONFIG)))
-def go(method, out): return t3.create("a red mug", method, prior=prior, preset="toy", out=out, mode="quiet", **SMALL)
+def creation(method): return lab.Creation("a red mug", method, CONFIG, lab.prior_name(prior), t3.State(t3.Splats(t3.start(CONFIG), CONFIG)))
+def go(method, out): return lab.create("a red mug", method, prior=prior, preset="toy", out=out, mode="quiet", **SMALL)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -25,9 +26,9 @@ def folders(tmp_path_factory):
     made = {}
     for method in METHODS:
         out, r = tmp_path_factory.mktemp(method)/"run", creation(method)
-        t3._begin(out, r.config())
-        for s in t3.generate(prior, r.prompt, method, CONFIG, state=r.state):
-            if s.step in (1, 3): t3.keep(prior, r, out)
+        lab.begin_folder(out, r.config())
+        for s in runner.generate(prior, r.prompt, method, CONFIG, state=r.state):
+            if s.step in (1, 3): lab.keep(prior, r, out)
             if s.step == 4: break
         r.checkpoint(out)
         with safe_open(out/"state.safetensors", "pt") as f: made[method] = out, {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
@@ -36,7 +37,7 @@ def folders(tmp_path_factory):
 def goes_on_or_says(method, folder):
     "The checkpoint of a folder is taken, and steps can be taken from it; or a ValueError names it, and nothing was changed"
     r = creation(method); before = {k: v.clone() for k, v in r.state.scene.memory().items()}
-    try: taken = t3.resume(r, folder, prior)
+    try: taken = lab.resume(r, folder, prior)
     except ValueError as e:
         assert "no whole checkpoint" in str(e) and "state.safetensors" in str(e) and len(str(e)) < 1000
         assert r.state.step == 0 and not r.rows and not r.state.memory
@@ -44,8 +45,8 @@ def goes_on_or_says(method, folder):
         assert before.keys() == after.keys() and all(torch.equal(v, after[k]) for k, v in before.items())
         return False
     assert taken and 0 <= r.state.step <= CONFIG.steps
-    for s in t3.generate(prior, r.prompt, method, CONFIG, state=r.state): assert s.stopped is None or isinstance(s.stopped, str)
-    assert isinstance(repr(r), str) and r.metrics() and t3.report_html(r, folder) if LONG else repr(r)
+    for s in runner.generate(prior, r.prompt, method, CONFIG, state=r.state): assert s.stopped is None or isinstance(s.stopped, str)
+    assert isinstance(repr(r), str) and r.metrics() and lab.report_html(r, folder) if LONG else repr(r)
     return True
 
 numbers = st.one_of(st.integers(-5, 9), st.integers(-10**40, 10**40), st.floats(), st.booleans(), st.none(), st.text(max_size=5))
@@ -87,8 +88,8 @@ def test_parts_of_a_checkpoint(folders, data, method, signed):
         elif kind == "row" and v.ndim: named[k] = torch.cat([v, v[:1]]) if data.draw(st.booleans()) else v[:-1]
         elif kind == "number": told[data.draw(st.sampled_from(sorted(head)))] = data.draw(values)
         elif kind == "no number": told.pop(data.draw(st.sampled_from(sorted(head))), None)
-    if signed: told |= dict(digest=t3.digest(named, {n: v for n, v in told.items() if n != "digest"}))
-    out.mkdir(exist_ok=True); (out/"state.safetensors").write_bytes(t3.with_numbers(named, told))
+    if signed: told |= dict(digest=runner.digest(named, {n: v for n, v in told.items() if n != "digest"}))
+    out.mkdir(exist_ok=True); (out/"state.safetensors").write_bytes(runner.with_numbers(named, told))
     goes_on_or_says(method, out)
 
 texts = st.one_of(st.binary(max_size=60), values.map(lambda v: json.dumps(v).encode()), st.sampled_from((b"", b"\n", b"[]", b"null", b"{", b"\xff\xfe", b'{"complete": true}\n')))
@@ -105,5 +106,5 @@ def test_other_files_of_a_folder(folders, name, text, done):
     (out/name).write_bytes(text)
     try: r = go("sds", out)
     except FileExistsError as e: assert name == "config.json" and "another run" in str(e); return
-    assert r.complete and t3.all_there(r, out)
+    assert r.complete and lab.all_there(r, out)
     assert (out/"object.ply").read_bytes() == (want/"object.ply").read_bytes()

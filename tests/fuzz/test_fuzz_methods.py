@@ -73,7 +73,7 @@ def test_an_option_that_is_no_number_is_named(name, bad):
 
 def test_a_run_gets_the_step_that_overflowed():
     "An inversion that guidance blows up: an error for who calls the method, the step for a run, which stops with what it has; a network's own NaN is left to both"
-    from lucidteach.distill.sds import Overflow, attempt
+    from lucidteach.distill.methods import Overflow, attempt
     prior, x = PRIORS["mixture"][0], torch.ones(1, 2, 3, 3)
     call = ("sds", prior, x, "cat", 500)
     with pytest.raises(Overflow, match="overflows float32.*Lower the guidance") as said: METHODS["sds"](prior, x, "cat", 500, guidance=1e300)

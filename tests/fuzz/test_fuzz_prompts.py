@@ -8,7 +8,8 @@ from fuzz import check, inputs
 
 def words():
     from lucidteach.prior import world
-    return sorted({w for p in [*world._lexicon(), *world._FILLER, *world.BACKGROUNDS, *world._PALE] for w in p.split()})
+    from lucidteach.prior.words import FILLER, _PALE, lexicon
+    return sorted({w for p in [*lexicon(), *FILLER, *world.BACKGROUNDS, *_PALE] for w in p.split()})
 
 @inputs(40, 400)
 @given(data=st.data())

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, torch
 from hypothesis import given, strategies as st
 from fuzz import inputs
-from lucidteach.judge import sweep as S
+from lucidteach.lab import sweep as S
 from lucidteach.prior.exact import GaussianPrior
 
 PRIOR = GaussianPrior(torch.full((3, 8, 8), .5), .3)
