@@ -80,7 +80,7 @@ class Latents:
 
 # %% ../../nbs/2_distill/26_canvas.ipynb #26-025b
 class Implicit:
-    "n networks from a place in [-1,1]^2 to a colour: `depth` layers of `width` sines; begun at the image's mean colour."
+    "n networks from a place in [-1,1]^2 to a colour: `depth` layers of `width` sines, begun at the image's mean."
 
     def __init__(self, prior, image: Tensor, width: int = 64, depth: int = 3, omega: float = 30.0):
         n, _, H, W = image.shape
