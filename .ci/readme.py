@@ -9,7 +9,10 @@ def readme(cfg):
     nb = nbformat.read(cfg.nbs_path/cfg.readme_nb, 4)
     nb.cells = [c for c in nb.cells if not re.match(r'#\s*\|\s*hide\b', c.source)]
     for c in nb.cells:
-        if c.cell_type == 'code': c.source = re.sub(r'^#\s*\|.*\n?', '', c.source, flags=re.M)
+        if c.cell_type == 'code' and re.match(r'#\s*\|\s*echo: false', c.source):    # what it shows, without the code
+            shown = ''.join(o['data'].get('text/markdown', '') for o in c.outputs if 'data' in o)
+            c.update(cell_type='markdown', source=shown), c.pop('outputs'), c.pop('execution_count')
+        elif c.cell_type == 'code': c.source = re.sub(r'^#\s*\|.*\n?', '', c.source, flags=re.M)
         else: c.source = re.sub(r'(\]\(|src=")\.\./', r'\1', c.source)
     nb.metadata['language_info'] = {'name': 'python'}
     body = MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'

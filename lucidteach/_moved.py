@@ -21,7 +21,7 @@ MOVED = {
     "show.lab": ("lab.notebooks",),
     "show.live": ("run.live",),
     "show.report": ("viz.report", "lab.page", "lab.compare"),
-    "show.viewer": ("viz.viewer",),
+    "show.viewer": ("viz.viewer", "lab.export", "run.pages"),
 }
 
 # a module that is still there -> where some of its names live now
@@ -36,7 +36,7 @@ LEFT = {
     "prior.world": ("prior.words", "prior.truth", "prior.objects"),
     "scene.text_to_3d": ("scene.run", "lab.create"),
     "splat.fit": ("splat.captures",),
-    "splat.gaussians": ("splat.algebra", "splat.files"),
+    "splat.gaussians": ("splat.algebra", "splat.files", "splat.kinds"),
     "splat.rasterize": ("splat.reference", "splat.kernels"),
     "splat.strategy": ("splat.mcmc",),
 }

@@ -268,7 +268,7 @@ def lab(args):
 
 def export(args):
     "A page or other formats of a scene"
-    from .viz.viewer import run_export
+    from .lab.export import run_export
 
     return run_export(args)
 

@@ -179,9 +179,9 @@ def test_resets_need_an_opacity(views):
 
 def test_mcmc_shakes_to_the_end(views, monkeypatch):
     "After refine_stop_iter nothing is moved or added, but the noise goes on, as in gsplat's MCMCStrategy"
-    from lucidteach.splat import strategy
-    shaken, real = [], strategy.add_noise
-    monkeypatch.setattr(strategy, 'add_noise', lambda *a: (shaken.append(1), real(*a)))
+    from lucidteach.splat import mcmc
+    shaken, real = [], mcmc.add_noise
+    monkeypatch.setattr(mcmc, 'add_noise', lambda *a: (shaken.append(1), real(*a)))
     for s in fit(views, Gaussians.ball(50, radius=.8), Recipe(steps=12), MCMC(cap_max=500, refine_start_iter=1, refine_every=2, refine_stop_iter=5)): n = len(s) if s.step == 5 else n if s.step > 5 else 0
     assert len(shaken) == 12 and len(s) == n > 50
 

@@ -361,9 +361,9 @@ def test_the_umask_is_kept(tmp_path):
     finally: os.umask(old)
     assert os.umask(old) == old
 
-@pytest.mark.parametrize('kw', [dict(scale=0.), dict(scale=-1.), dict(scale=math.nan), dict(k=0)], ids=str)
-def test_points_want_a_size(kw):
-    with pytest.raises(ValueError, match='a positive size'): Gaussians.from_points(torch.rand(5, 3), **kw)
+@pytest.mark.parametrize('kw, says', [(dict(scale=0.), 'a positive size'), (dict(scale=-1.), 'a positive size'), (dict(scale=math.nan), 'a positive size'), (dict(k=0), 'k must be a whole number, 1 or more, got 0')], ids=str)
+def test_points_want_a_size(kw, says):
+    with pytest.raises(ValueError, match=says): Gaussians.from_points(torch.rand(5, 3), **kw)
 
 LOAD = """import sys, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 from lucidteach.splat.gaussians import Gaussians

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 
-from lucidteach.viz.viewer import FRAME, View, aim, filled, poster, rule, show, viewer_html
+from lucidteach.run.pages import filled
+from lucidteach.viz.viewer import FRAME, View, aim, poster, rule, show, viewer_html
 from lucidteach.splat.gaussians import Gaussians
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

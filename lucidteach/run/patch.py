@@ -6,14 +6,18 @@
 __all__ = ['patch']
 
 # %% ../../nbs/0_run/00_patch.ipynb #patch03
+import builtins
+import inspect
 from collections.abc import Callable
 
 # %% ../../nbs/0_run/00_patch.ipynb #patch04
-def patch(f: Callable) -> Callable:
+def patch(f: Callable):
     """Add a function to the class that annotates its first argument, as a method of its name.
 
     `@patch` above `def step(self: Schedule, ...)` makes it `Schedule.step`. The first argument may be called `cls`:
-    then it is a class method. TypeError where the first argument names no class.
+    then it is a class method. Where the module, or Python, has something of that name already, the name stays what it
+    was: a method `next` does not hide Python's own.
+    TypeError where the first argument names no class.
     """
     name, of = next(iter(f.__annotations__.items()), (None, None))
     if not isinstance(of, type):
@@ -23,4 +27,5 @@ def patch(f: Callable) -> Callable:
 
     f.__qualname__ = f"{of.__qualname__}.{f.__name__}"
     setattr(of, f.__name__, classmethod(f) if name == "cls" else f)
-    return f
+    module = inspect.unwrap(f).__globals__
+    return module.get(f.__name__, getattr(builtins, f.__name__, f))

@@ -3,4 +3,4 @@
 `Gaussians` gets `load` and `save` in `files` and `render` in `rasterize`: whoever imports a part of this room has the whole class.
 """
 
-from . import files as _files, rasterize as _rasterize
+from . import files as files, rasterize as rasterize
