@@ -55,7 +55,7 @@ def parts_left(result: Comparison, arm: tuple) -> list:
     parts = [(("sds", arm[1]), head - begun), (arm, result.settings.steps - head)]
     return [(who, steps) for who, steps in parts if steps]
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-081b_1
 def estimate(prior, result: Comparison) -> dict:
     "What a run will cost from `result.step` on, by two steps of every arm: network calls, seconds, MB."
     parts = [part for arm in result.left for part in parts_left(result, arm)]
@@ -71,7 +71,7 @@ def estimate(prior, result: Comparison) -> dict:
     memory = peak_memory(getattr(prior, "device", "cpu"))
     return dict(calls=round(total["calls"]), seconds=total["seconds"], memory=memory)
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-081b_2
 def cost_text(cost: dict, result: Comparison, prior) -> str:
     "The estimate as a sentence."
     parts = {
@@ -94,7 +94,7 @@ def keep(prior, result: Comparison, arm: tuple, now: SimpleNamespace):
     if not rows or rows[-1].step != now.step:
         rows.append(record(prior, now))
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-084d_1
 def advance(prior, result: Comparison, loops: dict, last: dict, i: int):
     "Every loop by one step, the i-th of the run; its state goes into `last`, what stopped it into the notes."
     s = result.settings
@@ -113,7 +113,7 @@ def canvases_now(last: dict) -> dict:
     "The picture of every arm, by its name"
     return {" on ".join(arm): now.canvas.image()[0].expand(3, -1, -1) for arm, now in last.items()}
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-084d_2
 def interrupted_text(result: Comparison, last: dict, folder) -> str:
     "After which step, and how it goes on"
     step = min((now.step for now in last.values() if not now.stopped), default=0)
@@ -176,7 +176,7 @@ def as_rows(result: Comparison) -> tuple[dict, list]:
             rows[-1].append({k: v for k, v in vars(r).items() if k not in pictures})
     return named, rows
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-111b_1
 def checkpoint(result: Comparison, folder, last: dict):
     "Write state.safetensors: `result`, and what its arms remember in `last`, arm -> what `optimise` yielded."
     kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
@@ -193,7 +193,7 @@ def numbers_of_each(v, B: int) -> bool:
     "Whether v is a list of B numbers"
     return isinstance(v, list) and len(v) == B and all(isinstance(o, (int, float)) for o in v)
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-111ba_1
 def check_record(r: Record, B: int, size=None) -> tuple:
     "The shape of a record's picture; `ValueError` for a record not of B prompts, or not of the shape `size`."
     size = size or r.image.shape
@@ -211,7 +211,7 @@ def check_record(r: Record, B: int, size=None) -> tuple:
         raise ValueError(f"time, calls or seconds of step {r.step}")
     return size
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-111ba_2
 def check_checkpoint(result: Comparison, rows: dict, kept: dict, head: dict, prior=None):
     """`ValueError` unless the records are those of this run.
 
@@ -244,7 +244,7 @@ def part(named: dict, prefix: str) -> dict:
     "The tensors whose name begins so, by the rest of their name"
     return {k[len(prefix) :]: v for k, v in named.items() if k.startswith(prefix)}
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-111bb_1
 def resume(result: Comparison, folder, prior=None) -> bool:
     """Set `result` to what a folder's checkpoint of this run holds, if there is one; whether there was.
 
@@ -290,7 +290,7 @@ def check_used(options: dict, arms: list):
                 f"the methods are {', '.join(methods)}"
             )
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-096_1
 def check_seeds(seeds, settings: dict | tuple = ()) -> list:
     "Seeds as a list; `ValueError` unless they are whole numbers, each once, and no `seed` is given as well."
     if "seed" in settings:
@@ -311,7 +311,7 @@ def settings_of(given: dict) -> Settings:
             raise TypeError(f"compare has no option {name!r}; {near}besides its own there are {', '.join(known)}")
     return Settings(**given)
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-101_1
 def check_asked(prompt, methods: list, settings: Settings, toy: bool) -> tuple[list, bool]:
     "Prompts as a list, and whether the toy world knows them; `ValueError` for what cannot be compared."
     owns = [spelled(arm, settings) for arm in methods]
@@ -325,7 +325,7 @@ def check_asked(prompt, methods: list, settings: Settings, toy: bool) -> tuple[l
         raise ValueError(f"prompt {twice[0]!r} is given twice; seeds=(0, 1, ...) repeats a comparison")
     return prompts, known
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-101_2
 def prepare(
     prompt,
     methods=("sds", "ism"),
@@ -349,7 +349,7 @@ def prepare(
     result.truth = (nearest_truth if known else None) if truth == "world" else truth
     return result, partial(load_for, result, prior, device, truth == "world", known)
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-101_3
 def load_for(result: Comparison, prior, device: str, world: bool, known: bool):
     "The prior of a comparison, which gets the truth that this prior has; `ValueError` where they do not fit."
     there = opened(str(prior) if isinstance(prior, Path) else prior, result.prompts, device)
@@ -386,7 +386,7 @@ def execute(result: Comparison, prior, mode: str = "auto", folder=None, says: st
             live.say(" ".join(result.notes))
     return result
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-100b_1
 def interrupted_before(result: Comparison):
     "Note an interrupt before the next step"
     result.interrupted, result.notes = True, [*result.notes, f"Interrupted before step {result.step + 1}."]
@@ -411,7 +411,7 @@ def again(result: Comparison, seed: int) -> Comparison:
     "What `prepare` made, for another seed."
     return replace(result, settings=replace(result.settings, seed=seed), records={}, notes=[], found={}, kept={})
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-100_1
 def check_call(mode, out, overwrite):
     "`ValueError` for a mode that is none, and for a folder that has no name"
     if mode not in ("auto", *MODES):
@@ -484,7 +484,7 @@ def as_one(runs: list) -> Comparison | Worlds:
     "The Comparison of a single run, of several their `Worlds`."
     return Worlds(r for r, _ in runs) if len(runs) > 1 else runs[0][0]
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-w2_1
 def said_first(results: list, priors: list, places: list) -> list:
     """What each of several runs says at its beginning, the first of them also what all together will cost.
 
@@ -508,7 +508,7 @@ def said_first(results: list, priors: list, places: list) -> list:
         says[first] = f"{total} {says[first]}"
     return says
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #26-w2_2
 def carry_out(
     runs: list,  # (Comparison, function that loads its prior) of each
     out=None,  # folder; of several runs each has one within it
@@ -586,7 +586,7 @@ def planned(args) -> list:
     names = [args.prior] if args.prior is not None else list(WORLDS)
     return [prepare(args.prompt, prior=name, device=args.device, **WORLDS.get(name, {}) | given) for name in names]
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #64-038_1
 def run_compare(args) -> int:
     """`lucidteach compare`: args has prompt, methods, steps, seed, guidance, out, device, prior, overwrite.
 
@@ -607,7 +607,7 @@ def run_compare(args) -> int:
     print(result.table(), *LEGEND, out / "report.html", sep="\n")
     return 130 if result.interrupted else int(not result.complete)
 
-
+# %% ../../nbs/7_lab/71_compare.ipynb #64-038_2
 LEGEND = (
     "fill: share of the frame that the truth's ball takes, above 1.5 no whole object; "
     "noise: rms of the noise at x_t, 1 where it is drawn;",

@@ -64,7 +64,7 @@ class Record:
     def __repr__(self):
         return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-055_1
 def record(prior, now: SimpleNamespace) -> Record:
     "The Record of a state that `optimise` yielded."
 
@@ -149,7 +149,7 @@ def nearest(self: Comparison, arm: tuple, prompt: int = 0):
         )
     return self.found.get((arm, prompt))
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-063_1
 @patch
 def common(self: Comparison, canvas: str, prompt: int = 0):
     """The one truth that stands beside all rows of a canvas: of those nearest to its arms the one nearest to all.
@@ -179,7 +179,7 @@ def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
     )
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), measures=measures)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_1
 def ideal_truth(prior, image: Tensor, prompt: str):
     "The truth of an ideal denoiser (`13c_ideal`); where it has detail, `off_smooth`: how far the plain object is."
     near = prior.truth(image, prompt)
@@ -199,7 +199,7 @@ def measures(near) -> dict:
         own = {k: getattr(near, k) for k in MEASURES if not math.isnan(getattr(near, k, math.nan))}
     return own | (getattr(near, "baselines", None) or {})
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_2
 def yardstick(prior, known: bool):
     """What finds the truth nearest to a picture, (image, prompt) -> truth.
 
@@ -237,7 +237,7 @@ def numbers_beside(result: Comparison, arm: tuple, prompt: int) -> dict:
     )
     return row | {k: float(v) for k, v in measures(near).items()}
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-070_1
 def measure(result: Comparison, arm: tuple, prompt: int = 0) -> dict:
     "One row of the table: what an arm spent, and its `numbers_beside` the truth."
     rows, (_, own) = result.records[arm], spelled(arm[0], result.settings)
@@ -254,7 +254,7 @@ def measure(result: Comparison, arm: tuple, prompt: int = 0) -> dict:
     )
     return row | numbers_beside(result, arm, prompt)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-070_2
 @patch
 def table(self: Comparison) -> Table:
     """A row per prompt, canvas and method.
@@ -289,7 +289,7 @@ def label_of(arm: tuple) -> list:
         return [*title_of(arm[0]).split(", "), arm[1]]
     return [f"{title_of(arm[0])}, {arm[1]}"]
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-077_1
 def figure(
     result: Comparison,
     prompt: int = 0,
@@ -335,7 +335,7 @@ def numbers_of(row: dict) -> list:
     strength = [] if share is None else [f"{fine_name(row)} {share:.0%}"]
     return strength if off is None else [*strength, f"{off:.1f} off"]
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1_1
 def numbers_of_truth(rows: list) -> list:
     "The same for the truth: a picture drawn from the world is 1 off."
     own = any(r.get("detail") is not None for r in rows)
@@ -365,7 +365,7 @@ def said(arm: str, settings: Settings) -> list:
         lines += [f"first {own.head} steps SDS"]
     return lines
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1a_1
 def window(near, size: int, margin: float = 0.15) -> tuple[slice, slice]:
     """The square of a picture of `size` pixels that shows an object and its fine detail.
 
@@ -383,7 +383,7 @@ def window(near, size: int, margin: float = 0.15) -> tuple[slice, slice]:
 
     return place(rows), place(columns)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1a_2
 def finals(result: Comparison, prompt: int = 0) -> list:
     """For every arm that has a picture (lines above, the `window` of it [3,H,W], lines below, colour).
 
@@ -451,7 +451,7 @@ def show(self: Comparison, prompt: int = 0, columns: Count = 5, dpi: Count = 100
         raise ValueError("nothing was computed yet: there is nothing to show")
     return picture(figure(self, prompt, columns), dpi)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-105_1
 @patch
 def config(self: Comparison) -> dict:
     "What makes this run this run: prompts, methods, canvases, prior and settings, as JSON knows them."
@@ -484,7 +484,7 @@ def lines_of(result: Comparison) -> list:
                 lines.append(at | spent | dict(noise=r.noise and r.noise[b]))
     return lines
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-109_1
 @patch
 def metrics(self: Comparison) -> str:
     "A JSON line per record and prompt, per row of the table, per note, and at last whether it ran to its end."
@@ -500,7 +500,7 @@ def files(self: Comparison) -> list:
     "What `save` leaves in a folder besides metrics.jsonl, which comes last."
     return ["config.json", *(f"comparison{b + 1 if b else ''}.png" for b in range(len(self.prompts)))]
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-109_2
 def save(self, folder, overwrite: bool = False, pages: dict | None = None) -> Path:
     """Write config.json, comparison.png (one per prompt from the second on), `pages` (name -> text), metrics.jsonl.
 
@@ -538,7 +538,7 @@ class Several(list):
     def _repr_png_(self) -> bytes | None:
         return as_png(picture(overview(list(self)), 72)) if self.begun else None
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s1_1
 class Seeds(Several):
     "Comparisons of the same prompts, one for each seed."
 
@@ -557,7 +557,7 @@ class Seeds(Several):
                 found[-1] |= mean_and_spread(k, [r[k] for r in rows])
         return Table(found)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s1_2
 def mean_and_spread(name: str, v: list) -> dict:
     "Mean and standard deviation (nan of one number) by their names; None where a number is missing"
     if None in v:
@@ -578,7 +578,7 @@ def show(self: Seeds, prompt: int = 0, columns: int = 5, dpi: int = 100) -> Imag
         whole.paste(r, (0, sum(o.height for o in rows[:i])))
     return whole
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_1
 def save_means(seeds: Seeds, folder) -> Path:
     "seeds.json: which seeds, whether all are complete, and the means."
     told = dict(
@@ -587,7 +587,7 @@ def save_means(seeds: Seeds, folder) -> Path:
     write_file(Path(folder) / "seeds.json", json.dumps(told, indent=1, ensure_ascii=False))
     return Path(folder)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_2
 def save_seeds(self: Seeds, folder, overwrite: bool = False) -> Path:
     """A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means.
 
@@ -662,5 +662,5 @@ class Worlds(Several):
         lines = [dict(prior=c.prior) | json.loads(line) for c in self for line in c.metrics().splitlines()[:-1]]
         return "".join(json.dumps(line) + "\n" for line in [*lines, dict(kind="end", complete=self.complete)])
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-w1_1
 Worlds.save = save

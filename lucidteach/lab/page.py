@@ -55,7 +55,7 @@ def level(share: float, off: float | None = None) -> str:
         return "is as sharp as the truth (noise counts)"
     return "has the truth's detail" if kind == "right" else "is as strong as the truth, of another texture,"
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_1
 def fineness(ratio: float) -> str:
     "A sharpness ratio in words."
     words = {
@@ -64,7 +64,7 @@ def fineness(ratio: float) -> str:
     }
     return words.get(level(ratio), level(ratio) + " ({:.0%})").format(ratio)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_2
 def colourfulness(ratio: float) -> str:
     "A saturation ratio in words; nothing where the truth is grey."
     if math.isnan(ratio):
@@ -81,7 +81,7 @@ def close_up(row: dict) -> bool:
     "Whether the nearest truth shows no whole object"
     return (row.get("fill") or 0) > 1.5
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_3
 def in_words(row: dict) -> str:
     "One row of a comparison's table as a sentence."
     name = f"{title_of(row['method'])} on {row['canvas']}"
@@ -120,7 +120,7 @@ def best_of(method: str, arms: list) -> str:
     title = title_of(arms[0]["method"])
     return title if len(arms) == 1 else f"the best {method.upper()} ({title})"
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-012_1
 def difference(rows: list, canvas: str) -> str:
     """What differs between the methods on one canvas, each at its best, by the distance to the nearest truth.
 
@@ -161,7 +161,7 @@ def strength_told(row: dict, settings: Settings, told: bool) -> tuple[str, str]:
     litter = ", on a littered ground" if row["clutter"] > 0.05 else ""
     return word, f"{circumstances(row['method'], settings, told)} ({fine(row):.0%}{more}{litter})"
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-c1_1
 def conclusion(rows: list, settings: Settings) -> str:
     """How strong the fine detail is that each method leaves, and how near to the truth's, as sentences.
 
@@ -179,7 +179,7 @@ def conclusion(rows: list, settings: Settings) -> str:
         sentences.append(f"{method.upper()} {'; '.join(parts)}.")
     return " ".join([*sentences, *likeness(known)])
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-c1_2
 def likeness(rows: list) -> list:
     "A sentence on how near the texture of each arm is to the truth's; none where that is not known of two."
     off = sorted((r["off_texture"], title_of(r["method"])) for r in rows if r.get("off_texture") is not None)
@@ -236,7 +236,7 @@ def pulls(
     rms = torch.cat([noise_rms(prior, z, s.x_t, s.t) for s in steps]).square().mean().sqrt()
     return images.expand(-1, 3, -1, -1), float(rms)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-016_1
 def targets(*args, **kw) -> torch.Tensor:
     "The images of `pulls`."
     return pulls(*args, **kw)[0]
@@ -267,7 +267,7 @@ def truth_tile(image, caption, alt: str, kind: str) -> Markup:
     "A tile of the true picture."
     return tile(torch.as_tensor(image), caption, alt, kind)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-021p_1
 def arm_html(result: Comparison, arm: tuple, prompt: int = 0, columns: int = 5) -> Markup:
     "A row of the report: progress of one arm, what it saw and wanted at the end, and the truth beside all rows."
     rows, near, name = result.records[arm], result.common(arm[1], prompt), f"{title_of(arm[0])} on {arm[1]}"
@@ -301,7 +301,7 @@ def one_each(methods) -> list:
     "Of arms of one method the first."
     return list({spelled(m)[0]: m for m in reversed(methods)}.values())[::-1]
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-027_1
 def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = None, n: int = 6) -> Markup:
     "A strip of pseudo-ground-truths for the first arm of each method, over n noises that are the same for all."
     near = next(filter(None, (result.common(c, prompt) for c in result.canvases)), None)
@@ -348,7 +348,7 @@ def cut_to(result: Comparison, canvas: str, prompt: int, image):
     "The window of a picture [3,H,W] that `window` gives for the truth of a canvas."
     return image[(slice(None), *window(result.common(canvas, prompt), image.shape[-1]))]
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_1
 def final_tile(result: Comparison, arm: tuple, row: dict, prompt: int = 0) -> Markup:
     "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
     lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
@@ -368,7 +368,7 @@ def final_tiles(result: Comparison, canvas: str, rows: list, prompt: int) -> lis
         tiles.append(tile(image, caption, "The true picture nearest to all of these", "final truth"))
     return tiles
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_2
 def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
     "The first screen of one comparison: for each canvas the sentence that the numbers make, and where every arm ended."
     table, parts = [r for r in result.table() if r["prompt"] == result.prompts[prompt]], []
@@ -389,7 +389,7 @@ def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
         )
     return Markup("").join(parts)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_3
 def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
@@ -418,7 +418,7 @@ def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = ""
     seen = targets_html(result, prior, prompt) if prior is not None else ""
     return filled(DETAILS, kind=kind, words=map(in_words, rows), table=table_html(rows), arms=arms, targets=seen)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028b_1
 PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}
 <p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}{{ explain }}"""
 
@@ -437,7 +437,7 @@ def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
         explain=Markup(EXPLAIN),
     )
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028b_2
 EXPLAIN = """<h2>What the numbers are</h2><div class="text">
 <p><small>Strength is the contrast of the prior's own local patterns
 over the truth's: 0 is none, 1 is the truth's. Off is the distance from the nearest true texture, in units of
@@ -468,7 +468,7 @@ def arms_named(results: list) -> list:
         return [title_of(m) for m in results[0].methods]
     return list(dict.fromkeys(title_of(m).split()[0].rstrip(",") for r in results for m in one_each(r.methods)))
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_1
 def report_html(result: Comparison | Worlds, prior=None) -> str:
     """The whole page of a Comparison or of `Worlds`, as one string that loads nothing.
 
@@ -491,7 +491,7 @@ def report_html(result: Comparison | Worlds, prior=None) -> str:
     )
     return page_html(f"{' and '.join(arms)}: {'; '.join(result.prompts)}", filled(REPORT, **filling), CSS)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_2
 def parts_told(s: Settings) -> list:
     "What a reader must know of settings, in a few words each"
     interval = s.options.get("ism", {}).get("delta_t", DEFAULTS["delta_t"]["step"])
@@ -509,7 +509,7 @@ def settings_text(settings: Settings, prior: str = "") -> str:
         text += f" Not the settings of the two worlds, which for {prior} are: {', '.join(other)}."
     return text
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_3
 def save_report(result, folder, prior=None, overwrite: bool = False) -> Path:
     "Write files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
     claim(folder, result.config(), overwrite)
