@@ -218,7 +218,7 @@ def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, monkeypatc
     assert call(steps=8, out=tmp_path, overwrite=True).complete
 
 def test_an_arm_that_stopped_itself_stays(tmp_path, monkeypatch):
-    def broken(*a, progress, generator, **kw):
+    def broken(*a, progress=0., generator, **kw):
         step = METHODS["sds"](*a, progress=progress, generator=generator, **kw)
         return step if progress < .5 else dataclasses.replace(step, grad=step.grad*float("nan"))
     broken.init = METHODS["sds"].init
