@@ -14,7 +14,7 @@ MOVED = {
     "create.field": ("scene.field",),
     "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources", "scene.init"),
     "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
-    "distill.compare": ("distill.canvas", "lab.compare", "lab.comparison", "run.folders", "run.jobs", "run.tables", "run.files", "run.names", "run.settings", "prior.pictures", "prior.prompts"),
+    "distill.compare": ("distill.canvas", "lab.compare", "lab.comparison", "run.folders", "run.jobs", "run.memory", "run.tables", "run.files", "run.names", "run.settings", "prior.pictures", "prior.prompts"),
     "prior.files": ("run.files",),
     "show": (),
     "show.explorers": ("viz.explorers",),

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .metrics import CATS, COLS, HEADS, PATS, REJECT, VIEWS, Verdict
-from ..prior import world
+from ..prior import words, world
 from ..run.live import Live
 from ..run.patch import patch
 from ..run.settings import Amount, Count, Positive, Share, Whole, brief, brief_value, checked, checks, settings

@@ -19,11 +19,12 @@ from ..distill.inversion import noise_rms
 from ..distill.methods import METHODS
 from ..distill.sds import draw_noise
 from .sweep import ALL_ARMS
-from ..prior import world
+from ..prior import words, world
 from ..prior.exact import ImageSetPrior
 from ..prior.ideal import IdealPrior, from_patches
 from ..prior.patches import PatchPrior, contrast, off_pattern
 from ..prior.pictures import chroma, clutter, foreground, saturation_ratio, sharpness_ratio
+from ..prior.truth import nearest_truth
 from ..run.folders import prior_name
 from ..run.settings import Count, Positive, Whole, checked, checks
 
@@ -33,7 +34,7 @@ def judged(images: torch.Tensor, prompts, judges: dict) -> list[dict]:
 
     Probability of the prompt's category among the known ones, of its colour where it names one, and of refusal."""
     check_as_many(images, prompts)
-    rows, asked = [{} for _ in prompts], [world.parse(p) for p in prompts]
+    rows, asked = [{} for _ in prompts], [words.parse(p) for p in prompts]
     for name, judge in judges.items():
         p = judge(images.float())
         for row, told, category, colour in zip(rows, asked, p.category, p.colour):
@@ -53,7 +54,7 @@ def check_as_many(images, prompts):
 
 def against_truth(image: torch.Tensor, prompt: str) -> dict:
     "A picture [3,H,W] against the nearest true render of its prompt"
-    near = world.nearest_truth(image, prompt)
+    near = nearest_truth(image, prompt)
     true = torch.as_tensor(near.image).float()
     marks = dict(sharpness=sharpness_ratio, saturation=saturation_ratio, clutter=clutter)
     return dict(psnr=near.psnr, **near.baselines) | {k: f(image.float(), true) for k, f in marks.items()}
@@ -61,7 +62,7 @@ def against_truth(image: torch.Tensor, prompt: str) -> dict:
 # %% ../../nbs/5_judge/53a_measures.ipynb #s53-017
 def true_render(prompt: str, rng: np.random.Generator, size: int = 64) -> np.ndarray:
     "A random true picture [3,size,size] of all that the prompt allows"
-    told = world.parse(prompt)
+    told = words.parse(prompt)
     thing = world.sample_thing(rng, categories=[told.category], background=0, depth=0, corruption=0)
     thing = replace(thing, pattern=told.pattern or "plain", color=told.color or thing.color, background=told.background)
     camera = world.sample_camera(rng)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from ..prior import world
+from ..prior.truth import psnr
+from ..prior.words import parse, sample
 from ..run.settings import Count, Range, Shape, Whole, brief, checks
 
 # %% ../../nbs/5_judge/51_metrics.ipynb #51-005
@@ -110,7 +112,7 @@ def told(prompts) -> Tensor:
     ValueError for words outside the world."""
     if isinstance(prompts, str):
         raise ValueError(f"prompts is a list of prompts, one for each image; got the text {prompts!r}")
-    rows = [world.parse(p) for p in prompts]
+    rows = [parse(p) for p in prompts]
     index = lambda names, word: names.index(word) if word in names else -1
     view = lambda t: index(VIEWS, t.view) if t.category and world.CATEGORIES[t.category].has_front else -1
     said = [(index(CATS, t.category), index(COLS, t.color), index(PATS, t.pattern), view(t)) for t in rows]

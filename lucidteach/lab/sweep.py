@@ -23,7 +23,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..judge.measures import TARGET_ARMS
-from ..run.settings import row
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-003
 import numpy as np
