@@ -186,7 +186,7 @@ class TargetGrid(Instrument):
 # %% ../../nbs/6_viz/65_targets.ipynb #65-instn
 @patch
 def numbers(self: TargetGrid) -> dict:
-    """`canvas` and `nearest` as latents, `times`, and `blocks`, one for each method.
+    """`canvas` and `nearest` as latents, their `canvas_distance`, `times`, and `blocks`, one for each method.
 
     A block has `targets` [T,S,C,h,w], `mean` [T,C,h,w], `variance` [T], `distance` [T,S], `detail` [T,S] and
     `detail_of_mean` [T]; the last three are None where nobody knows the truth, or where it has no speckles.
@@ -194,7 +194,9 @@ def numbers(self: TargetGrid) -> dict:
     x = self.canvas()
     names = [self.method] if self.beside == "nothing" else [self.method, self.beside]
     blocks = [block_of(self, x, name) for name in names]
-    return dict(self.state, canvas=x, nearest=nearest_true(self.prior, x, self.prompt), times=self.times, blocks=blocks)
+    nearest = nearest_true(self.prior, x, self.prompt)
+    away = None if nearest is None else distance(x, nearest).item()
+    return dict(self.state, canvas=x, nearest=nearest, canvas_distance=away, times=self.times, blocks=blocks)
 
 
 def block_of(self: TargetGrid, x: Tensor, method: str) -> dict[str, Any]:
@@ -218,11 +220,13 @@ def block_of(self: TargetGrid, x: Tensor, method: str) -> dict[str, Any]:
 @patch
 def figure(self: TargetGrid, numbers: dict) -> Image.Image:
     columns = 1 + len(self.times) * len(numbers["blocks"])
-    side = min(190, 1150 // columns - 8)
+    room = int(columns > 8)  # narrow columns: the words at the left take two
+    side = min(190, 1150 // (columns + room) - 8)
     decode = lambda z: self.prior.decode(z[None])[0].detach().float().cpu()
     window = window_of(decode(numbers["canvas"][0]))
     picture = lambda z: decode(z)[window]
-    parts = [sheet(left_rows(self, numbers, picture), side, heads=[("the canvas", INK)] + [None] * self.seeds)]
+    left = [row + [("", None)] * room for row in left_rows(self, numbers, picture)]
+    parts = [sheet(left, side, heads=[("the canvas", INK)] + [None] * self.seeds)]
     for block in numbers["blocks"]:
         told = f"{block['method'].upper()}   {self.prompt}, guidance {self.guidance:g}"
         told += ", draws nothing" * draws_nothing(block["method"], self.options(block["method"]))
@@ -249,10 +253,10 @@ def left_rows(self: TargetGrid, numbers: dict, picture) -> list:
     "The column at the left: the canvas, the truth nearest to it, and what the numbers are"
     smear = f"smeared, {self.smear:g} px" if self.smear else "as given"
     nearest = numbers["nearest"]
-    rows = [[(smear, picture(numbers["canvas"][0]))]]
-    rows += [[("nearest truth" if nearest is not None else "", None if nearest is None else picture(nearest[0]))]]
-    rows += [[("", None)]] * (self.seeds - 2)
-    rows[0] = [(f"\n{smear}", rows[0][0][1])]
+    rows = [[(f"\n{smear}", picture(numbers["canvas"][0]))]]
+    if nearest is not None:
+        rows.append([(f"truth, {short(numbers['canvas_distance'])} away", picture(nearest[0]))])
+    rows += [[("", None)]] * (self.seeds - len(rows))
     known = [text for name, text in LINES.items() if numbers["blocks"][0][name] is not None]
     return [*rows, [("\n".join([*known, "the mean:"]), None)]]
 
@@ -278,10 +282,10 @@ def short(v: float) -> str:
     return "0" if abs(v) < 5e-5 else f"{v:#.2g}" if abs(v) < 9.95 else f"{v:.0f}"
 
 
-def side_by_side(parts: list, gap: int) -> Image.Image:
-    "Sheets beside each other, on no ground"
-    size = sum(p.width + gap for p in parts) - gap, max(p.height for p in parts)
-    out, at = Image.new("RGBA", size, (0, 0, 0, 0)), 0
+def side_by_side(parts: list, gap: int = 0, least: int = 1100) -> Image.Image:
+    "Sheets beside each other, on no ground, `least` pixels wide at least: what is narrower would be blown up"
+    width, height = sum(p.width + gap for p in parts) - gap, max(p.height for p in parts)
+    out, at = Image.new("RGBA", (max(width, least), height), (0, 0, 0, 0)), 0
     for part in parts:
         out.paste(part, (at, 0))
         at += part.width + gap
@@ -293,6 +297,8 @@ def words(self: TargetGrid, numbers: dict) -> str:
     "The grid in sentences"
     smear = f"smeared by {self.smear:g} pixels" if self.smear else "not smeared"
     said = [f"Targets of {self.prompt}, {smear}, guidance {self.guidance:g}, {self.seeds} seeds."]
+    if numbers["canvas_distance"] is not None:
+        said.append(f"The canvas is {short(numbers['canvas_distance'])} away from the nearest truth.")
     for block in numbers["blocks"]:
         known = [text for name, text in LINES.items() if block[name] is not None]
         for i, t in enumerate(self.times):
