@@ -31,6 +31,9 @@ _names = {
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "board": "lab.board",
+    "interval_explorer": "viz.interval",
+    "target_grid": "viz.targets",
 }
 
 if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
@@ -39,6 +42,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .distill.methods import init_state as init_state
     from .distill.sds import Step as Step
     from .distill.sds import surrogate as surrogate
+    from .lab.board import board as board
     from .lab.compare import compare as compare
     from .lab.create import create as create
     from .prior.checkpoints import load_prior as load_prior
@@ -51,6 +55,8 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
+    from .viz.interval import interval_explorer as interval_explorer
+    from .viz.targets import target_grid as target_grid
     from .viz.viewer import show as show
 else:  # without this line a type checker would believe in every name
 
