@@ -31,6 +31,8 @@ _names = {
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "splat_explorer": "viz.splat_explorer",
+    "guidance_explorer": "viz.guidance_explorer",
     "board": "lab.board",
     "interval_explorer": "viz.interval",
     "target_grid": "viz.targets",
@@ -55,7 +57,9 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
+    from .viz.guidance_explorer import guidance_explorer as guidance_explorer
     from .viz.interval import interval_explorer as interval_explorer
+    from .viz.splat_explorer import splat_explorer as splat_explorer
     from .viz.targets import target_grid as target_grid
     from .viz.viewer import show as show
 else:  # without this line a type checker would believe in every name
