@@ -31,6 +31,7 @@ _names = {
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "field_explorer": "viz.field_explorer",
     "splat_explorer": "viz.splat_explorer",
     "guidance_explorer": "viz.guidance_explorer",
     "board": "lab.board",
@@ -57,6 +58,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
+    from .viz.field_explorer import field_explorer as field_explorer
     from .viz.guidance_explorer import guidance_explorer as guidance_explorer
     from .viz.interval import interval_explorer as interval_explorer
     from .viz.splat_explorer import splat_explorer as splat_explorer

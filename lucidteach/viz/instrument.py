@@ -266,7 +266,7 @@ def widget_of(dial: Dial, value):
     import ipywidgets as w
 
     common = dict(description=dial.name, tooltip=dial.words, style={"description_width": "90px"})
-    common["layout"] = w.Layout(width="min(420px, 100%)")
+    common["layout"] = w.Layout(width="min(310px, 100%)")
     if dial.choices:
         return w.Dropdown(options=list(dial.choices), value=value, **common)
     if dial.is_tick:
