@@ -16,6 +16,7 @@ MOVED = {
     "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
     "distill.compare": (
         "distill.canvas",
+        "distill.loop",
         "lab.compare",
         "lab.comparison",
         "run.folders",
@@ -40,6 +41,7 @@ MOVED = {
 # a module that is still there -> where some of its names live now
 LEFT = {
     "prior.latent": ("prior.checkpoints",),
+    "distill.canvas": ("distill.loop",),
     "distill.sds": ("distill.methods", "run.settings"),
     "distill.zoo": ("distill.vsd", "distill.methods"),
     "judge.metrics": ("judge.judges",),

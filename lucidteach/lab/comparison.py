@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ..distill.canvas import Settings, color_of, spelled, title_of
+from ..distill.canvas import Settings
+from ..distill.loop import color_of, spelled, title_of
 from ..distill.inversion import noise_rms
 from ..distill.methods import METHODS, method_color
 from ..prior.ideal import from_patches
