@@ -13,7 +13,7 @@ MOVED = {
     "create": (),
     "create.field": ("scene.field",),
     "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources"),
-    "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
+    "create.text_to_3d": ("scene.text_to_3d", "scene.config", "scene.run", "lab.create"),
     "distill.compare": (
         "distill.canvas",
         "distill.loop",
@@ -50,7 +50,7 @@ LEFT = {
     "prior.schedule": ("run.settings",),
     "prior.train": ("prior.training_run",),
     "prior.world": ("prior.words", "prior.truth", "prior.objects"),
-    "scene.text_to_3d": ("scene.run", "lab.create"),
+    "scene.text_to_3d": ("scene.config", "scene.run", "lab.create"),
     "splat.fit": ("splat.captures",),
     "splat.gaussians": ("splat.algebra", "splat.files", "splat.kinds"),
     "splat.rasterize": ("splat.reference", "splat.kernels"),
