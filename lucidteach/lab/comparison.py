@@ -25,8 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..distill.canvas import Settings
-from ..distill.loop import color_of, spelled, title_of
 from ..distill.inversion import noise_rms
+from ..distill.loop import color_of, spelled, title_of
 from ..distill.methods import METHODS, method_color
 from ..prior.ideal import from_patches
 from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern

@@ -19,8 +19,8 @@ import torch
 from markupsafe import Markup
 
 from ..distill.canvas import DEFAULTS, Settings
-from ..distill.loop import spelled, title_of
 from ..distill.inversion import noise_rms
+from ..distill.loop import spelled, title_of
 from ..distill.methods import METHOD_COLORS, METHODS, init_state
 from ..distill.regimes import kind_of
 from lucidteach.lab.comparison import (

@@ -31,8 +31,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..distill.canvas import CANVASES, Settings
-from ..distill.loop import mean_time, optimise
 from ..distill.inversion import ddim_sample
+from ..distill.loop import mean_time, optimise
 from ..judge.judges import load_judge
 from lucidteach.judge.measures import (
     DETAIL_GRID,
