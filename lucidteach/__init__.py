@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 import importlib as _importlib
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import _before
 from . import _moved as _moved  # import paths of earlier versions, with a warning
@@ -31,14 +31,20 @@ _names = {
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "splat_explorer": "viz.splat_explorer",
+    "guidance_explorer": "viz.guidance_explorer",
+    "board": "lab.board",
+    "interval_explorer": "viz.interval",
+    "target_grid": "viz.targets",
 }
 
-if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
+if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
     from .distill.canvas import Settings as Settings
     from .distill.methods import METHODS as METHODS
     from .distill.methods import init_state as init_state
     from .distill.sds import Step as Step
     from .distill.sds import surrogate as surrogate
+    from .lab.board import board as board
     from .lab.compare import compare as compare
     from .lab.create import create as create
     from .prior.checkpoints import load_prior as load_prior
@@ -51,6 +57,10 @@ if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds th
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
     from .viz.explorers import stepper as stepper
+    from .viz.guidance_explorer import guidance_explorer as guidance_explorer
+    from .viz.interval import interval_explorer as interval_explorer
+    from .viz.splat_explorer import splat_explorer as splat_explorer
+    from .viz.targets import target_grid as target_grid
     from .viz.viewer import show as show
 else:  # without this line a type checker would believe in every name
 
