@@ -28,7 +28,7 @@ _names = {
     "rasterization": "splat.rasterize",
     "Field": "scene.field",
     "create": "lab.create",
-    "Config": "scene.text_to_3d",
+    "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
     "field_explorer": "viz.field_explorer",
@@ -52,8 +52,8 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .prior.latent import LinearAutoencoder as LinearAutoencoder
     from .prior.latent import ModelMixin as ModelMixin
     from .prior.truth import nearest_truth as nearest_truth
+    from .scene.config import Config as Config
     from .scene.field import Field as Field
-    from .scene.text_to_3d import Config as Config
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization

@@ -13,9 +13,10 @@ MOVED = {
     "create": (),
     "create.field": ("scene.field",),
     "create.init": ("scene.start", "scene.meshes", "scene.points", "scene.sources"),
-    "create.text_to_3d": ("scene.text_to_3d", "scene.run", "lab.create"),
+    "create.text_to_3d": ("scene.text_to_3d", "scene.config", "scene.run", "lab.create"),
     "distill.compare": (
         "distill.canvas",
+        "distill.loop",
         "lab.compare",
         "lab.comparison",
         "run.folders",
@@ -40,6 +41,7 @@ MOVED = {
 # a module that is still there -> where some of its names live now
 LEFT = {
     "prior.latent": ("prior.checkpoints",),
+    "distill.canvas": ("distill.loop",),
     "distill.sds": ("distill.methods", "run.settings"),
     "distill.zoo": ("distill.vsd", "distill.methods"),
     "judge.metrics": ("judge.judges",),
@@ -48,7 +50,7 @@ LEFT = {
     "prior.schedule": ("run.settings",),
     "prior.train": ("prior.training_run",),
     "prior.world": ("prior.words", "prior.truth", "prior.objects"),
-    "scene.text_to_3d": ("scene.run", "lab.create"),
+    "scene.text_to_3d": ("scene.config", "scene.run", "lab.create"),
     "splat.fit": ("splat.captures",),
     "splat.gaussians": ("splat.algebra", "splat.files", "splat.kinds"),
     "splat.rasterize": ("splat.reference", "splat.kernels"),

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lucidteach.distill.canvas import Settings, check_own, mean_time, optimise, spelled, start_image
+from lucidteach.distill.canvas import Settings, check_own, start_image
+from lucidteach.distill.loop import mean_time, optimise, spelled
 from lucidteach.lab.compare import compare, planned, prepare, run_compare, worlds
 from lucidteach.lab.comparison import Comparison
 from lucidteach.prior.exact import GaussianPrior

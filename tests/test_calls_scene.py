@@ -6,7 +6,7 @@ from lucidteach import cli
 from lucidteach.lab import create as lab
 from lucidteach.prior.exact import GaussianPrior
 from lucidteach.prior.world import Thing
-from lucidteach.scene import field, meshes, points, run, sources, start, text_to_3d as t3
+from lucidteach.scene import config as settings_of, field, meshes, points, run, sources, start, text_to_3d as t3
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.gaussians import Gaussians
 
@@ -72,9 +72,9 @@ CALLS = [
     ("a misspelt setting", lambda: t3.config("toy", lr_mean=1), "did you mean 'lr_means'?"),
     ("a misspelt preset", lambda: t3.config("toyy"), "there are paper, toy, ball"),
     ("a misspelt weight", lambda: t3.config("toy", weight="sigma"), "did you mean 'sigma2'?"),
-    ("a part of it", lambda: t3.ViewConfig(flip=3), "flip must be a share within 0..1, got 3"),
+    ("a part of it", lambda: settings_of.ViewConfig(flip=3), "flip must be a share within 0..1, got 3"),
     ("cameras that are a dict", lambda: t3.config("toy", cameras={}), "cameras must be of type LucidCameras or of type WorldCameras"),
-    ("cameras of one angle", lambda: t3.WorldCameras(azimuth=5), "azimuth is a tuple of 2, got 5"),
+    ("cameras of one angle", lambda: settings_of.WorldCameras(azimuth=5), "azimuth is a tuple of 2, got 5"),
     # run
     ("a scene that is a number", lambda: run.given(3), "Gaussians.from_points"),
     ("a file that is not there", lambda: run.given("missing.ply"), "missing.ply: no such file"),

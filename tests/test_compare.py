@@ -3,7 +3,8 @@ import dataclasses, json, multiprocessing, os, signal, subprocess, sys, tempfile
 from types import SimpleNamespace
 import numpy as np, pytest, torch
 from safetensors.torch import save as to_bytes
-from lucidteach.distill.canvas import DEFAULTS, EDITING, Settings, mean_time
+from lucidteach.distill.canvas import DEFAULTS, EDITING, Settings
+from lucidteach.distill.loop import mean_time
 from lucidteach.lab import compare as C, page as report
 from lucidteach.lab.comparison import finals, panels
 from lucidteach.run import folders, jobs

@@ -23,7 +23,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..distill.canvas import Settings, color_of, title_of
+from ..distill.canvas import Settings
+from ..distill.loop import color_of, title_of
 from ..distill.methods import method_color
 from .compare import resume
 from .comparison import Comparison, Several, key_of, numbers_of, yardstick
@@ -37,7 +38,8 @@ from ..prior.words import parse
 from ..run.files import parse_json, read_json
 from ..run.patch import patch
 from ..run.settings import Count, Finite, Whole, brief_value, checks
-from ..scene.text_to_3d import Splats, config, orbit, shoot
+from ..scene.config import config
+from ..scene.text_to_3d import Splats, orbit, shoot
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians
 from ..viz.instrument import INK, Dial, Instrument, font, sheet, signed

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..distill.canvas import CANVASES, EDITING, Settings, mean_time, optimise, spelled, started
+from ..distill.canvas import CANVASES, EDITING, Settings
+from ..distill.loop import mean_time, optimise, spelled, started
 from ..distill.methods import METHODS
 from .comparison import LEFT, WORLDS, Comparison, Record, Seeds, Worlds, record, save_means, yardstick
 from .page import save_report

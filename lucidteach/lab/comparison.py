@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ..distill.canvas import Settings, color_of, spelled, title_of
+from ..distill.canvas import Settings
 from ..distill.inversion import noise_rms
+from ..distill.loop import color_of, spelled, title_of
 from ..distill.methods import METHODS, method_color
 from ..prior.ideal import from_patches
 from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern

@@ -39,6 +39,7 @@ from ..run.names import check_names
 from ..run.pages import filled
 from ..run.patch import patch
 from ..run.settings import Range, checks, nearest_name
+from ..scene.config import Config, check_side, config
 from lucidteach.scene.run import (
     PANEL,
     advance,
@@ -55,18 +56,7 @@ from lucidteach.scene.run import (
     unpack,
 )
 from ..scene.sources import check_source
-from lucidteach.scene.text_to_3d import (
-    Config,
-    Splats,
-    State,
-    check_side,
-    conditions,
-    config,
-    draw_views,
-    orbit,
-    shoot,
-    step_generator,
-)
+from ..scene.text_to_3d import Splats, State, conditions, draw_views, orbit, shoot, step_generator
 from ..viz import viewer
 from ..viz.report import CSS
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from markupsafe import Markup
 
-from ..distill.canvas import DEFAULTS, Settings, spelled, title_of
+from ..distill.canvas import DEFAULTS, Settings
 from ..distill.inversion import noise_rms
+from ..distill.loop import spelled, title_of
 from ..distill.methods import METHOD_COLORS, METHODS, init_state
 from ..distill.regimes import kind_of
 from lucidteach.lab.comparison import (

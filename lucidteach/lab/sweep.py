@@ -30,8 +30,9 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from ..distill.canvas import CANVASES, Settings, mean_time, optimise
+from ..distill.canvas import CANVASES, Settings
 from ..distill.inversion import ddim_sample
+from ..distill.loop import mean_time, optimise
 from ..judge.judges import load_judge
 from lucidteach.judge.measures import (
     DETAIL_GRID,

@@ -23,16 +23,15 @@ from torch import Tensor
 
 from ..run.files import read_with_numbers, with_numbers
 from ..run.patch import patch
+from .config import Config, config
 from .sources import missing
 from lucidteach.scene.text_to_3d import (
-    Config,
     FieldScene,
     Picture,
     Splats,
     State,
     backdrop,
     backgrounds,
-    config,
     distil,
     draw_views,
     scene_backward,

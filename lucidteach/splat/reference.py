@@ -18,16 +18,16 @@ def project(
     width: int,
     height: int,
     eps2d: float = 0.3,  # blur, px^2
-    near: float
-    | None = None,  # what is nearer is not drawn: its slopes are those at depth 1, so no gradient is infinite
-) -> (
-    tuple
-):  # means2d [..., C, N, 2], covars2d with blur [..., C, N, 2, 2], depths [..., C, N], compensations [..., C, N]
-    "EWA projection of Gaussians to image ellipses in plain torch (Zwicker 2001; 3DGS Eq. 5)."
-    R, t = viewmats[..., None, :3, :3], viewmats[..., None, :3, 3]
-    x, y, z = ((R @ means[..., None, :, :, None])[..., 0] + t).unbind(-1)  # [..., C, N]
+    near: float | None = None,  # what is nearer is not drawn
+) -> tuple:
+    """EWA projection of Gaussians to image ellipses in plain torch (Zwicker 2001; 3DGS Eq. 5).
+
+    Gives means2d [..., C, N, 2], covars2d with blur [..., C, N, 2, 2], depths and compensations [..., C, N].
+    """
+    V, v = viewmats[..., None, :3, :3], viewmats[..., None, :3, 3]
+    x, y, depths = ((V @ means[..., None, :, :, None])[..., 0] + v).unbind(-1)  # [..., C, N]
+    z = depths if near is None else _ahead(depths, near)
     fx, fy, cx, cy = (Ks[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    depths, z = z, z if near is None else torch.where(z < near, 1, z)
 
     mx, my = 0.15 * width / fx, 0.15 * height / fy
     tx = torch.minimum(torch.maximum(x / z, -cx / fx - mx), (width - cx) / fx + mx)
@@ -35,21 +35,26 @@ def project(
     zero = torch.zeros_like(z)
     J = torch.stack([fx / z, zero, -fx * tx / z, zero, fy / z, -fy * ty / z], -1).unflatten(-1, (2, 3))
 
-    U = J @ R
-    S = U @ covars[..., None, :, :, :] @ U.mT
-    blurred = S + eps2d * torch.eye(2, dtype=S.dtype, device=S.device)
-    rho = (_det(S) / _det(blurred)).clamp_min(1e-12).sqrt()
+    U = J @ V
+    sharp = U @ covars[..., None, :, :, :] @ U.mT
+    blurred = sharp + eps2d * torch.eye(2, dtype=sharp.dtype, device=sharp.device)
+    rho = (_det(sharp) / _det(blurred)).clamp_min(1e-12).sqrt()
     return torch.stack([fx * x / z + cx, fy * y / z + cy], -1), blurred, depths, rho
 
 
-def _det(S):
-    return S[..., 0, 0] * S[..., 1, 1] - S[..., 0, 1] * S[..., 1, 0]
+def _det(m):
+    return m[..., 0, 0] * m[..., 1, 1] - m[..., 0, 1] * m[..., 1, 0]
+
+
+def _ahead(z, near):
+    "Depths, and 1 where a Gaussian is too near: it is not drawn, and so its gradient stays finite"
+    return torch.where(z < near, 1, z)
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-011
 def conic(covars2d: Tensor) -> Tensor:
-    "Inverse of 2x2 covariances [..., 2, 2] as (A, B, C) of the matrix ((A, B), (B, C)), [..., 3]."
-    a, b, c = covars2d[..., 0, 0], (covars2d[..., 0, 1] + covars2d[..., 1, 0]) / 2, covars2d[..., 1, 1]
-    return torch.stack([c, -b, a], -1) / (a * c - b * b)[..., None]
+    "Inverse of 2x2 covariances [..., 2, 2] as its three different numbers (xx, xy, yy), [..., 3]."
+    xx, xy, yy = covars2d[..., 0, 0], (covars2d[..., 0, 1] + covars2d[..., 1, 0]) / 2, covars2d[..., 1, 1]
+    return torch.stack([yy, -xy, xx], -1) / (xx * yy - xy * xy)[..., None]
 
 # %% ../../nbs/3_splat/33_rasterize.ipynb #s33-018
 ALPHA_MIN, ALPHA_MAX, T_MIN = 1 / 255, 0.999, 1e-4  # gsplat 1.5.3
@@ -68,6 +73,7 @@ def screen_radii(
     clip: float = 0.0,  # what is not larger than this many pixels is skipped
 ) -> Tensor:  # int32 [..., C, N, 2]
     "Half sizes in pixels; 0 where a Gaussian is not drawn."
+    # 3.33 = sqrt(2 ln 255): where an opaque one ends
     extent = (2 * torch.log(255 * opacities)).clamp_min(0).sqrt().clamp_max(3.33)[..., None]
     var = torch.stack([covars2d[..., 0, 0], covars2d[..., 1, 1]], -1)
     r, size = (extent * var.sqrt()).ceil(), torch.tensor([width, height], device=means2d.device)
@@ -103,6 +109,6 @@ def alpha_dense(means2d: Tensor, conics: Tensor, opacities: Tensor, width: int, 
     grid = dict(dtype=means2d.dtype, device=means2d.device)
     dx = torch.arange(width, **grid)[None, :, None] + 0.5 - means2d[:, 0]
     dy = torch.arange(height, **grid)[:, None, None] + 0.5 - means2d[:, 1]
-    A, B, C = conics.unbind(-1)
-    alpha = (opacities * torch.exp(-(0.5 * (A * dx * dx + C * dy * dy) + B * dx * dy))).clamp_max(ALPHA_MAX)
+    xx, xy, yy = conics.unbind(-1)
+    alpha = (opacities * torch.exp(-(0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy))).clamp_max(ALPHA_MAX)
     return torch.where(alpha >= ALPHA_MIN, alpha, 0)

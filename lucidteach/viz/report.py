@@ -12,7 +12,7 @@ import math
 from markupsafe import Markup
 from torch import Tensor
 
-from ..distill.canvas import title_of
+from ..distill.loop import title_of
 from ..distill.methods import METHOD_COLORS
 from ..run.live import png_url, strip
 from ..run.pages import filled

@@ -11,7 +11,7 @@ import lucidteach     # before torch
 import numpy as np, torch
 from PIL import Image
 from lucidteach.lab import create as lab
-from lucidteach.scene import run as runner, text_to_3d as t3
+from lucidteach.scene import config as settings_of, run as runner, text_to_3d as t3
 from lucidteach.scene.start import true_points
 from lucidteach.run.files import write_atomic
 from lucidteach.run.jobs import peak_memory
@@ -24,7 +24,7 @@ from lucidteach.prior.checkpoints import load_prior
 from lucidteach.splat.camera import Camera
 
 ARMS = {"ism": ("ism", {}), "sds": ("sds", dict(head_start=0.)), "inverted-noise": ("ism", dict(target="full"))}
-VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dict(perp_neg=True), "ball": {k: t3.BALL[k] for k in t3.BALL if t3.BALL[k] != t3.TOY[k]},
+VARIANTS = {"": {}, "no-view-prompts": dict(view_prompts=False), "perp-neg": dict(perp_neg=True), "ball": {k: settings_of.BALL[k] for k in settings_of.BALL if settings_of.BALL[k] != settings_of.TOY[k]},
             "points": dict(lr_field=(.003, .0005))}     # a field that begins from the points of the preset; splats do anyway
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched

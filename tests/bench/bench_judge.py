@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 import lucidteach as lt
-from lucidteach.distill.canvas import Settings, optimise
+from lucidteach.distill.canvas import Settings
+from lucidteach.distill.loop import optimise
 from lucidteach.distill.inversion import ddim_invert, ddim_sample
 from lucidteach.judge.metrics import CATS, DEV_PROMPTS, HEADS, accuracy, correct, kid, shares, told
 from lucidteach.judge.judges import answers, load_judge

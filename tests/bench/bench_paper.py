@@ -80,7 +80,7 @@ def main():
     args = ap.parse_args()
     import torch
     from bench_sd import build
-    from lucidteach.scene.text_to_3d import config
+    from lucidteach.scene.config import config
     from lucidteach.prior.latent import LatentPrior, pick_device, quiet
     c = config("paper", **{k: json.loads(v) for k, v in (s.split("=") for s in args.set)})
     at = [int((i + .5)*c.steps/args.steps) + 37 for i in range(args.steps)]     # no step at which Gaussians are cloned, which is one in a hundred

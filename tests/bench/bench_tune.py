@@ -6,12 +6,12 @@ Every setting makes the eight development prompts by ISM and is judged by judge 
 --part 0/2 and 1/2 share the work between two processes, each with a --save of its own; runs that a file holds already are not made again."""
 import argparse, json, time
 from pathlib import Path
-from lucidteach.scene import run as runner, text_to_3d as t3
+from lucidteach.scene import config as settings_of, run as runner, text_to_3d as t3
 
 SEEDS = [{}, dict(seed=1), dict(seed=2)]                             # how far a repeat lies from the preset
 PRESET = [dict(guidance=2.), dict(guidance=5.), dict(guidance=7.5), dict(points=2000), dict(points=5000), dict(size=48), dict(size=96), dict(t_start=.98), dict(head_start=0.), dict(head_start=1.)]
 INGREDIENTS = [dict(view_prompts=False), dict(overhead=False), dict(perp_neg=True), dict(flip=0.), dict(scale_noise=0.), dict(scale=0.), dict(tv=1.), dict(background=.66), dict(disparity_share=.2),
-               dict(start_noise=True), dict(start_noise=True, offset_noise=.1), dict(target="full"), dict(densify=(20, 60, 10)), {k: v for k, v in t3.BALL.items() if v != t3.TOY[k]}]   # switched on or off
+               dict(start_noise=True), dict(start_noise=True, offset_noise=.1), dict(target="full"), dict(densify=(20, 60, 10)), {k: v for k, v in settings_of.BALL.items() if v != settings_of.TOY[k]}]   # switched on or off
 
 ISM = [dict(head_start=0.) | own for own in ({}, dict(target="full"), dict(start_noise=True, offset_noise=.1))]
 STAGES = dict(fourth=(SEEDS + PRESET + INGREDIENTS, None), fifth=(ISM, ("a blue car", "a green house", "a purple teapot")))    # settings, and prompts (None: all of development)

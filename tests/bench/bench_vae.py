@@ -272,7 +272,8 @@ def members(others=256):
     return torch.cat([torch.from_numpy(np.stack(images)), torch.from_numpy(rest.images)]), captions + ["something else"]*others
 
 def distil(out, steps=120):
-    from lucidteach.distill.canvas import Settings, optimise
+    from lucidteach.distill.canvas import Settings
+    from lucidteach.distill.loop import optimise
     images, captions = members()
     table, pictures = {}, {}
     for name, c in codecs(out).items():
