@@ -32,6 +32,7 @@ class Background:
         self.status, self.thread, self.left = "new", None, None
         self.ended = threading.Event()
         self.going, self.leaving = threading.Event(), False
+        self.resting = threading.Event()  # the thread is held, between two values
         self.going.set()
 
     @property
@@ -53,7 +54,9 @@ def work(run: Background):
     "What the thread does: value after value until there is none, or until it is told to leave"
     try:
         while run.left is None or run.left > 0:
-            run.going.wait()
+            if not run.going.is_set():
+                run.resting.set()
+                run.going.wait()
             if run.leaving:
                 break
             run.last = next(run.values)
@@ -84,20 +87,23 @@ def start(self: Background, most: int | None = None) -> Background:
         self.left, self.leaving, self.status = most, False, "running"
         self.thread = threading.Thread(target=work, args=[self], name="lucidteach run", daemon=True)
         self.ended.clear()
-        self.going.set()
+        self.resume()
         self.thread.start()
-    self.going.set()
+    self.resume()
     return self
 
 
 @patch
 def pause(self: Background):
-    "Hold it after the value at hand"
+    "Hold it; returns when the value at hand is done"
     self.going.clear()
+    while self.running and not self.resting.is_set() and self.thread is not threading.current_thread():
+        self.resting.wait(0.1)
 
 
 @patch
 def resume(self: Background):
+    self.resting.clear()
     self.going.set()
 
 # %% ../../nbs/0_run/11_background.ipynb #bg-10

@@ -165,8 +165,6 @@ def open(self: LiveCreation):
 def pause(self: LiveCreation):
     "Hold it after the step at hand"
     self.run.pause()
-    with self.lock:
-        pass  # the step at hand
     self.changed()
 
 
