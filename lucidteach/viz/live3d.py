@@ -286,13 +286,13 @@ def curve(self: LiveCreation, past: list, width: int) -> Image.Image:
     "The gradient of every step, in the colour of its method"
     fig = new_figure(width / 110, 2.3)
     fig.set_layout_engine("none")  # to find the margins anew takes as long as to draw
-    ax = fig.add_axes((0.07, 0.24, 0.92, 0.7))
+    ax = fig.add_axes((0.07, 0.24, 0.91, 0.7))
     for method in dict.fromkeys(m for _, _, m in past):
         points = [(s, v) for s, v, m in past if m == method]
         ax.plot(*zip(*points), "o", color=method_color(method), label=method.upper(), markersize=5)
     ax.set(xlim=(0, self.settings.steps), xlabel="step", ylabel="rms of the gradient")
     if past:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.15 * max(v for _, v, _ in past) or 1)
         ax.legend(loc="upper right")
     return Image.open(io.BytesIO(png_of(fig)))
 
