@@ -31,6 +31,8 @@ _names = {
     "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "microscope_explorer": "viz.live3d",
+    "live_create": "viz.live3d",
     "field_explorer": "viz.field_explorer",
     "splat_explorer": "viz.splat_explorer",
     "guidance_explorer": "viz.guidance_explorer",
@@ -61,6 +63,8 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .viz.field_explorer import field_explorer as field_explorer
     from .viz.guidance_explorer import guidance_explorer as guidance_explorer
     from .viz.interval import interval_explorer as interval_explorer
+    from .viz.live3d import live_create as live_create
+    from .viz.live3d import microscope_explorer as microscope_explorer
     from .viz.splat_explorer import splat_explorer as splat_explorer
     from .viz.targets import target_grid as target_grid
     from .viz.viewer import show as show
