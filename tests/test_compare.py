@@ -193,7 +193,8 @@ def test_killed_and_taken_up(tmp_path):
     assert (tmp_path/"cut"/"comparison.png").read_bytes() == (tmp_path/"whole"/"comparison.png").read_bytes()
 
 @pytest.mark.parametrize("more", [dict(), dict(canvases=("pixels", "implicit")), dict(equal="calls", methods=["sds", "ism"], every=100), dict(methods=["sdi", "vsd"]), dict(methods=["sds@1", "ism@1:head_start=.75"])], ids=str)
-def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
+def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, monkeypatch, more):
+    monkeypatch.setattr(C, "save_report", lambda r, folder, prior: report.save_report(r, folder))     # without the strips of targets, which ask the network as well
     class Signals(GaussianPrior):
         at = 0
         def eps(self, *a, **kw):
@@ -217,8 +218,8 @@ def test_ctrl_c_lets_the_step_end_and_the_same_call_goes_on(tmp_path, more):
     assert call(steps=8, out=tmp_path, overwrite=True).complete
 
 def test_an_arm_that_stopped_itself_stays(tmp_path, monkeypatch):
-    def broken(*a, progress, **kw):
-        step = METHODS["sds"](*a, progress=progress, **kw)
+    def broken(*a, progress=0., generator, **kw):
+        step = METHODS["sds"](*a, progress=progress, generator=generator, **kw)
         return step if progress < .5 else dataclasses.replace(step, grad=step.grad*float("nan"))
     broken.init = METHODS["sds"].init
     monkeypatch.setitem(METHODS, "broken", broken)
@@ -231,6 +232,22 @@ def test_a_broken_checkpoint_is_named(tmp_path, how):
     go(out=tmp_path); f = tmp_path/"state.safetensors"
     f.write_bytes({"cut": f.read_bytes()[:-100], "empty": b"", "other": to_bytes({"a": torch.zeros(1)})}[how])
     with pytest.raises(ValueError, match="delete it to begin again"): go(out=tmp_path)
+
+def test_what_is_saved_has_a_report(tmp_path):
+    "As `create` leaves one: a page with the strips of targets; a run that is done is not asked again, one whose page is gone gets it back"
+    class Counted(GaussianPrior):
+        asked = 0
+        def eps(self, *a, **kw): self.asked += 1; return super().eps(*a, **kw)
+    p = Counted(torch.zeros(3, 32, 32), .3)
+    go(["sds", "ism"], prior=p, out=tmp_path/"one")
+    page = (tmp_path/"one"/"report.html").read_bytes()
+    assert b"What each method pulls to" in page
+    asked = p.asked
+    go(["sds", "ism"], prior=p, out=tmp_path/"one"); assert p.asked == asked
+    (tmp_path/"one"/"report.html").unlink(); go(["sds", "ism"], prior=p, out=tmp_path/"one")
+    assert (tmp_path/"one"/"report.html").read_bytes() == page
+    go(seeds=(0, 1), out=tmp_path/"many")
+    assert len(list((tmp_path/"many").glob("*/report.html"))) == 2
 
 def test_seeds_in_a_folder_go_on(tmp_path):
     one = go(seeds=(0, 1), out=tmp_path)

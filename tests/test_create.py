@@ -54,12 +54,14 @@ HOST = """
 import os, signal, sys, time; sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
 import lucidteach.distill.zoo, lucidteach.run.live, lucidteach.viz.report, lucidteach.viz.viewer
+from lucidteach.scene.field import Field
 from test_create import prior, TINY, lab
 for line in sys.stdin:                                       # a folder, seconds until it is killed, the signal: forked, so that a run begins at once
     out, seconds, number = line.rsplit(maxsplit=2)
     if (pid := os.fork()) == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        try: code = 130 if lab.create("a red mug", "ism", prior=prior(), preset="toy", out=out, mode="quiet", **TINY).interrupted else 0
+        scene = Field(resolutions=(8,), samples=4) if sys.argv[1] == "field" else None
+        try: code = 130 if lab.create("a red mug", "ism", prior=prior(), preset="toy", out=out, mode="quiet", scene=scene, **TINY).interrupted else 0
         except KeyboardInterrupt: code = 131
         os._exit(code)
     began = time.monotonic()
@@ -78,10 +80,11 @@ def left_by(folder):
     found["report.html"] = re.sub(r"[0-9,]+ s, of which[^;]*; ", "", found["report.html"].decode())
     return found
 
-def test_killed_at_random_moments(tmp_path):
+@pytest.mark.parametrize("kind", ["splats", "field"])
+def test_killed_at_random_moments(kind, tmp_path):
     "SIGKILL or SIGINT at any moment of a run's life, while it writes its report too: the same call goes on, and in the end all that was promised is there, the same bit for bit, and nothing else"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    host = subprocess.Popen([sys.executable, "-c", HOST.format(tests=os.path.dirname(__file__))], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    host = subprocess.Popen([sys.executable, "-c", HOST.format(tests=os.path.dirname(__file__)), kind], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     def go(out, seconds=1e9, number=0):
         host.stdin.write(f"{out} {seconds} {int(number)}\n"); host.stdin.flush()
         code, took = host.stdout.readline().split()
@@ -89,7 +92,8 @@ def test_killed_at_random_moments(tmp_path):
     try:
         go(tmp_path/"first"); code, takes = go(tmp_path/"whole")             # the first one may have to compile
         want, draw, ended = left_by(tmp_path/"whole"), random.Random(KILLS), []
-        assert code == 0 and {"config.json", "state.safetensors", "metrics.jsonl", "object.ply", "turntable.webp", "report.html", "panels/step-000012.png"} <= set(want)
+        assert code == 0 and {"config.json", "state.safetensors", "metrics.jsonl", "turntable.webp", "report.html", "panels/step-000012.png"} <= set(want)
+        assert ("object.ply" in want) == (kind == "splats")
         for k in range(KILLS):
             out = tmp_path/f"killed{k}"
             for _ in range(2): ended.append(go(out, draw.uniform(0, takes), draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT)))[0])
@@ -586,7 +590,7 @@ def test_the_prompts_background_is_painted():
     assert (seen[-1] == 0).all()
 
 def test_growth_asks_the_mean_gradient_of_the_views():
-    for batch in (1, 4): assert t3.density_rule(t3.config("paper", batch=batch)).grow_grad2d == pytest.approx(7.5e-4*batch)
+    for batch in (1, 4): assert runner.density_rule(t3.config("paper", batch=batch)).grow_grad2d == pytest.approx(7.5e-4*batch)
 
 def test_the_report_is_for_telephones_too_and_its_viewer_is_shut_in(tmp_path):
     lab.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", **{**SMALL, "steps": 1})
@@ -603,10 +607,10 @@ def test_kernels_that_are_kept_nowhere_are_not_compiled_once(tmp_path, monkeypat
     "What is said before the first rendering, with no kernels in the cache"
     import tempfile
     from types import SimpleNamespace
-    from lucidteach.splat import rasterize as r
+    from lucidteach.splat import kernels as r
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path)); monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path/folder))
     monkeypatch.setattr(r, "_announced", []); monkeypatch.setattr(r, "_blend", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
-    r._announce()
+    r.announce()
     assert f"Compiling the CPU rasterizer, {says}" in capsys.readouterr().out
 
 def test_a_run_keeps_the_threads_that_it_found_faster(tmp_path):

@@ -58,6 +58,52 @@ def test_killed_and_resumed(tmp_path, kind):
         assert torch.equal(x.params[k], y.params[k]), k
         for m, v in x.optimizers[k].state[x.params[k]].items(): assert torch.equal(v, y.optimizers[k].state[y.params[k]][m]), (k, m)
 
+KILLER = '''
+import lucidteach, json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+from safetensors import safe_open
+from lucidteach.prior import world
+from lucidteach.splat.fit import Posed, Recipe, fit, load_fit, spiral
+from lucidteach.splat.gaussians import Gaussians
+torch.set_num_threads(1)
+views, start, recipe = Posed.from_world(world.Thing('mug', 'red'), spiral(6), 32, 200), Gaussians.ball(200, radius=.8, sh_degree=1), Recipe(steps=60, sh_every=20, batch=2)
+def begun(file):
+    r, w = os.pipe()
+    if pid := os.fork(): os.close(w); return pid, os.fdopen(r)
+    for s in fit(views, start, recipe, checkpoint=file, save_every=7): os.write(w, b'%d ' % s.step)
+    os._exit(0)
+def ended(pid, said):
+    "The last step that was heard of, and whether it was the end"
+    steps = said.read().split(); return int(steps[-1]) if steps else 0, os.waitpid(pid, 0)[1] == 0
+def same(*files):
+    (a, x), (b, y) = map(read, files)
+    return a == b and x.keys() == y.keys() and all(torch.equal(v, y[k]) for k, v in x.items())
+def read(file):
+    with safe_open(file, 'pt') as f: return f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+folder, dice, kills, runs = Path(sys.argv[1]), random.Random(int(sys.argv[3])), 0, 0
+whole = folder/'whole'; assert ended(*begun(whole)) == (60, True)
+t = time.perf_counter(); ended(*begun(folder/'timed')); t = time.perf_counter() - t
+while kills < int(sys.argv[2]):
+    file, done = folder/str(runs), False
+    while not done:
+        pid, said = begun(file); time.sleep(dice.uniform(0, t)); os.kill(pid, signal.SIGKILL)
+        step, done = ended(pid, said); kills += not done
+        if not file.exists(): assert step < 7, step; continue
+        assert load_fit(file, recipe, read(file)[0]['run']).step >= step//7*7, step           # what was promised is there
+        assert not done or same(file, whole)
+    runs += 1
+print(kills, runs, sorted(p.name for p in folder.iterdir() if p.name.endswith('.part')))
+'''
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_killed_at_drawn_moments(tmp_path):
+    "SIGKILL at moments drawn over the length of a run, again and again until it ends: its last checkpoint has every number of one that was left in peace. FIT_KILLS: how many"
+    script = tmp_path/'killer.py'; script.write_text(KILLER); (tmp_path/'runs').mkdir()
+    p = subprocess.run([sys.executable, script, tmp_path/'runs', os.environ.get('FIT_KILLS', '3'), '0'], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1', NUMBA_NUM_THREADS='1'))
+    assert p.returncode == 0, p.stderr
+    print(p.stdout)
+
 def test_all_pruned_is_said(tmp_path, views):
     "A strategy that prunes everything ends the run, and the checkpoint before it stays"
     f, recipe = tmp_path/'c.safetensors', Recipe(steps=8)

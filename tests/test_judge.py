@@ -248,3 +248,16 @@ def test_stages_that_cannot_be_are_refused_before_work(stages, prior, said):
 def test_damaged_lines_are_named(tmp_path):
     (tmp_path/"x.jsonl").write_text('{"a": 1}\n{"a": ')
     with pytest.raises(ValueError, match="line 2"): sweep.read_lines(tmp_path/"x.jsonl")
+
+@pytest.mark.parametrize("kind, keep", [("jsonl", 30), ("jsonl", .9), ("png", 30), ("png", .9), ("png", 0)])
+def test_a_packed_stage_is_as_good_as_its_files_and_is_made_again_where_damaged(small_sweep, tmp_path_factory, kind, keep):
+    folder, jobs, make = small_sweep
+    to = tmp_path_factory.mktemp("packed")
+    sweep.pack_folder(folder, to)
+    assert sweep.results(to) == sweep.results(folder) and not sweep.mend(to) and not sweep.jobs_left(to, jobs)
+    for j in jobs: assert torch.equal(sweep.pictures_of(to, j.name), sweep.images_of(folder/f"{j.name}.png"))
+    path = to/f"jobs-rate.{kind}"
+    data = path.read_bytes()
+    path.write_bytes(data[:keep if keep >= 1 else int(keep * len(data))])
+    with pytest.raises(ValueError, match=f"1 damaged files .*jobs-rate.{kind}"): sweep.results(to)
+    assert len(sweep.mend(to)) == 1 and sweep.jobs_left(to, jobs) == jobs and (to/"jobs-rate.jsonl.damaged").exists()

@@ -6,6 +6,9 @@
 __all__ = ['KINDS', 'distil', 'tiles', 'hiding_time', 'kind_of', 'judge_row']
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-02
+from collections.abc import Callable
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -13,45 +16,51 @@ from .methods import METHODS
 from ..prior.exact import MixturePrior
 from ..prior.patches import PatchPrior, contrast, dot_patterns, off_pattern
 from ..prior.schedule import UniformT
+from ..run.settings import Amount, Count, Finite, Positive, Shape, Whole, checks
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-06
+@checks
 def distil(
     prior,
-    x: Tensor,
+    x: Annotated[Tensor, Shape("B", "C", "h", "w")],  # latents; a copy of them is pulled
     prompt,
-    method: str = "sds",
+    method: str = "sds",  # name in METHODS
     *,
-    steps: int = 200,
-    lr: float = 0.03,
-    times=UniformT(0.02, 0.98),
-    seed: int = 0,
+    steps: Count = 200,
+    lr: Positive = 0.03,  # Adam's rate; falls linearly to a twentieth
+    times: Callable = UniformT(0.02, 0.98),  # how t is drawn, see `prior.schedule`
+    seed: Whole = 0,  # of times and noise
     weight: str = "gamma",
-    **options,
+    **options,  # the method's own
 ) -> Tensor:
-    """Pull a copy of the latents x [B,C,h,w] by a method of the registry and return it.
-
-    `times`: how t is drawn (`prior.schedule`); `lr`: Adam's, falls linearly to a twentieth; `seed`: of times and noise; `options`: the method's own."""
-    x = x.clone().requires_grad_()
+    "Pull a copy of the latents x [B,C,h,w] by a method of the registry and return it."
+    loss, x = METHODS[method], x.clone().requires_grad_()
     adam = torch.optim.Adam([x], lr, betas=(0.9, 0.99))
     draw_t, draw_eps = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
 
     for i in range(steps):
         adam.param_groups[0]["lr"] = lr * (1 - 0.95 * i / steps)
         t = int(times(len(prior.schedule), 1, i / steps, draw_t))
-        step = METHODS[method](
-            prior, x.detach(), prompt, t, generator=draw_eps, progress=i / steps, weight=weight, **options
-        )
+        step = loss(prior, x.detach(), prompt, t, generator=draw_eps, progress=i / steps, weight=weight, **options)
         x.grad = step.grad
         adam.step()
     return x.detach()
 
 # %% ../../nbs/2_distill/27_regimes.ipynb #d27-13
+@checks
 def tiles(
-    strength: float = 0.7, tile: int = 4, size: int = 24, std: float = 0.1, haze: float = 0.6, haze_weight: float = 6.0
+    strength: Finite = 0.7,  # these four: see `dot_world`
+    tile: Count = 4,  # a multiple of 4 that divides `size`
+    size: Count = 24,  # a multiple of 4
+    std: Positive = 0.1,
+    haze: Positive = 0.6,
+    haze_weight: Amount = 6.0,
 ) -> PatchPrior:
-    """Dots in a grid of 4 pixels of which all in a tile of `tile` x `tile` pixels share one draw of their corner; `dot_world` has tile 4.
+    """Dots in a grid of 4 pixels of which all in a tile of `tile` x `tile` pixels share one draw of their corner.
 
-    `size` and `tile`: multiples of 4, `tile` dividing `size`; `strength`, `std`, `haze`, `haze_weight`: see `dot_world`."""
+    `dot_world` has tile 4."""
+    if tile % 4 or size % tile:
+        raise ValueError(f"tile must be a multiple of 4 that divides size; got tile {tile}, size {size}")
     dots = dot_patterns(strength).repeat(1, 1, tile // 4, tile // 4)
     if not haze_weight:
         return PatchPrior(MixturePrior(dots, std, labels=["dots"] * 4), size)
@@ -61,7 +70,9 @@ def tiles(
 
 
 def hiding_time(prior: PatchPrior, prompt: str) -> int:
-    "The first time at which the noise reaches half the distance of the prompt's two nearest patterns, equation (1); the schedule's length if none does"
+    """The first time at which the noise reaches half the distance of the prompt's two nearest patterns, equation (1).
+
+    The schedule's length if none does."""
     mix = prior.mixture
     means = mix.means[mix.embed(prompt).emb[0] > 0].flatten(1)
     gamma = prior.schedule.gamma(torch.arange(len(prior.schedule)))

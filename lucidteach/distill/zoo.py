@@ -185,7 +185,7 @@ def sdi_code_point(prior, x, cond, t, u, common: Common, delta_s, guidance, eta)
 
 
 def sdi_code_climb(prior, x, cond, t: int, u: int, delta_s, guidance, eta, draw) -> tuple:
-    "The released inversion of one x from abar(0) by 1, 1 + delta_s, ... below t to u, with noise in every step; its cost"
+    "The released inversion of one x from abar(0) by 1, 1 + delta_s, ... below t to u, noise in every step; its cost"
     schedule, calls = prior.schedule, 0
     times = [0, *(k for k in range(1, len(schedule), delta_s) if k < t), u]
     for s, to in pairwise(times):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NETS', 'WEIGHTS', 'SPOILS', 'RECIPES', 'Heads', 'Residual', 'ResidualNet', 'Block', 'AttentionNet', 'Judge',
            'as_pictures', 'load_judge', 'view_margin', 'answers', 'Pictures', 'render_set', 'Draw', 'blur', 'bend',
-           'on_ground', 'soften', 'ellipses', 'shuffled', 'vivid', 'greyish', 'spoil', 'Recipe', 'batch_at',
+           'on_ground', 'soften', 'ellipses', 'ellipse', 'shuffled', 'vivid', 'greyish', 'spoil', 'Recipe', 'batch_at',
            'judge_loss', 'Training', 'train', 'main']
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51a-002
@@ -17,16 +17,20 @@ import time
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .metrics import CATS, COLS, HEADS, PATS, REJECT, VIEWS, Verdict
 from ..prior import words, world
 from ..run.live import Live
+from ..run.patch import patch
+from ..run.settings import Amount, Count, Positive, Share, Whole, brief, brief_value, checked, checks, settings
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-008
 class Heads(nn.ModuleDict):
@@ -120,16 +124,24 @@ class Judge:
     def __init__(self, net: nn.Module, name: str = "", recipe: dict | None = None):
         self.net, self.name, self.recipe = net.eval().requires_grad_(False), name, recipe or {}
 
+    def __repr__(self):
+        return f"Judge({self.name!r}, {type(self.net).__name__})"
+
     @torch.no_grad()
     def __call__(self, images: Tensor, batch: int = 250) -> Verdict:
-        "Images [B,3,64,64] in [0,1] (or a multiple of 64) -> Verdict on their device. ValueError for other shapes or values."
-        rows = [self.net.features(x) for x in as_pictures(images).split(batch)]
+        """Images [B,3,64,64] in [0,1] (or a multiple of 64) -> Verdict on their device.
+
+        ValueError for other shapes or values."""
+        parts = as_pictures(images).split(checked("batch", batch, Count))
+        rows = [self.net.features(x) for x in parts]
         f = torch.cat(rows) if rows else torch.zeros(0, self.net.heads["view"].in_features)
         return Verdict(**{k: o.softmax(1) for k, o in self.net.heads(f).items()}, features=f)
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-017
-def as_pictures(images) -> Tensor:
+def as_pictures(images: Tensor) -> Tensor:
     "Images [B,3,64k,64k] in [0,1] as float32 [B,3,64,64]; ValueError for other shapes or values."
+    if not isinstance(images, (Tensor, np.ndarray)):
+        raise ValueError(f"a judge looks at images, a tensor [B,3,64,64]; got {brief_value(images)}")
     x = torch.as_tensor(images).detach().float()
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % 64 or not x.shape[2]:
         raise ValueError(
@@ -140,20 +152,27 @@ def as_pictures(images) -> Tensor:
     return F.avg_pool2d(x, x.shape[2] // 64).clamp(0, 1)
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-018
-def load_judge(name: str = "a", folder=WEIGHTS, device="cpu") -> Judge:
-    "Judge 'a' (for tuning) or 'b' (for reports only), shipped or from another `folder`. ValueError for other names, FileNotFoundError without weights."
-    if name not in NETS:
+def load_judge(name: str = "a", folder: str | Path = WEIGHTS, device: str = "cpu") -> Judge:
+    """Judge 'a' (for tuning) or 'b' (for reports only), shipped or from another `folder`.
+
+    ValueError for other names or damaged weights, FileNotFoundError without weights."""
+    if name not in tuple(NETS):
         raise ValueError(
             f"there is no judge {name!r}; there are 'a', for tuning, and 'b', which is kept for the report"
         )
-    file = Path(folder) / f"judge_{name}" / "model.safetensors"
+    file = Path(checked("folder", folder, str)) / f"judge_{name}" / "model.safetensors"
     if not file.is_file():
         raise FileNotFoundError(
-            f"no weights in {file.parent}; train them: python -m lucidteach.judge.judges {name} --out {Path(folder).name}"
+            f"no weights in {file.parent}; "
+            f"train them: python -m lucidteach.judge.judges {name} --out {Path(folder).name}"
         )
     net = NETS[name]()
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
-    return Judge(net.to(device), name, json.loads(file.with_name("recipe.json").read_text()))
+    try:
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+        recipe = json.loads(file.with_name("recipe.json").read_text())
+    except (SafetensorError, RuntimeError, OSError, ValueError) as e:
+        raise ValueError(f"{file.parent} is damaged or holds another network: {str(e)[:200]}") from None
+    return Judge(net.to(torch.device(device)), name, recipe)
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-022
 def view_margin(camera) -> float:
@@ -182,20 +201,21 @@ class Pictures:
     fill: Tensor  # [N,3], the background
     things: list
     cameras: list
+    __repr__ = brief
 
     @property
     def images(self):
         return self.rgba[:, :3].float() / 255
 
 
-def render_set(n: int, seed, margin: float = 10.0, size: int = 64, background: float = 0.25) -> Pictures:
+@checks
+def render_set(n: Whole, seed, margin: Amount = 10.0, size: Count = 64, background: Share = 0.25) -> Pictures:
     "`n` true renders; views closer than `margin` degrees to a border are not asked."
-    rng, rgba, rows = np.random.default_rng(seed), torch.empty(n, 4, size, size, dtype=torch.uint8), []
+    rng, rows = np.random.default_rng(seed), []
+    rgba = torch.empty(n, 4, size, size, dtype=torch.uint8)
     for i in range(n):
-        thing, camera = (
-            world.sample_thing(rng, background=background, depth=0.0, corruption=0.0),
-            world.sample_camera(rng, fill=(0.6, 1.0)),
-        )
+        thing = world.sample_thing(rng, background=background, depth=0.0, corruption=0.0)
+        camera = world.sample_camera(rng, fill=(0.6, 1.0))
         r = world.render(thing, camera, size)
         rgba[i] = torch.from_numpy((np.concatenate([r.rgb, r.alpha[None]]) * 255 + 0.5).astype(np.uint8))
         rows.append((thing, camera))
@@ -253,16 +273,16 @@ def bend(x: Tensor, draw: Draw) -> Tensor:
 def on_ground(rgba: Tensor, fill: Tensor, draw: Draw) -> Tensor:
     "Renders uint8 [B,4,H,W] on their background `fill` [B,3] -> images [B,3,H,W]; half get it tinted, some mottled."
     x, n, fill = rgba.float() / 255, len(rgba), fill[:, :, None, None]
-    tint, mottle = (
-        draw.often(0.5, n, lambda: draw.normal(n, 3, 1, 1) * 0.06),
-        draw.often(0.4, n, lambda: draw(n, 0.0, 0.12)),
-    )
+    tint = draw.often(0.5, n, lambda: draw.normal(n, 3, 1, 1) * 0.06)
+    mottle = draw.often(0.4, n, lambda: draw(n, 0.0, 0.12))
     ground = fill + tint + mottle * draw.clouds(n, 3, 8, x.shape[-1])
     return x[:, :3] + (1 - x[:, 3:]) * (ground.clamp(0, 1) - fill)
 
 
 def soften(x: Tensor, draw: Draw, ae=None) -> Tensor:
-    "Slight blur, noise, changes of colour and light, and for a third the way through the autoencoder `ae`; what a good result may show."
+    """What a good result may show: slight blur, noise, changes of colour and light.
+
+    A third goes the way through the autoencoder `ae`."""
     n, shape = len(x), x.shape
     x = blur(x, draw.often(0.5, n, lambda: draw(n, 0.2, 0.9)))
     grey = x.mean(1, keepdim=True)
@@ -281,19 +301,20 @@ def ellipses(n: int, size: int, draw: Draw, colours: Tensor, fill: Tensor) -> Te
     Y, X = torch.meshgrid(*[(torch.arange(size) + 0.5) / size * 2 - 1] * 2, indexing="ij")
     out, palette = fill[:, :, None, None].expand(n, 3, size, size), torch.tensor(list(world.COLORS.values()))
     for k in range(6):
-        cx, cy, a, b, turn = (
-            draw.normal(n, 1, 1, 1) * 0.3,
-            draw.normal(n, 1, 1, 1) * 0.3,
-            draw(n, 0.1, 0.7),
-            draw(n, 0.1, 0.7),
-            draw(n, 0.0, math.pi),
-        )
-        u, v = (X - cx) * turn.cos() + (Y - cy) * turn.sin(), (Y - cy) * turn.cos() - (X - cx) * turn.sin()
-        shape = torch.sigmoid(draw(n, 2.0, 30.0) * (1 - (u / a) ** 2 - (v / b) ** 2)) * ((draw(n) < 0.6) if k else 1.0)
+        shape = ellipse(n, X, Y, draw) * ((draw(n) < 0.6) if k else 1.0)
         other = draw.index(len(palette), n)
         colour = palette[torch.where(draw(n).flatten() < 0.7, colours, other)][:, :, None, None]
         out = torch.lerp(out, colour * (1 - 0.25 * (X + Y) * draw(n)), shape)
     return out
+
+
+def ellipse(n: int, X: Tensor, Y: Tensor, draw: Draw) -> Tensor:
+    "Masks [n,1,H,W] of ellipses at random places, of random size, turn and softness"
+    cx, cy = draw.normal(n, 1, 1, 1) * 0.3, draw.normal(n, 1, 1, 1) * 0.3
+    a, b, turn = draw(n, 0.1, 0.7), draw(n, 0.1, 0.7), draw(n, 0.0, math.pi)
+    u = (X - cx) * turn.cos() + (Y - cy) * turn.sin()
+    v = (Y - cy) * turn.cos() - (X - cx) * turn.sin()
+    return torch.sigmoid(draw(n, 2.0, 30.0) * (1 - (u / a) ** 2 - (v / b) ** 2))
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-038
 def shuffled(x: Tensor, draw: Draw) -> Tensor:
@@ -335,7 +356,7 @@ SPOILS = dict(  # (pictures, draw, colours [B], background [B,3,1,1]) -> picture
 
 
 def spoil(x: Tensor, colours: Tensor, fill: Tensor, draw: Draw, names=tuple(SPOILS)) -> tuple:
-    "Each picture [B,3,H,W] spoilt in one of the ways `names` -> (pictures, which way [B], whether it changed at all [B])."
+    "Pictures [B,3,H,W], each spoilt in one of the ways `names` -> (pictures, which way [B], whether it changed [B])."
     which, out = draw.index(len(names), len(x)), x.clone()
     for k, name in enumerate(names):
         i = which == k
@@ -345,20 +366,20 @@ def spoil(x: Tensor, colours: Tensor, fill: Tensor, draw: Draw, names=tuple(SPOI
     return out, which, (out - x).abs().mean((1, 2, 3)) > 0.02
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-043
-@dataclass
+@settings
 class Recipe:
     "All that decides the result of a training run."
 
-    net: str = "a"
-    seed: int = 11
-    steps: int = 6000
-    batch: int = 64
-    pictures: int = 20000
-    spoilt: float = 0.2  # share of a batch
-    lr: float = 2e-3  # rises over 200 steps, then falls as a cosine
-    side: float = 0.5  # lambda, the weight of colour, pattern and view
-    decay: float = 0.05  # of the weights, by AdamW
-    ema: float = 0.998  # average of the weights, which is what is saved
+    net: Literal["a", "b"] = "a"
+    seed: Whole = 11
+    steps: Count = 6000
+    batch: Count = 64
+    pictures: Count = 20000
+    spoilt: Share = 0.2  # share of a batch
+    lr: Positive = 2e-3  # rises over 200 steps, then falls as a cosine
+    side: Amount = 0.5  # lambda, the weight of colour, pattern and view
+    decay: Amount = 0.05  # of the weights, by AdamW
+    ema: Share = 0.998  # average of the weights, which is what is saved
 
 
 def batch_at(pictures: Pictures, step: int, c: Recipe, ae=None) -> tuple:
@@ -415,63 +436,75 @@ class Training:
         return loss.item()
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-046
-def _averaged(self) -> Judge:
+@patch
+def averaged(self: Training) -> Judge:
     "The judge with the averaged weights."
     net = NETS[self.recipe.net]()
     net.load_state_dict({**self.net.state_dict(), **self.ema})
     return Judge(net, self.recipe.net)
 
 
-def _save(self, folder, **facts):
-    "judge_NAME/: model.safetensors in half precision, recipe.json, and the exact state to go on from under state/ (safetensors and JSON)."
+@patch
+def save(self: Training, folder, **facts):
+    """judge_NAME/: model.safetensors in half precision, recipe.json, and the exact state to go on from.
+
+    The state is under state/, as safetensors and JSON; `facts` go into the recipe."""
     folder = Path(folder) / f"judge_{self.recipe.net}"
     (folder / "state").mkdir(parents=True, exist_ok=True)
     half = {k: v.half() if v.is_floating_point() else v for k, v in self.averaged().net.state_dict().items()}
-    lists = dict(
-        net=self.net.state_dict(),
-        ema=self.ema,
-        **{k: {str(i): s[k] for i, s in self.opt.state_dict()["state"].items()} for k in ("exp_avg", "exp_avg_sq")},
-    )
-    whole = {f"{k}/{name}": v.contiguous() for k, vs in lists.items() for name, v in vs.items()}
     facts = asdict(self.recipe) | dict(step=self.step, cpu_minutes=round(self.seconds / 60, 1)) | facts
-    for tensors, file in ((whole, folder / "state" / f"{self.step}.safetensors"), (half, folder / "model.safetensors")):
+
+    state = folder / "state" / f"{self.step}.safetensors"
+    for tensors, file in ((self.whole(), state), (half, folder / "model.safetensors")):
         save_file(tensors, f"{file}.part")
         os.replace(f"{file}.part", file)
     (folder / "recipe.part").write_text(json.dumps(facts, indent=1))
     os.replace(folder / "recipe.part", folder / "recipe.json")
-    for old in (folder / "state").glob("*.safetensors"):
-        if old.stem != str(self.step):
+    for old in state.parent.glob("*.safetensors"):
+        if old != state:
             old.unlink()
 
 
-Training.averaged, Training.save = _averaged, _save
+@patch
+def whole(self: Training) -> dict:
+    "Network, average and the optimiser's memory as tensors by name"
+    memory = self.opt.state_dict()["state"]
+    lists = dict(net=self.net.state_dict(), ema=self.ema)
+    for k in ("exp_avg", "exp_avg_sq"):
+        lists[k] = {str(i): s[k] for i, s in memory.items()}
+    return {f"{k}/{name}": v.contiguous() for k, vs in lists.items() for name, v in vs.items()}
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-047
-def _resume(self, folder) -> bool:
-    "Go on exactly where `save` left off; False where there is nothing to go on from, ValueError for another recipe."
+@patch
+def resume(self: Training, folder) -> bool:
+    """Go on exactly where `save` left off; False where there is nothing to go on from.
+
+    ValueError for another recipe."""
     folder = Path(folder) / f"judge_{self.recipe.net}"
     files = sorted((folder / "state").glob("*.safetensors"), key=lambda f: int(f.stem))
     if not files:
         return False
-    facts, mine, kept = json.loads((folder / "recipe.json").read_text()), asdict(self.recipe), load_file(files[-1])
+    facts, mine = json.loads((folder / "recipe.json").read_text()), asdict(self.recipe)
     if differs := [k for k in mine if facts.get(k) != mine[k]]:
         raise ValueError(f"{folder} holds a run with another {', '.join(differs)}; choose another --out")
-    part = lambda k: {name.removeprefix(k + "/"): v for name, v in kept.items() if name.startswith(k + "/")}
-    self.net.load_state_dict(part("net"))
-    for k, v in part("ema").items():
-        self.ema[k].copy_(v)
-    m, v, groups = part("exp_avg"), part("exp_avg_sq"), self.opt.state_dict()["param_groups"]
     self.step, self.seconds = int(files[-1].stem), facts["cpu_minutes"] * 60
-    self.opt.load_state_dict(
-        dict(
-            state={int(i): dict(step=torch.tensor(float(self.step)), exp_avg=m[i], exp_avg_sq=v[i]) for i in m},
-            param_groups=groups,
-        )
-    )
+    self.restore(load_file(files[-1]))
     return True
 
 
-Training.resume = _resume
+@patch
+def restore(self: Training, kept: dict):
+    "The inverse of `whole`, at the step that is set"
+
+    def part(k):
+        return {name.removeprefix(k + "/"): v for name, v in kept.items() if name.startswith(k + "/")}
+
+    self.net.load_state_dict(part("net"))
+    for k, v in part("ema").items():
+        self.ema[k].copy_(v)
+    m, v, step = part("exp_avg"), part("exp_avg_sq"), torch.tensor(float(self.step))
+    memory = {int(i): dict(step=step.clone(), exp_avg=m[i], exp_avg_sq=v[i]) for i in m}
+    self.opt.load_state_dict(dict(state=memory, param_groups=self.opt.state_dict()["param_groups"]))
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-052
 def train(c: Recipe, out, minutes: float = 3.0, mode: str = "auto") -> Judge:
@@ -505,11 +538,8 @@ def main(argv=None):
     p.add_argument("net", choices=tuple(NETS), help="a: for tuning, residual; b: for reports, attention")
     p.add_argument("--out", type=Path, required=True, help="folder; the judge goes into OUT/judge_NET")
     for k in ("seed", "steps", "batch", "pictures", "lr", "side"):
-        p.add_argument(
-            f"--{k}",
-            type=type(getattr(Recipe, k)),
-            help=f"a: {getattr(RECIPES['a'], k)}, b: {getattr(RECIPES['b'], k)}",
-        )
+        usual = {net: getattr(recipe, k) for net, recipe in RECIPES.items()}
+        p.add_argument(f"--{k}", type=type(usual["a"]), help=f"a: {usual['a']}, b: {usual['b']}")
     given = {k: v for k, v in vars(p.parse_args(argv)).items() if v is not None}
     out = given.pop("out")
     train(replace(RECIPES[given["net"]], **given), out)

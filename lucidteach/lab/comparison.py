@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'LEFT', 'WORLDS', 'KINDS', 'Record', 'record', 'Comparison', 'nearest_blocks', 'ideal_truth', 'measures',
-           'yardstick', 'fill', 'measure', 'evenly', 'panels', 'figure', 'fine', 'fine_name', 'numbers_of',
-           'numbers_of_truth', 'key_of', 'said', 'window', 'finals', 'overview', 'Several', 'Seeds', 'save_means',
-           'Worlds']
+           'yardstick', 'fill', 'numbers_beside', 'measure', 'evenly', 'panels', 'label_of', 'figure', 'fine',
+           'fine_name', 'numbers_of', 'numbers_of_truth', 'key_of', 'said', 'window', 'finals', 'overview', 'as_png',
+           'tidy', 'lines_of', 'save', 'Several', 'Seeds', 'mean_and_spread', 'save_means', 'save_seeds', 'Worlds']
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #cmp03
 import inspect
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,14 +40,16 @@ from lucidteach.prior.pictures import (
     sharpness_ratio,
 )
 from ..prior.truth import nearest_truth
-from ..run.files import write_atomic
+from ..run.files import write_file
 from ..run.folders import begin, claim, last_told
+from ..run.patch import patch
+from ..run.settings import Count, checks
 from ..run.tables import Table
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-055
 @dataclass
 class Record:
-    "What stood where at one step, for B prompts; pictures are uint8 [B,3,H,W] on the CPU, or None where a method has no such thing."
+    "What stood where at one step, for B prompts; pictures are uint8 [B,3,H,W] on the CPU, or None where there is none."
 
     step: int
     t: int  # the time that was drawn
@@ -57,21 +59,18 @@ class Record:
     image: Tensor  # the canvas after the step
     x0_hat: Tensor  # what the network thinks is under the noise
     target: Tensor  # what the gradient pulls to: the pseudo-ground-truth
-    noise: list | None = (
-        None  # root mean square of the noise that leads from the canvas to x_t, B numbers: 1 for noise that was drawn
-    )
+    noise: list | None = None  # root mean square of the noise that leads to x_t, B numbers: 1 for noise that was drawn
 
+    def __repr__(self):
+        return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
 
-def _short_record(self):
-    return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
-
-
-Record.__repr__ = _short_record
-
-
-def record(prior, now) -> Record:
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-055_1
+def record(prior, now: SimpleNamespace) -> Record:
     "The Record of a state that `optimise` yielded."
-    seen = lambda z: None if z is None else as_bytes(prior.decode(z))
+
+    def seen(z):
+        return None if z is None else as_bytes(prior.decode(z))
+
     noise = noise_rms(prior, now.z, now.out.x_t, now.out.t).tolist()
     pictures = as_bytes(now.canvas.image()), seen(now.out.x0_hat), seen(now.out.x0_target)
     return Record(now.step, now.t, now.grad.tolist(), now.calls, now.seconds, *pictures, noise)
@@ -95,31 +94,34 @@ class Comparison:
 
     def __repr__(self):
         done = min((self.records[arm][-1].step for arm in self.arms if self.records.get(arm)), default=0)
-        return (
-            f"Comparison({'; '.join(map(repr, self.prompts))}: {', '.join(self.methods)} on {', '.join(self.canvases)}; prior {self.prior}, "
-            f"{done} of {self.settings.steps} steps" + ", interrupted" * self.interrupted + ")"
-        )
+        what = f"{'; '.join(map(repr, self.prompts))}: {', '.join(self.methods)} on {', '.join(self.canvases)}"
+        steps = f"{done} of {self.settings.steps} steps" + ", interrupted" * self.interrupted
+        return f"Comparison({what}; prior {self.prior}, {steps})"
 
     @property
-    def arms(self):
+    def arms(self) -> list:
         return [(m, c) for c in self.canvases for m in self.methods]
 
     @property
-    def step(self):
-        return max((int(m["numbers"][0]) for m in self.kept.values()), default=0)  # that the loops can go on from
+    def step(self) -> int:
+        "That the loops can go on from"
+        return max((int(m["numbers"][0]) for m in self.kept.values()), default=0)
 
     @property
-    def left(self):
-        return [
-            arm
-            for arm in self.arms
-            if (self.step < self.settings.steps if arm in self.kept else not self.records.get(arm))
-        ]
+    def left(self) -> list:
+        "The arms that have steps to go"
+        going = self.step < self.settings.steps
+        return [arm for arm in self.arms if (going if arm in self.kept else not self.records.get(arm))]
 
     @property
-    def complete(self):
+    def begun(self) -> bool:
+        return any(self.records.values())
+
+    @property
+    def complete(self) -> bool:
+        last = self.settings.steps
         return not self.interrupted and all(
-            self.records.get(arm) and self.records[arm][-1].step == self.settings.steps for arm in self.arms
+            self.records.get(arm) and self.records[arm][-1].step == last for arm in self.arms
         )
 
     def image(self, arm, prompt: int = 0, when: int = -1, what: str = "image") -> Tensor:
@@ -128,8 +130,12 @@ class Comparison:
         return None if pictures is None else (pictures[prompt].float() / 255).expand(3, -1, -1)
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-063
-def _nearest(self, arm, prompt: int = 0):
-    "The nearest truth to an arm's last picture, searched once; None where no truth is known. Ctrl-C ends the search, and is noted."
+@patch
+def nearest(self: Comparison, arm: tuple, prompt: int = 0):
+    """The nearest truth to an arm's last picture, searched once; None where no truth is known.
+
+    Ctrl-C ends the search, and is noted.
+    """
     image = self.image(arm, prompt)
     if self.truth is None or image is None:
         return self.found.get((arm, prompt))
@@ -143,18 +149,20 @@ def _nearest(self, arm, prompt: int = 0):
         )
     return self.found.get((arm, prompt))
 
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-063_1
+@patch
+def common(self: Comparison, canvas: str, prompt: int = 0):
+    """The one truth that stands beside all rows of a canvas: of those nearest to its arms the one nearest to all.
 
-def _common(self, canvas: str, prompt: int = 0):
-    "The one truth that stands beside all rows of a canvas: of those nearest to its arms the one nearest to all of them; None where none is known."
+    None where none is known; a close-up only where there is nothing else.
+    """
     arms = [arm for arm in self.arms if arm[1] == canvas and self.records.get(arm)]
     found = list(filter(None, (self.nearest(arm, prompt) for arm in arms)))
-    apart = lambda near: sum((self.image(arm, prompt) - torch.as_tensor(near.image)).square().sum() for arm in arms)
-    return min(
-        found, key=lambda near: (fill(near) > 1.5, apart(near)), default=None
-    )  # a close-up only where there is nothing else
 
+    def apart(near):
+        return sum((self.image(arm, prompt) - torch.as_tensor(near.image)).square().sum() for arm in arms)
 
-Comparison.nearest, Comparison.common = _nearest, _common
+    return min(found, key=lambda near: (fill(near) > 1.5, apart(near)), default=None)
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-t11
 def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
@@ -171,9 +179,9 @@ def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
     )
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), measures=measures)
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_1
 def ideal_truth(prior, image: Tensor, prompt: str):
-    "The truth of an ideal denoiser (`13c_ideal`) and, where its surfaces have detail, `off_smooth`: how far the plain object would be."
+    "The truth of an ideal denoiser (`13c_ideal`); where it has detail, `off_smooth`: how far the plain object is."
     near = prior.truth(image, prompt)
     if getattr(prior, "detail", 0):
         i, size = prior.nearest_render(prior.encode(near.image[None].double()), prompt), prior.image_size
@@ -186,14 +194,17 @@ MEASURES = ("detail", "off_texture", "off_smooth")  # of a truth that knows its 
 
 def measures(near) -> dict:
     "What a truth says of the picture besides `psnr`: its own measures, then the baselines that a reader should know."
-    own = getattr(near, "measures", None) or {
-        k: getattr(near, k) for k in MEASURES if not math.isnan(getattr(near, k, math.nan))
-    }
+    own = getattr(near, "measures", None)
+    if not own:
+        own = {k: getattr(near, k) for k in MEASURES if not math.isnan(getattr(near, k, math.nan))}
     return own | (getattr(near, "baselines", None) or {})
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_2
 def yardstick(prior, known: bool):
-    "What finds the truth nearest to a picture, (image, prompt) -> truth: the prior's own way, or the toy world where it knows the prompts; else None."
+    """What finds the truth nearest to a picture, (image, prompt) -> truth.
+
+    The prior's own way, or the toy world where it knows the prompts (`known`); else None.
+    """
     if hasattr(prior, "truth"):
         return partial(ideal_truth, prior)
     if isinstance(prior, PatchPrior):
@@ -202,7 +213,7 @@ def yardstick(prior, known: bool):
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-067
 def fill(near, ball: float = 0.9) -> float:
-    "Size of the ball of radius `ball` that holds an object, as a share of the frame that `near.camera` sees; nan without a camera."
+    "The ball that holds an object (its radius: `ball`), as a share of the frame of `near.camera`; nan without one."
     camera = getattr(near, "camera", None)
     if camera is None:
         return float("nan")
@@ -210,9 +221,26 @@ def fill(near, ball: float = 0.9) -> float:
     return ball / (distance**2 - ball**2) ** 0.5 / math.tan(math.radians(camera.fov) / 2)
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-070
-def measure(result: Comparison, arm, prompt: int = 0) -> dict:
-    "One row of the table: what an arm spent, and its last picture against the nearest truth (None where unknown)."
-    rows, near, (_, own) = result.records[arm], result.nearest(arm, prompt), spelled(arm[0], result.settings)
+def numbers_beside(result: Comparison, arm: tuple, prompt: int) -> dict:
+    "An arm's last picture against the nearest truth; None for every number where that is unknown."
+    near = result.nearest(arm, prompt)
+    if near is None:
+        more = next(filter(None, map(measures, result.found.values())), {})
+        return dict.fromkeys(("psnr", "fill", "sharpness", "saturation", "clutter", *more))
+    image, true = result.image(arm, prompt), torch.as_tensor(near.image).float()
+    row = dict(
+        psnr=float(near.psnr),
+        fill=fill(near),
+        sharpness=sharpness_ratio(image, true),
+        saturation=saturation_ratio(image, true),
+        clutter=clutter(image, true),
+    )
+    return row | {k: float(v) for k, v in measures(near).items()}
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-070_1
+def measure(result: Comparison, arm: tuple, prompt: int = 0) -> dict:
+    "One row of the table: what an arm spent, and its `numbers_beside` the truth."
+    rows, (_, own) = result.records[arm], spelled(arm[0], result.settings)
     last, noise = rows[-1], [r.noise[prompt] for r in rows if r.noise and r.step > own.head]
     row = dict(
         prompt=result.prompts[prompt],
@@ -224,39 +252,20 @@ def measure(result: Comparison, arm, prompt: int = 0) -> dict:
         grad=last.grad[prompt],
         noise=float(np.mean(noise)) if noise else None,
     )
-    names = (
-        "psnr",
-        "fill",
-        "sharpness",
-        "saturation",
-        "clutter",
-        *next(filter(None, map(measures, result.found.values())), {}),
-    )
-    if near is None:
-        return row | dict.fromkeys(names)
-    image, true = result.image(arm, prompt), torch.as_tensor(near.image).float()
-    return (
-        row
-        | dict(
-            psnr=float(near.psnr),
-            fill=fill(near),
-            sharpness=sharpness_ratio(image, true),
-            saturation=saturation_ratio(image, true),
-            clutter=clutter(image, true),
-        )
-        | {k: float(v) for k, v in measures(near).items()}
-    )
+    return row | numbers_beside(result, arm, prompt)
 
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-070_2
+@patch
+def table(self: Comparison) -> Table:
+    """A row per prompt, canvas and method.
 
-def _table(self) -> Table:
-    "A row per prompt, canvas and method; noise is the mean over the records after the head start; PSNR in dB, of the result and of the baselines that a reader should know."
+    noise: the mean over the records after the head start. PSNR in dB, of the result and of the baselines that a
+    reader should know.
+    """
     there = [(arm, b) for b in range(len(self.prompts)) for arm in self.arms if self.records.get(arm)]
     for at in there:
         self.nearest(*at)
     return Table(measure(self, *at) for at in there)
-
-
-Comparison.table = _table
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-074
 def evenly(n: int, k: int) -> list:
@@ -264,58 +273,54 @@ def evenly(n: int, k: int) -> list:
     return sorted({round(i * (n - 1) / max(k - 1, 1)) for i in range(k)} | {n - 1})
 
 
-def panels(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> list:
+def panels(result: Comparison, arm: tuple, prompt: int = 0, columns: int = 5) -> list:
     "(title, [3,H,W] or None) for one row of the picture."
     rows = result.records.get(arm, [])
     progress = [(f"step {rows[i].step}", result.image(arm, prompt, i)) for i in evenly(len(rows), columns)]
+    ends = [(what, result.image(arm, prompt, -1, what)) for what in ("x0_hat", "target")]
     near = result.common(arm[1], prompt)
-    ends = [(k, result.image(arm, prompt, -1, what)) for k, what in (("x0_hat", "x0_hat"), ("target", "target"))]
-    return progress + ends + ([] if near is None else [("nearest truth", torch.as_tensor(near.image))])
+    truth = [] if near is None else [("nearest truth", torch.as_tensor(near.image))]
+    return progress + ends + truth
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-077
+def label_of(arm: tuple) -> list:
+    "An arm at the left of its row, line by line"
+    if ":" in arm[0]:
+        return [*title_of(arm[0]).split(", "), arm[1]]
+    return [f"{title_of(arm[0])}, {arm[1]}"]
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-077_1
 def figure(
-    result: Comparison, prompt: int = 0, columns: int = 5, size: float = 1.5, title: str | None = None
+    result: Comparison,
+    prompt: int = 0,
+    columns: int = 5,
+    size: float = 1.5,  # width of a panel in inches
+    title: str | None = None,  # the prompt where none is given
 ) -> Figure:
-    "The picture of a comparison for one prompt; `size` is the width of a panel in inches, `title` the prompt where none is given."
+    "The picture of a comparison for one prompt."
     rows = {arm: panels(result, arm, prompt, columns) for arm in result.arms if result.records.get(arm)}
+    labels = {arm: label_of(arm) for arm in rows}
     width = max(map(len, rows.values()))
-    labels = {
-        arm: [*title_of(arm[0]).split(", "), arm[1]] if ":" in arm[0] else [f"{title_of(arm[0])}, {arm[1]}"]
-        for arm in rows
-    }
     edge = 0.35 + 0.15 * (max(map(len, labels.values())) - 1)  # inches for the labels at the left
     fig = Figure((size * width + 0.15 + edge, (size + 0.25) * len(rows) + 0.4), facecolor="white")
-    axes = fig.subplots(
-        len(rows),
-        width,
-        squeeze=False,
-        gridspec_kw=dict(
-            left=edge / fig.get_figwidth(),
-            right=0.995,
-            bottom=0.01,
-            top=1 - 0.6 / fig.get_figheight(),
-            wspace=0.05,
-            hspace=0.2,
-        ),
-    )
+    place = dict(left=edge / fig.get_figwidth(), right=0.995, bottom=0.01, top=1 - 0.6 / fig.get_figheight())
+    axes = fig.subplots(len(rows), width, squeeze=False, gridspec_kw=place | dict(wspace=0.05, hspace=0.2))
     fig.suptitle(title or result.prompts[prompt], fontsize=11, parse_math=False)
+
     for line, (arm, row) in zip(axes, rows.items()):
         for ax in line:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        line[0].set_ylabel(
-            "\n".join(labels[arm]),
-            color=color_of(arm[0]),
-            fontsize=10 if len(labels[arm]) == 1 else 8.5,
-            fontweight="bold",
-        )
-        for ax, (title, image) in zip(line, row):
-            draw(ax, title, image)
+        small = len(labels[arm]) > 1
+        text = dict(color=color_of(arm[0]), fontsize=8.5 if small else 10, fontweight="bold")
+        line[0].set_ylabel("\n".join(labels[arm]), **text)
+        for ax, (name, image) in zip(line, row):
+            draw(ax, name, image)
     return fig
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-o1
 def fine(row: dict) -> float | None:
-    "How strong a row's fine detail is, over the truth's: the prior's own measure, or the sharpness ratio; None where no truth is known."
+    "How strong a row's fine detail is: the prior's own measure, or the sharpness ratio; None where no truth is known."
     return row["detail"] if row.get("detail") is not None else row.get("sharpness")
 
 
@@ -325,12 +330,12 @@ def fine_name(row: dict) -> str:
 
 
 def numbers_of(row: dict) -> list:
-    "What stands under a picture, line by line: how strong its fine detail is and, where the truth knows its texture, how far from that."
+    "What stands under a picture, line by line: how strong its fine detail is and, where known, how far off it is."
     share, off = fine(row), row.get("off_texture")
     strength = [] if share is None else [f"{fine_name(row)} {share:.0%}"]
     return strength if off is None else [*strength, f"{off:.1f} off"]
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1_1
 def numbers_of_truth(rows: list) -> list:
     "The same for the truth: a picture drawn from the world is 1 off."
     own = any(r.get("detail") is not None for r in rows)
@@ -341,69 +346,72 @@ def key_of(rows: list) -> str:
     "What the numbers under the pictures mean, in a line; nothing where no truth is known."
     smooth = [r["off_smooth"] for r in rows if r.get("off_smooth") is not None]
     if smooth:
-        return f"Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
-    return (
-        "Sharpness: fine contrast over the truth's; noise counts as well"
-        if any(fine(r) is not None for r in rows)
-        else ""
-    )
+        return (
+            "Strength: contrast of the detail over the truth's. Off: distance from the nearest true texture; "
+            f"a true picture is 1.0 off, a smooth object {smooth[0]:.1f}"
+        )
+    known = any(fine(r) is not None for r in rows)
+    return "Sharpness: fine contrast over the truth's; noise counts as well" if known else ""
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-o1a
-def said(arm: str, settings) -> list:
+def said(arm: str, settings: Settings) -> list:
     "What was done to an arm, line by line: method and guidance, its interval, its head start."
     method, own = spelled(arm, settings)
-    interval = (
-        own.options.get(method, {}).get("delta_t", inspect.signature(METHODS[method]).parameters["delta_t"].default)
-        if method == "ism"
-        else None
-    )
     lines = [f"{method.upper()}, guidance {own.guidance:g}"]
-    if interval is not None:
-        lines += [f"$\\delta_T$ = {interval}"]
+    if method == "ism":
+        usual = inspect.signature(METHODS["ism"]).parameters["delta_t"].default
+        lines += [f"$\\delta_T$ = {own.options.get('ism', {}).get('delta_t', usual)}"]
     if own.head and method != "sds":
         lines += [f"first {own.head} steps SDS"]
     return lines
 
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1a_1
+def window(near, size: int, margin: float = 0.15) -> tuple[slice, slice]:
+    """The square of a picture of `size` pixels that shows an object and its fine detail.
 
-def window(near, size: int, margin: float = 0.15) -> tuple:
-    "The square of a picture that shows an object and its fine detail: the truth's foreground and a margin; all of it where detail is not the question."
+    It is the truth's foreground and a margin; all of the picture where detail is not the question.
+    """
     if near is None or "detail" not in measures(near):
         return slice(None), slice(None)
-    rows, columns = (foreground(torch.as_tensor(near.image)).any(1 - axis).nonzero()[[0, -1], 0] for axis in (0, 1))
+    seen = foreground(torch.as_tensor(near.image))
+    rows, columns = (seen.any(1 - axis).nonzero()[[0, -1], 0] for axis in (0, 1))
     side = min(size, round(float(max(rows[1] - rows[0], columns[1] - columns[0]) + 1) * (1 + 2 * margin)))
-    place = lambda ends: max(0, min(size - side, round(float(ends.float().mean()) + 0.5 - side / 2)))
-    return slice(place(rows), place(rows) + side), slice(place(columns), place(columns) + side)
 
+    def place(ends):
+        first = max(0, min(size - side, round(float(ends.float().mean()) + 0.5 - side / 2)))
+        return slice(first, first + side)
 
-def finals(result, prompt: int = 0) -> list:
-    "For every arm that has a picture (lines above, the `window` of it [3,H,W], lines below, colour), and at the end of each canvas its truth."
+    return place(rows), place(columns)
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-o1a_2
+def finals(result: Comparison, prompt: int = 0) -> list:
+    """For every arm that has a picture (lines above, the `window` of it [3,H,W], lines below, colour).
+
+    At the end of each canvas stands its truth.
+    """
     rows = {(r["method"], r["canvas"]): r for r in result.table() if r["prompt"] == result.prompts[prompt]}
     shown = []
     for canvas in result.canvases:
         arms, near = [(m, canvas) for m in result.methods if (m, canvas) in rows], result.common(canvas, prompt)
         cut = (slice(None), *window(near, result.image(arms[0], prompt).shape[-1])) if arms else None
         for arm in arms:
-            shown += [
-                (said(arm[0], result.settings), result.image(arm, prompt)[cut], numbers_of(rows[arm]), color_of(arm[0]))
-            ]
+            above, image = said(arm[0], result.settings), result.image(arm, prompt)[cut]
+            shown.append((above, image, numbers_of(rows[arm]), color_of(arm[0])))
         if near is not None:
-            shown += [
-                (
-                    ["the truth"],
-                    torch.as_tensor(near.image)[cut],
-                    numbers_of_truth(rows.values()),
-                    method_color("truth"),
-                )
-            ]
+            image = torch.as_tensor(near.image)[cut]
+            shown.append((["the truth"], image, numbers_of_truth(rows.values()), method_color("truth")))
     return shown
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-o1b
-def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure:
-    "One row of `finals` for each comparison, `titles` above the rows, and what its numbers mean; `size` is the width of a panel in inches."
+def overview(results: list, prompt: int = 0, size: float = 1.3, titles: list | None = None) -> Figure:
+    """One row of `finals` for each comparison, `titles` above the rows, and what its numbers mean.
+
+    size: width of a panel in inches.
+    """
     rows = [finals(r, prompt) for r in results]
     keys = [key_of([o for o in r.table() if o["prompt"] == r.prompts[prompt]]) for r in results]
-    most = lambda part: [max(len(panel[part]) for panel in row) for row in rows]
-    above, below, heads = most(0), most(2), [0.3 * bool(titles) + 0.2 * bool(key) for key in keys]
+    above, below = ([max(len(panel[part]) for panel in row) for row in rows] for part in (0, 2))
+    heads = [0.3 * bool(titles) + 0.2 * bool(key) for key in keys]
     heights = [head + 0.16 * n + 0.06 + size + 0.16 * m + 0.16 for head, n, m in zip(heads, above, below)]
     width = max(map(len, rows))
     fig = Figure((size * width + 0.1, sum(heights)), facecolor="white")
@@ -426,106 +434,111 @@ def overview(results, prompt: int = 0, size: float = 1.3, titles=None) -> Figure
     return fig
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-105
-def _show(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
-    "The picture of one prompt as a PIL image."
-    return picture(figure(self, prompt, columns), dpi)
-
-
-def _config(self) -> dict:
-    "What makes this run this run: prompts, methods, canvases, prior and settings, as JSON knows them."
-    return json.loads(
-        json.dumps(
-            dict(prompts=self.prompts, methods=self.methods, canvases=self.canvases, prior=self.prior)
-            | asdict(self.settings)
-        )
-    )
-
-
-def _png(self, dpi: int = 72) -> bytes:
-    "Where every arm ended, small, as a notebook shows it; nothing before there is anything."
-    if not self.begun:
-        return None
+def as_png(image: Image.Image) -> bytes:
+    "A PIL image as the bytes of a PNG file."
     f = io.BytesIO()
-    picture(overview(list(self) if isinstance(self, list) else [self]), dpi).save(f, "png")
+    image.save(f, "png")
     return f.getvalue()
 
 
-Comparison.begun = property(lambda self: any(self.records.values()))
-Comparison.show, Comparison.config, Comparison._repr_png_ = _show, _config, _png
+@patch
+@checks
+def show(self: Comparison, prompt: int = 0, columns: Count = 5, dpi: Count = 100) -> Image.Image:
+    "The picture of one prompt as a PIL image."
+    if not 0 <= prompt < len(self.prompts):
+        raise ValueError(f"prompt is the number of a prompt, 0 to {len(self.prompts) - 1}, got {prompt}")
+    if not self.begun:
+        raise ValueError("nothing was computed yet: there is nothing to show")
+    return picture(figure(self, prompt, columns), dpi)
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-105_1
+@patch
+def config(self: Comparison) -> dict:
+    "What makes this run this run: prompts, methods, canvases, prior and settings, as JSON knows them."
+    own = dict(prompts=self.prompts, methods=self.methods, canvases=self.canvases, prior=self.prior)
+    return json.loads(json.dumps(own | asdict(self.settings)))
+
+
+@patch
+def _repr_png_(self: Comparison) -> bytes | None:
+    "Where every arm ended, small, as a notebook shows it; nothing before there is anything."
+    return as_png(picture(overview([self]), 72)) if self.begun else None
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-109
 LEFT = ("report.html", "comparison.png", "comparison[0-9]*.png", "metrics.jsonl", "state.safetensors")
 
 
-def _metrics(self) -> str:
-    "A JSON line per record and prompt, then a line per row of the table, a line per note, and whether it ran to its end."
-    lines = [
-        dict(
-            kind="record",
-            prompt=p,
-            method=m,
-            canvas=c,
-            step=r.step,
-            t=r.t,
-            grad=r.grad[b],
-            calls=r.calls,
-            seconds=r.seconds,
-            noise=r.noise and r.noise[b],
-        )
-        for (m, c), rows in self.records.items()
-        for r in rows
-        for b, p in enumerate(self.prompts)
-    ]
-    lines += [dict(kind="result") | row for row in self.table()] + [dict(kind="note", text=n) for n in self.notes]
+def tidy(row: dict) -> dict:
+    "A row as JSON has it: None for what is no number"
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+
+
+def lines_of(result: Comparison) -> list:
+    "A dict per record and prompt"
+    lines = []
+    for (m, c), rows in result.records.items():
+        for r in rows:
+            spent = dict(calls=r.calls, seconds=r.seconds)
+            for b, p in enumerate(result.prompts):
+                at = dict(kind="record", prompt=p, method=m, canvas=c, step=r.step, t=r.t, grad=r.grad[b])
+                lines.append(at | spent | dict(noise=r.noise and r.noise[b]))
+    return lines
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-109_1
+@patch
+def metrics(self: Comparison) -> str:
+    "A JSON line per record and prompt, per row of the table, per note, and at last whether it ran to its end."
+    lines = lines_of(self)
+    lines += [dict(kind="result") | row for row in self.table()]
+    lines += [dict(kind="note", text=n) for n in self.notes]
     lines += [dict(kind="end", complete=self.complete)]
-    tidy = lambda v: None if isinstance(v, float) and not np.isfinite(v) else v
-    return "".join(json.dumps({k: tidy(v) for k, v in line.items()}) + "\n" for line in lines)
+    return "".join(json.dumps(tidy(line)) + "\n" for line in lines)
 
 
-def _files(self) -> list:
+@patch
+def files(self: Comparison) -> list:
     "What `save` leaves in a folder besides metrics.jsonl, which comes last."
     return ["config.json", *(f"comparison{b + 1 if b else ''}.png" for b in range(len(self.prompts)))]
 
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-109_2
+def save(self, folder, overwrite: bool = False, pages: dict | None = None) -> Path:
+    """Write config.json, comparison.png (one per prompt from the second on), `pages` (name -> text), metrics.jsonl.
 
-def _save(self, folder, overwrite: bool = False, pages: dict = {}) -> Path:
-    """Write config.json, comparison.png (one per prompt from the second on), `pages` (name -> text) and at last metrics.jsonl.
-
-    `FileExistsError` where another run lives."""
+    `FileExistsError` where another run lives.
+    """
     folder, config = Path(folder), self.config()
     if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config:
         begin(folder, config, *LEFT)
     for b, name in enumerate(self.files()[1:] if self.begun else ()):
-        f = io.BytesIO()
-        self.show(b, dpi=110).save(f, "png")
-        write_atomic(folder / name, f.getvalue())
-    for name, text in pages.items():
-        write_atomic(folder / name, text)
-    write_atomic(folder / "metrics.jsonl", self.metrics())
+        write_file(folder / name, as_png(self.show(b, dpi=110)))
+    for name, text in (pages or {}).items():
+        write_file(folder / name, text)
+    write_file(folder / "metrics.jsonl", self.metrics())
     return folder
 
 
-Comparison.metrics, Comparison.files, Comparison.save = _metrics, _files, _save
+Comparison.save = save  # and that of `Worlds`, below
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-s1
 class Several(list):
     "Comparisons of the same prompts that show, tabulate and save as one."
 
     @property
-    def interrupted(self):
+    def interrupted(self) -> bool:
         return any(c.interrupted for c in self)
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         return all(c.complete for c in self)
 
     @property
-    def begun(self):
+    def begun(self) -> bool:
         return any(c.begun for c in self)
 
-    def _repr_png_(self):
-        return _png(self)
+    def _repr_png_(self) -> bytes | None:
+        return as_png(picture(overview(list(self)), 72)) if self.begun else None
 
-
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s1_1
 class Seeds(Several):
     "Comparisons of the same prompts, one for each seed."
 
@@ -533,39 +546,54 @@ class Seeds(Several):
         return Table(dict(seed=c.settings.seed) | row for c in self for row in c.table())
 
     def means(self, columns=("psnr", "sharpness", "saturation", "clutter")) -> Table:
-        "Mean over the seeds of each column, and after it the standard deviation (nan for one seed; None where no truth is known)."
+        "Mean over the seeds of each column, and after it the standard deviation (None where no truth is known)."
         groups = {}
         for row in self.table():
             groups.setdefault(tuple(row[k] for k in ("prompt", "canvas", "method")), []).append(row)
-        both = lambda k, v: (
-            {k: None, f"± {k}": None}
-            if None in v
-            else {k: float(np.mean(v)), f"± {k}": float(np.std(v, ddof=1)) if len(v) > 1 else float("nan")}
-        )
-        return Table(
-            dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows))
-            | {n: s for k in columns for n, s in both(k, [r[k] for r in rows]).items()}
-            for key, rows in groups.items()
-        )
+        found = []
+        for key, rows in groups.items():
+            found.append(dict(zip(("prompt", "canvas", "method"), key), seeds=len(rows)))
+            for k in columns:
+                found[-1] |= mean_and_spread(k, [r[k] for r in rows])
+        return Table(found)
+
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s1_2
+def mean_and_spread(name: str, v: list) -> dict:
+    "Mean and standard deviation (nan of one number) by their names; None where a number is missing"
+    if None in v:
+        return {name: None, f"± {name}": None}
+    return {name: float(np.mean(v)), f"± {name}": float(np.std(v, ddof=1)) if len(v) > 1 else float("nan")}
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-s2
-def _show_seeds(self, prompt: int = 0, columns: int = 5, dpi: int = 100):
+@patch
+def show(self: Seeds, prompt: int = 0, columns: int = 5, dpi: int = 100) -> Image.Image:
     "The pictures of one prompt, seed under seed, as one PIL image."
-    rows = [
-        picture(figure(c, prompt, columns, title=f"{c.prompts[prompt]}, seed {c.settings.seed}"), dpi)
-        for c in self
-        if any(c.records.values())
-    ]
+    rows = []
+    for c in self:
+        if c.begun:
+            title = f"{c.prompts[prompt]}, seed {c.settings.seed}"
+            rows.append(picture(figure(c, prompt, columns, title=title), dpi))
     whole = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
     for i, r in enumerate(rows):
         whole.paste(r, (0, sum(o.height for o in rows[:i])))
     return whole
 
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_1
+def save_means(seeds: Seeds, folder) -> Path:
+    "seeds.json: which seeds, whether all are complete, and the means."
+    told = dict(
+        seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=[tidy(row) for row in seeds.means()]
+    )
+    write_file(Path(folder) / "seeds.json", json.dumps(told, indent=1, ensure_ascii=False))
+    return Path(folder)
 
-def _save_seeds(self, folder, overwrite: bool = False) -> Path:
-    "A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means; refuses what `claim` refuses before it writes."
-    folder = Path(folder)
-    places = [folder / f"seed-{c.settings.seed}" for c in self]
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_2
+def save_seeds(self: Seeds, folder, overwrite: bool = False) -> Path:
+    """A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means.
+
+    It refuses what `claim` refuses before it writes.
+    """
+    places = [Path(folder) / f"seed-{c.settings.seed}" for c in self]
     for c, place in zip(self, places):
         claim(place, c.config(), overwrite)
     for c, place in zip(self, places):
@@ -573,23 +601,7 @@ def _save_seeds(self, folder, overwrite: bool = False) -> Path:
     return save_means(self, folder)
 
 
-def save_means(seeds, folder) -> Path:
-    "seeds.json: which seeds, whether all are complete, and the means."
-    means = [
-        {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in seeds.means()
-    ]
-    write_atomic(
-        Path(folder) / "seeds.json",
-        json.dumps(
-            dict(seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=means),
-            indent=1,
-            ensure_ascii=False,
-        ),
-    )
-    return Path(folder)
-
-
-Seeds.show, Seeds.save = _show_seeds, _save_seeds
+Seeds.save = save_seeds
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-w1
 WORLDS = {
@@ -621,8 +633,13 @@ KINDS = {
 class Worlds(Several):
     "Comparisons of the same prompts with several priors, such as those of `WORLDS`."
 
-    prompts = property(lambda self: self[0].prompts)
-    notes = property(lambda self: [f"{c.prior}: {n}" for c in self for n in c.notes])
+    @property
+    def prompts(self) -> list:
+        return self[0].prompts
+
+    @property
+    def notes(self) -> list:
+        return [f"{c.prior}: {n}" for c in self for n in c.notes]
 
     def config(self) -> dict:
         return dict(prompts=self.prompts, worlds=[c.config() for c in self])
@@ -645,5 +662,5 @@ class Worlds(Several):
         lines = [dict(prior=c.prior) | json.loads(line) for c in self for line in c.metrics().splitlines()[:-1]]
         return "".join(json.dumps(line) + "\n" for line in [*lines, dict(kind="end", complete=self.complete)])
 
-
-Worlds.save = _save
+# %% ../../nbs/7_lab/70_comparison.ipynb #26-w1_1
+Worlds.save = save

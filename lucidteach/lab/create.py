@@ -6,14 +6,15 @@
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
            'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
            'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'run', 'typical_step', 'estimate',
-           'cost_text', 'check_size', 'prepare', 'small', 'fingerprint', 'begun', 'folders', 'make', 'create',
-           'check_quotes', 'names_object', 'run_create']
+           'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'fingerprint', 'begun', 'folders', 'make',
+           'create', 'check_quotes', 'names_object', 'run_create']
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-03
 import base64
 import contextlib
 import copy
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
@@ -34,8 +36,9 @@ from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.live import MODES, Live, png_url
 from ..run.names import check_names
+from ..run.pages import filled
 from ..run.patch import patch
-from ..run.settings import Range, checked, checks
+from ..run.settings import Range, checks, nearest_name
 from lucidteach.scene.run import (
     PANEL,
     advance,
@@ -139,13 +142,13 @@ def show(self: Creation, n: int = 8, size: int = 128) -> Image.Image:
 
 CARD = """<figure style="margin:0">
 <img alt="{{ prompt }} from eight sides" src="{{ url }}" style="background:#fff;max-width:100%">
-<figcaption>{{ text }}</figcaption></figure>"""
+<figcaption>{{ words }}</figcaption></figure>"""
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-050x
 @patch
 def _repr_html_(self: Creation) -> str:
     "A row of views under the short text; what a notebook shows of the last line of a cell"
-    return viewer.filled(CARD, prompt=self.prompt, text=repr(self), url=png_url(self.show(size=96)))
+    return filled(CARD, prompt=self.prompt, words=repr(self), url=png_url(self.show(size=96)))
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-051
 def webp(frames: list[Image.Image], ms: int = 70) -> bytes:
@@ -154,7 +157,7 @@ def webp(frames: list[Image.Image], ms: int = 70) -> bytes:
     frames[0].save(f, "webp", save_all=True, append_images=frames[1:], duration=ms, loop=0, quality=85)
     return f.getvalue()
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-051x
 def mp4(frames: list[Image.Image], fps: int = 15) -> bytes:
     "PIL images as H.264; ImportError names the extra where PyAV is missing"
     try:
@@ -170,7 +173,7 @@ def mp4(frames: list[Image.Image], fps: int = 15) -> bytes:
         box.mux(stream.encode())
     return f.getvalue()
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-051y
 @patch
 def turntable(self: Creation, path=None, n: int = 36, size: int = 128, elevation: float = 20.0) -> list[Image.Image]:
     "n frames around the object; with a `path` also written: .webp animated, .mp4 with the extra `video`"
@@ -199,7 +202,7 @@ def panel_files(self: Creation, folder) -> list[tuple[int, Path]]:
     "(step, path) of the panels that the records tell of: no other file is read"
     return [(r["step"], Path(folder) / "panels" / f"step-{r['step']:06d}.png") for r in self.rows]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-052x
 @patch
 def left(self: Creation, folder) -> list[Path]:
     "The files that a folder promises of a run besides metrics.jsonl, which tells of them"
@@ -220,12 +223,12 @@ def writing(path):
     try:
         yield path
     except OSError as e:
-        if "could not be written" in str(e):
-            raise
-        onward = "What was there is as it was, and the same call goes on from the last checkpoint"
-        raise OSError(e.errno, f"{path} could not be written ({e.strerror or e}). {onward}") from None
+        told = e.strerror or str(e)
+        if "could not be written" not in told:
+            told = f"{path} could not be written ({told}); what was there is as it was"
+        raise OSError(e.errno, f"{told}, and the same call goes on from the last checkpoint") from None
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-07x
 def write(path, data):
     "`write_atomic`, with the file's name where it fails"
     with writing(path):
@@ -247,7 +250,7 @@ def checkpoint(self: Creation, folder: Path):
         write(folder / "state.safetensors", pack(self.state, self.rows, self.notes))
     write(folder / "metrics.jsonl", self.metrics())
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-08x
 @patch
 def save(self: Creation, folder, overwrite: bool = False) -> Path:
     """Write everything into a folder -> report.html there. FileExistsError where another run lives.
@@ -270,7 +273,7 @@ REPORT = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{{ rule }}">
 <title>{{ prompt }}: {{ method }}</title>
-<style>{{ css|safe }}
+<style>{{ css }}
 img{width:auto;height:auto;max-width:100%}
 .pair{display:flex;flex-wrap:wrap;gap:24px;align-items:flex-start}
 .pair figure{flex:1 1 320px;max-width:480px}
@@ -282,7 +285,7 @@ img{width:auto;height:auto;max-width:100%}
 <h1>{{ prompt }}</h1><p>{{ method }}, {{ summary }}</p>
 {% for n in notes %}<p class="note">{{ n }}</p>{% endfor %}
 <div class="pair">
-{% if viewer %}<figure>{{ viewer|safe }}<figcaption>Drag the object to turn it.</figcaption></figure>{% endif %}
+{% if viewer %}<figure>{{ viewer }}<figcaption>Drag the object to turn it.</figcaption></figure>{% endif %}
 <figure><picture><source media="(prefers-reduced-motion: reduce)" srcset="{{ still }}">
 <img alt="{{ prompt }}, turning" src="{{ turning }}"></picture>
 <figcaption>The same, turning by itself.</figcaption></figure></div>
@@ -296,7 +299,7 @@ what the gradient pulls to (target), and the size of the gradient at the pixels.
 <figcaption>step {{ step }}</figcaption></figure>{% endfor %}{% endif %}
 <details><summary>Settings of this run</summary><pre>{{ settings }}</pre></details></main></body></html>"""
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053bx
 def summary(r: Creation) -> str:
     "A run's steps, seconds, calls and size in a sentence"
     s, total = r.state, sum(r.state.seconds.values())
@@ -306,7 +309,7 @@ def summary(r: Creation) -> str:
         spent = f"{total:.0f} s, of which the network {network:.0%}, rendering {render:.0%}; "
     return f"{s.step} of {r.settings.steps} steps, {spent}{s.calls:,} network calls, {len(s.scene):,} {s.scene.unit}."
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053by
 def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
     "(step, data: address) of the panels of a folder that can be read"
     found = []
@@ -315,21 +318,21 @@ def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
             found.append((step, png_url(Image.open(path))))
     return found
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-053bz
 def report_html(self: Creation, folder=None) -> str:
     """One page that loads nothing and runs no script but the viewer's: views, turntable, viewer, panels and numbers.
 
     Every word in it is escaped."""
     frames, g = self.turntable(), self.gaussians
-    return viewer.filled(
+    page = filled(
         REPORT,
         rule=viewer.rule(frames=True),
-        css=CSS,
+        css=Markup(CSS),
         prompt=self.prompt,
         method=self.method.upper(),
         summary=summary(self),
         notes=self.notes,
-        viewer=viewer.show(g, self.prompt, size=480)._repr_html_() if g else "",
+        viewer=Markup(viewer.show(g, self.prompt, size=480)._repr_html_()) if g else "",
         still=png_url(frames[0]),
         turning="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(),
         views=png_url(self.show()),
@@ -337,6 +340,7 @@ def report_html(self: Creation, folder=None) -> str:
         panels=panel_urls(self, folder) if folder else [],
         settings=json.dumps(self.config(), indent=1),
     )
+    return str(page)
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-055
 def folder_3d(prompt: str) -> str:
@@ -349,7 +353,7 @@ def latents_like(prior, c: Config) -> Tensor:
     "Latents of the shape that a run asks its prior about"
     return prior.encode(torch.zeros(c.batch, 3, c.size, c.size, device=getattr(prior, "device", "cpu")))
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-055x
 def resume(result: Creation, folder, prior=None) -> bool:
     "Go on from the checkpoint of a folder, if there is one. prior: to know what the method must remember"
     path, c = Path(folder) / "state.safetensors", result.settings
@@ -360,7 +364,7 @@ def resume(result: Creation, folder, prior=None) -> bool:
     result.rows, result.notes = head["rows"], [n for n in head["notes"] if not n.startswith(("Interrupted", "Stopped"))]
     return True
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-055y
 def clear_parts(folder):
     "Remove what a process that was killed while it wrote has left beside its files; only for who holds the lock"
     for name in ("config.json", *LEFT):
@@ -390,7 +394,7 @@ def keep(prior, result: Creation, folder: Path | None = None):
         (folder / "panels").mkdir(exist_ok=True)
     write(folder / "panels" / f"step-{state.step:06d}.png", f.getvalue())
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-056x
 def tell(live, result: Creation):
     "What somebody who watches is shown of a step"
     state = result.state
@@ -414,7 +418,7 @@ def ended(result: Creation, folder: Path | None) -> list[str]:
         return [f"Interrupted after step {state.step} of {result.settings.steps}; {onward}."]
     return []
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-11x
 def run(prior, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
     "Advance a Creation to its end: records, panels, checkpoints"
     state, c, saved = result.state, result.settings, time.monotonic()
@@ -447,7 +451,7 @@ def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> i
     t = torch.tensor(times, dtype=torch.float)
     return steps[int((t - t.mean()).abs().argmin())]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-e01x
 def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -> dict:
     """What a run will cost from `step` on: network calls, seconds, MB.
 
@@ -466,7 +470,7 @@ def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -
     device = getattr(prior, "device", "cpu")
     return total | dict(memory=peak_memory(device), device=str(device))
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-e01y
 def cost_text(cost: dict, c: Config, scene) -> str:
     "The estimate as a sentence"
     memory = "" if math.isnan(cost["memory"]) else f", about {cost['memory']:,.0f} MB of memory"
@@ -488,7 +492,7 @@ def check_size(prior, size: int):
         raise ValueError(f"size must be {known}, the size of this prior's pictures (it knows no other), got {size}")
     check_side(size, known // across if across else 1)
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057bx
 def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> tuple[list, Config, str]:
     "Prompts, Config and the prior's name; ValueError for what cannot be, before anything is loaded or drawn"
     if not isinstance(method, str):
@@ -496,18 +500,29 @@ def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> t
     check_names(method, METHODS, "method")
     if method in EDITING:
         raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
+    check_options(settings)
     name = prior_name(prior)
     prompts, _ = check_prompts(prompt, toy=name == "toy")
     if isinstance(settings.get("size"), int) and not isinstance(prior, str):
         check_size(prior, settings["size"])
-    c = config(preset or ("toy" if small(prior, name) else "paper"), **settings)
+    c = config(preset or ("toy" if is_small(prior, name) else "paper"), **settings)
     if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]:
         check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
     check_source(c.init)
     return prompts, c, name
 
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057by
+def check_options(settings: dict):
+    "TypeError for a name that neither `create` nor Config has, with the nearest that one of them has"
+    own = [k for k in inspect.signature(create).parameters if k not in ("prompt", "settings")]
+    for k in settings:
+        if k not in Config.__dataclass_fields__:
+            near = nearest_name(k, [*own, *Config.__dataclass_fields__])
+            known = f"It takes {', '.join(own)}, and the fields of lucidteach.Config"
+            raise TypeError(f"create() has no option {k!r}: {near}{known}.")
 
-def small(prior, name: str) -> bool:
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057bz
+def is_small(prior, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
         return name in ("toy", "ideal", "ideal-detail")
@@ -522,7 +537,7 @@ def fingerprint(scene) -> str:
         h.update(f"{k} {tuple(v.shape)}".encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()[:16]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058x
 def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> list[Creation]:
     "A Creation for each prompt, with the scene that it begins with"
     device, made = getattr(prior, "device", "cpu"), []
@@ -535,7 +550,7 @@ def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> lis
         made.append(r)
     return made
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058y
 def folders(prompt, prompts: list, out) -> list[Path | None]:
     "The folder of each prompt: `out` itself for one, a folder in it for each of several"
     if out is None:
@@ -572,7 +587,7 @@ def make(prior, result: Creation, out, found: str, mode: str, ctrl_c: CtrlC, thr
         result.save(out)
     return result
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-058bx
 DONE = "This run is done already, and nothing was computed; to repeat it, overwrite (--overwrite, overwrite=True)."
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057
@@ -581,7 +596,7 @@ Folder = Annotated[
     Range("the name of a folder, for example 'runs/mug', or None", lambda v: v is None or isinstance(v, (str, Path))),
 ]
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-057x
 @checks
 @torch.inference_mode(False)
 @torch.enable_grad()
@@ -601,7 +616,7 @@ def create(
 ) -> Creation | list[Creation]:
     """Make a 3D object of a prompt; of a list of prompts one each, by one prior.
 
-    The same call goes on with an unfinished run in `out`, and another run there is a FileExistsError unless `overwrite`.
+    The same call goes on with an unfinished run in `out`; another run there is a FileExistsError unless `overwrite`.
     Ctrl-C ends the run with what is there, and of several prompts the list.
     Wrong names, prompts and sizes are a ValueError, settings that do not exist a TypeError, before any work.
     """
@@ -638,7 +653,7 @@ def check_quotes(words: list[str]):
         given_ = f"{len(words)} prompts were given: {', '.join(map(repr, words))}"
         raise ValueError(f'{given_}. If they are one, quote it: lucidteach create "{one}"')
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s43-062x
 def names_object(text: str) -> bool:
     "Whether a text names an object of the toy world"
     try:
@@ -649,7 +664,7 @@ def names_object(text: str) -> bool:
 # %% ../../nbs/7_lab/72_create.ipynb #s72-15
 OPTIONS = ("steps", "seed", "guidance", "size", "points", "init")  # of the command, by the names that Config has
 
-
+# %% ../../nbs/7_lab/72_create.ipynb #s72-15x
 def run_create(args) -> int:
     """`lucidteach create`: 0 when done, 130 when interrupted, 1 when it stopped itself.
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['START', 'ARM', 'TARGETS', 'LESSONS', 'WORLD', 'WHY', 'FINAL', 'DETAILS', 'PROMPT', 'EXPLAIN', 'REPORT', 'level',
-           'fineness', 'colourfulness', 'in_words', 'difference', 'circumstances', 'conclusion', 'likeness', 'pulls',
-           'targets', 'common_guidance', 'spread', 'css_class', 'arm_html', 'one_each', 'targets_html', 'final_tile',
-           'cut_to', 'world_html', 'done_text', 'times_text', 'details_html', 'prompt_html', 'report_html',
+           'fineness', 'colourfulness', 'close_up', 'in_words', 'by_method', 'best_of', 'difference', 'circumstances',
+           'strength_told', 'conclusion', 'likeness', 'pulls', 'targets', 'common_guidance', 'spread', 'css_class',
+           'truth_tile', 'arm_html', 'one_each', 'targets_html', 'cut_to', 'final_tile', 'final_tiles', 'world_html',
+           'done_text', 'times_text', 'details_html', 'prompt_html', 'arms_named', 'report_html', 'parts_told',
            'settings_text', 'save_report']
 
 # %% ../../nbs/7_lab/70a_page.ipynb #pg03
@@ -41,7 +42,10 @@ from ..viz.report import CSS, table_html, tile
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-009
 def level(share: float, off: float | None = None) -> str:
-    "What a share of the truth's fine contrast is called, by the bounds of `27_regimes.kind_of`; `off`: distance from the true texture, where that is known."
+    """What a share of the truth's fine contrast is called, by the bounds of `27_regimes.kind_of`.
+
+    off: distance from the true texture, where that is known.
+    """
     kind = kind_of(share, 1.0 if off is None else off)
     if kind in ("smooth", "overshoot"):
         return {"smooth": "smooths", "overshoot": "overshoots"}[kind]
@@ -51,7 +55,7 @@ def level(share: float, off: float | None = None) -> str:
         return "is as sharp as the truth (noise counts)"
     return "has the truth's detail" if kind == "right" else "is as strong as the truth, of another texture,"
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_1
 def fineness(ratio: float) -> str:
     "A sharpness ratio in words."
     words = {
@@ -60,95 +64,132 @@ def fineness(ratio: float) -> str:
     }
     return words.get(level(ratio), level(ratio) + " ({:.0%})").format(ratio)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_2
 def colourfulness(ratio: float) -> str:
     "A saturation ratio in words; nothing where the truth is grey."
     if math.isnan(ratio):
         return ""
-    word = "duller than" if ratio < 0.9 else "more saturated than" if ratio > 1.1 else "about as saturated as"
+    word = "about as saturated as"
+    if ratio < 0.9:
+        word = "duller than"
+    if ratio > 1.1:
+        word = "more saturated than"
     return f", {word} the truth ({ratio:.0%})"
 
 
+def close_up(row: dict) -> bool:
+    "Whether the nearest truth shows no whole object"
+    return (row.get("fill") or 0) > 1.5
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-009_3
 def in_words(row: dict) -> str:
     "One row of a comparison's table as a sentence."
     name = f"{title_of(row['method'])} on {row['canvas']}"
     if row.get("psnr") is None:
         return f"{name}: {row['steps']} steps, {row['calls']:,} network calls; no truth is known for this prompt."
-    if (row.get("fill") or 0) > 1.5:
-        return f"{name} shows no whole object: the nearest true render is a close-up that fills the frame {row['fill']:.1f} times, and the numbers below say little."
-    ground = (
-        "a clean background"
-        if row["clutter"] < 0.05
-        else f"a background that is not clean (clutter {row['clutter']:.2f})"
-    )
+    if close_up(row):
+        return (
+            f"{name} shows no whole object: the nearest true render is a close-up that fills the frame "
+            f"{row['fill']:.1f} times, and the numbers below say little."
+        )
     if row.get("detail") is not None:
-        word = level(row["detail"], row["off_texture"]).rstrip(",")
-        return f"{name} {word}: strength {row['detail']:.0%}, {row['off_texture']:.1f} off, where a true picture is 1.0 off; PSNR to the nearest true picture {row['psnr']:.1f} dB."
-    return f"{name} {fineness(row['sharpness'])}{colourfulness(row['saturation'])}, with {ground}; PSNR to the nearest true render {row['psnr']:.1f} dB."
+        return (
+            f"{name} {level(row['detail'], row['off_texture']).rstrip(',')}: strength {row['detail']:.0%}, "
+            f"{row['off_texture']:.1f} off, where a true picture is 1.0 off; "
+            f"PSNR to the nearest true picture {row['psnr']:.1f} dB."
+        )
+    ground = "a clean background"
+    if row["clutter"] >= 0.05:
+        ground = f"a background that is not clean (clutter {row['clutter']:.2f})"
+    return (
+        f"{name} {fineness(row['sharpness'])}{colourfulness(row['saturation'])}, with {ground}; "
+        f"PSNR to the nearest true render {row['psnr']:.1f} dB."
+    )
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-012
-def difference(rows: list, canvas: str) -> str:
-    "What differs between the methods on one canvas, each at its best, by the distance to the nearest truth; nothing where only one shows an object."
-    rows = sorted(
-        (r for r in rows if r["canvas"] == canvas and r.get("psnr") is not None and not (r.get("fill") or 0) > 1.5),
-        key=lambda r: -r["psnr"],
-    )
-    arms = {}  # method -> its arms, the nearest first
+def by_method(rows: list) -> dict:
+    "method -> its arms, the nearest first; arms of one method each by itself"
+    arms = {}
     for r in rows:
         arms.setdefault(spelled(r["method"])[0], []).append(r)
-    if len(arms) == 1:
-        arms = {r["method"]: [r] for r in rows}  # arms of one method: each by itself
+    return {r["method"]: [r] for r in rows} if len(arms) == 1 else arms
+
+
+def best_of(method: str, arms: list) -> str:
+    "What the nearest arm of a method is called"
+    title = title_of(arms[0]["method"])
+    return title if len(arms) == 1 else f"the best {method.upper()} ({title})"
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-012_1
+def difference(rows: list, canvas: str) -> str:
+    """What differs between the methods on one canvas, each at its best, by the distance to the nearest truth.
+
+    Nothing where only one shows an object.
+    """
+    known = [r for r in rows if r["canvas"] == canvas and r.get("psnr") is not None and not close_up(r)]
+    rows = sorted(known, key=lambda r: -r["psnr"])
+    arms = by_method(rows)
     if len(arms) < 2:
         return ""
-    called = lambda method, mine: (
-        title_of(mine[0]["method"]) if len(mine) == 1 else f"the best {method.upper()} ({title_of(mine[0]['method'])})"
-    )
-    (first, best), *others = [(called(m, mine), mine[0]["psnr"]) for m, mine in arms.items()]
+    (first, best), *others = [(best_of(m, mine), mine[0]["psnr"]) for m, mine in arms.items()]
     poor = [title_of(r["method"]) for r in rows if r["psnr"] < r.get("white", -math.inf)]
     worth = f" An empty white page would be nearer to the truth than {' and '.join(poor)}." if poor else ""
     gap = best - others[-1][1]
     if gap < 0.5:
-        return f"On {canvas} the methods{' at their best' * (len(rows) > len(arms))} end about equally far from a true render (within {gap:.1f} dB).{worth}"
-    return f"On {canvas} {first} ends nearer to a true render than {' and than '.join(f'{name}, by {best - psnr:.1f} dB' for name, psnr in others)}.{worth}"
+        at_best = " at their best" * (len(rows) > len(arms))
+        return (
+            f"On {canvas} the methods{at_best} end about equally far from a true render (within {gap:.1f} dB).{worth}"
+        )
+    behind = " and than ".join(f"{name}, by {best - psnr:.1f} dB" for name, psnr in others)
+    return f"On {canvas} {first} ends nearer to a true render than {behind}.{worth}"
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-c1
-def circumstances(arm: str, settings, told: bool = True) -> str:
+def circumstances(arm: str, settings: Settings, told: bool = True) -> str:
     "What sets an arm apart from others of its method, in words; `told`: whether its head start is."
-    (method, own), apart = spelled(arm, settings), [p for p in arm.split(":")[1:] if not p.startswith("head_start")]
+    method, own = spelled(arm, settings)
+    apart = [p for p in arm.split(":")[1:] if not p.startswith("head_start")]
     head = f" after {own.head} steps of SDS" if own.head else " without a head start"
     rest = "".join(f", {p.replace('_', ' ').replace('=', ' ')}" for p in apart)
     return f"guidance {own.guidance:g}{head * (told and method != 'sds')}{rest}"
 
 
-def conclusion(rows: list, settings) -> str:
-    "How strong the fine detail is that each method leaves, and how near to the truth's, as sentences; nothing where no truth is known."
-    known, sentences = [r for r in rows if r.get("psnr") is not None and fine(r) is not None], []
+def strength_told(row: dict, settings: Settings, told: bool) -> tuple[str, str]:
+    "What an arm's detail is called, and where that is so, with its numbers"
+    off = row.get("off_texture")
+    word = "shows no whole object" if close_up(row) else level(fine(row), off)
+    more = "" if off is None else f", {off:.1f} off"
+    litter = ", on a littered ground" if row["clutter"] > 0.05 else ""
+    return word, f"{circumstances(row['method'], settings, told)} ({fine(row):.0%}{more}{litter})"
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-c1_1
+def conclusion(rows: list, settings: Settings) -> str:
+    """How strong the fine detail is that each method leaves, and how near to the truth's, as sentences.
+
+    Nothing where no truth is known.
+    """
+    known = [r for r in rows if r.get("psnr") is not None and fine(r) is not None]
     told = len({spelled(r["method"], settings)[1].head for r in known}) > 1
-    for method in dict.fromkeys(spelled(r["method"])[0] for r in known):
-        mine, seen = [r for r in known if spelled(r["method"])[0] == method], {}
-        for r in mine:
-            off = r.get("off_texture")
-            word = "shows no whole object" if (r.get("fill") or 0) > 1.5 else level(fine(r), off)
-            more = "" if off is None else f", {off:.1f} off"
-            litter = ", on a littered ground" if r["clutter"] > 0.05 else ""
-            seen.setdefault(word, []).append(
-                f"{circumstances(r['method'], settings, told)} ({fine(r):.0%}{more}{litter})"
-            )
-        sentences.append(
-            f"{method.upper()} "
-            + "; ".join(f"{word} at {' and at '.join(those)}" for word, those in seen.items())
-            + "."
-        )
+    methods = {}
+    for r in known:
+        word, where = strength_told(r, settings, told)
+        methods.setdefault(spelled(r["method"])[0], {}).setdefault(word, []).append(where)
+    sentences = []
+    for method, words in methods.items():
+        parts = [f"{word} at {' and at '.join(those)}" for word, those in words.items()]
+        sentences.append(f"{method.upper()} {'; '.join(parts)}.")
     return " ".join([*sentences, *likeness(known)])
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-c1_2
 def likeness(rows: list) -> list:
     "A sentence on how near the texture of each arm is to the truth's; none where that is not known of two."
     off = sorted((r["off_texture"], title_of(r["method"])) for r in rows if r.get("off_texture") is not None)
     if len(off) < 2:
         return []
     smooth = next((r["off_smooth"] for r in rows if r.get("off_smooth") is not None), None)
-    first = f"Strength is not likeness: nearest to the true texture is {off[0][1]}, {off[0][0]:.1f} off; a true picture is 1.0 off"
+    first = (
+        f"Strength is not likeness: nearest to the true texture is {off[0][1]}, {off[0][0]:.1f} off; a true picture is"
+    )
+    first += " 1.0 off"
     if smooth is None:
         return [f"{first}."]
     farther = [name for v, name in off if v > smooth]
@@ -161,38 +202,41 @@ def likeness(rows: list) -> list:
 START = {"ism": dict(start_noise=True)}  # how a deterministic method takes a noise
 
 
-def pulls(prior, image, prompt: str, method: str, settings, t: int, n: int = 6, guidance: float | None = None) -> tuple:
-    """The targets of `method` for an image [3,H,W] at time t under n noises, the same for every method -> images [n,3,H,W], and the root mean square
-    of the noise that leads to x_t. A method that remembers is asked at its first step. guidance: in place of the arm's."""
+def pulls(
+    prior,
+    image: torch.Tensor,  # [3,H,W] in [0,1]
+    prompt: str,
+    method: str,  # a name, or an arm
+    settings: Settings,
+    t: int,
+    n: int = 6,  # noises, the same for every method
+    guidance: float | None = None,  # in place of the arm's
+) -> tuple[torch.Tensor, float]:
+    """The targets of `method` for an image at time t under n noises, [n,3,H,W], and the rms of the noise at x_t.
+
+    A method that remembers is asked at its first step.
+    """
     draw, other = (torch.Generator().manual_seed(settings.seed + k) for k in (0, 1))
     grey = tuple(prior.latent_shape) == (1, prior.image_size, prior.image_size)
     z = prior.encode(image[None, : 1 if grey else 3].to(getattr(prior, "device", "cpu")))
     method, settings = spelled(method, settings)
-    guidance = settings.guidance if guidance is None else guidance
-    own = {**settings.options.get(method, {}), **START.get(method, {})}
-    steps = [
-        METHODS[method](
-            prior,
-            z,
-            prompt,
-            t,
-            guidance=guidance,
-            negative=settings.negative,
-            weight=settings.weight,
-            generator=other,
-            state=init_state(method, prior, z, generator=other) or None,
-            noise=torch.randn(z.shape, generator=draw),
-            **own,
-        )
-        for _ in range(n)
-    ]
-    images = (
-        torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    common = dict(
+        guidance=settings.guidance if guidance is None else guidance,
+        negative=settings.negative,
+        weight=settings.weight,
+        generator=other,
     )
-    noise = torch.cat([noise_rms(prior, z, s.x_t, s.t) for s in steps]).square().mean().sqrt()
-    return images, float(noise)
+    own = {**settings.options.get(method, {}), **START.get(method, {})}
+    steps = []
+    for _ in range(n):
+        state = init_state(method, prior, z, generator=other) or None
+        noise = torch.randn(z.shape, generator=draw)
+        steps.append(METHODS[method](prior, z, prompt, t, **common, state=state, noise=noise, **own))
+    images = torch.cat([prior.decode(s.x0_target) for s in steps]).detach().float().cpu().clamp(0, 1)
+    rms = torch.cat([noise_rms(prior, z, s.x_t, s.t) for s in steps]).square().mean().sqrt()
+    return images.expand(-1, 3, -1, -1), float(rms)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-016_1
 def targets(*args, **kw) -> torch.Tensor:
     "The images of `pulls`."
     return pulls(*args, **kw)[0]
@@ -219,159 +263,151 @@ def css_class(arm: str) -> str:
 ARM = """<section class="arm {{ kind }}"><h3>{{ title }}</h3><div class="row">{{ tiles }}</div></section>"""
 
 
-def arm_html(result: Comparison, arm, prompt: int = 0, columns: int = 5) -> Markup:
-    "A row of the report: progress of one arm, what it saw and wanted at the end, and the truth that stands beside all rows of its canvas."
+def truth_tile(image, caption, alt: str, kind: str) -> Markup:
+    "A tile of the true picture."
+    return tile(torch.as_tensor(image), caption, alt, kind)
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-021p_1
+def arm_html(result: Comparison, arm: tuple, prompt: int = 0, columns: int = 5) -> Markup:
+    "A row of the report: progress of one arm, what it saw and wanted at the end, and the truth beside all rows."
     rows, near, name = result.records[arm], result.common(arm[1], prompt), f"{title_of(arm[0])} on {arm[1]}"
-    at = lambda step: f"{name} after {step} steps, prompt: {result.prompts[prompt]}"
-    tiles = [
-        tile(result.image(arm, prompt, i), f"step {rows[i].step}", at(rows[i].step)) for i in evenly(len(rows), columns)
-    ]
-    tiles += [
-        tile(
-            result.image(arm, prompt, -1, "x0_hat"),
-            f"x0_hat, t = {rows[-1].t}",
-            f"{name}: the network's one-step prediction at the end",
-            "end",
-        ),
-        tile(result.image(arm, prompt, -1, "target"), "target", f"{name}: the picture that the last gradient pulls to"),
-    ]
+    tiles = []
+    for i in evenly(len(rows), columns):
+        alt = f"{name} after {rows[i].step} steps, prompt: {result.prompts[prompt]}"
+        tiles.append(tile(result.image(arm, prompt, i), f"step {rows[i].step}", alt))
+    seen, wanted = (result.image(arm, prompt, -1, what) for what in ("x0_hat", "target"))
+    tiles.append(
+        tile(seen, f"x0_hat, t = {rows[-1].t}", f"{name}: the network's one-step prediction at the end", "end")
+    )
+    tiles.append(tile(wanted, "target", f"{name}: the picture that the last gradient pulls to"))
     if near is not None:
-        tiles += [
-            tile(
-                torch.as_tensor(near.image),
-                "nearest truth",
-                f"The true picture nearest to all results on {arm[1]}",
-                "end",
-            )
-        ]
+        alt = f"The true picture nearest to all results on {arm[1]}"
+        tiles.append(truth_tile(near.image, "nearest truth", alt, "end"))
     return filled(ARM, kind=css_class(arm[0]), title=name, tiles=Markup("").join(tiles))
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-027
-TARGETS = """<h2>What each method pulls to</h2><div class="text"><p>The targets (pseudo-ground-truths) of one gradient at t = {{ t }} and guidance {{ guidance }} for {{ what }},
-under {{ n }} noises. Every method gets the same noises, SDS to add and ISM as its start noise, which it adds at a small time only: less noise leads to the point where the
-network is asked (its root mean square is beside the spread, 1 where all of it is drawn), and less noise alone makes a smaller spread. Over noise alone ISM without start noise
-is constant by construction, so that row would prove nothing. The spread is the standard deviation over noises.</p></div>{{ strips }}"""
+TARGETS = """<h2>What each method pulls to</h2><div class="text">
+<p>The targets (pseudo-ground-truths) of one gradient at t =
+{{ t }} and guidance {{ guidance }} for {{ what }},
+under {{ n }} noises. Every method gets the same noises, SDS to add and ISM as its start noise, which it adds at a
+small time only: less noise leads to the point where the
+network is asked (its root mean square is beside the spread, 1 where all of it is drawn), and less noise alone
+makes a smaller spread. Over noise alone ISM without start noise
+is constant by construction, so that row would prove nothing. The spread is the standard deviation over
+noises.</p></div>{{ strips }}"""
 
 
 def one_each(methods) -> list:
     "Of arms of one method the first."
     return list({spelled(m)[0]: m for m in reversed(methods)}.values())[::-1]
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-027_1
 def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = None, n: int = 6) -> Markup:
     "A strip of pseudo-ground-truths for the first arm of each method, over n noises that are the same for all."
-    text, T = result.prompts[prompt], len(prior.schedule.alphas_cumprod)
     near = next(filter(None, (result.common(c, prompt) for c in result.canvases)), None)
-    image, what = (
-        (result.image(result.arms[0], prompt), "the first result")
-        if near is None
-        else (torch.as_tensor(near.image).float(), "a true picture")
-    )
-    t, strips, guidance = t or T // 2, [], common_guidance(result.methods, result.settings)
+    if near is None:
+        image, what = result.image(result.arms[0], prompt), "the first result"
+    else:
+        image, what = torch.as_tensor(near.image).float(), "a true picture"
+    t = t or len(prior.schedule.alphas_cumprod) // 2
+    guidance = common_guidance(result.methods, result.settings)
+
+    strips = []
     for m in one_each(result.methods):
         name = f"{spelled(m)[0].upper()} at guidance {guidance:g}"
-        seen, noise = pulls(prior, image, text, m, result.settings, t, n, guidance)
+        seen, noise = pulls(prior, image, result.prompts[prompt], m, result.settings, t, n, guidance)
         tiles = [tile(image, what, f"The picture that is asked about: {what}")]
-        tiles += [
-            tile(o, f"noise {i + 1}", f"Target of {name} for {what} under noise {i + 1}") for i, o in enumerate(seen)
-        ]
-        tiles += [tile(seen.mean(0), "mean", f"Mean of the targets of {name}", "end")]
-        strips.append(
-            filled(
-                ARM,
-                kind=css_class(m),
-                title=f"{name}: spread over noises {spread(seen):.3f}, noise at x_t {noise:.2f}",
-                tiles=Markup("").join(tiles),
-            )
-        )
+        for i, o in enumerate(seen, 1):
+            tiles.append(tile(o, f"noise {i}", f"Target of {name} for {what} under noise {i}"))
+        tiles.append(tile(seen.mean(0), "mean", f"Mean of the targets of {name}", "end"))
+        title = f"{name}: spread over noises {spread(seen):.3f}, noise at x_t {noise:.2f}"
+        strips.append(filled(ARM, kind=css_class(m), title=title, tiles=Markup("").join(tiles)))
     return filled(TARGETS, t=t, guidance=f"{guidance:g}", what=what, n=n, strips=Markup("").join(strips))
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-028
 LESSONS = "https://github.com/lucidteach/lucidteach/blob/main/nbs/2_distill/"
 
 WORLD = """<section class="world">{% if kind %}<h2>{{ kind }}</h2>{% endif %}<div class="row">{{ tiles }}</div>
-<div class="text"><p>{{ lead }}</p>{% if key %}<p class="soft">{{ key }}.</p>{% endif %}<p class="soft">{{ done }}</p></div></section>"""
+<div class="text"><p>{{ lead }}</p>{% if key %}<p class="soft">{{ key }}.</p>{% endif %}<p
+class="soft">{{ done }}</p></div></section>"""
 
-WHY = """<p>What to look for: at the times where noise hides a detail, SDS pulls to the mean of all that it may be, and the mean is smooth; guidance pushes beyond that mean. ISM asks
-at a point to which an inversion carries the canvas itself, and takes its target one short interval below: most of the pull towards the data cancels, so that what is on the canvas
-stays and grows, right or wrong. How strong each comes out hangs on prompt, guidance, steps and head start; what came out here is in the sentences above. Where each holds:
-<a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
+WHY = """<p>What to look for: at the times where noise hides a detail, SDS pulls to the mean of all that it may be, and
+the mean is smooth; guidance pushes beyond that mean. ISM asks
+at a point to which an inversion carries the canvas itself, and takes its target one short interval below: most of
+the pull towards the data cancels, so that what is on the canvas
+stays and grows, right or wrong. How strong each comes out hangs on prompt, guidance, steps and head start; what
+came out here is in the sentences above. Where each holds:
+<a href="{{ lessons }}27_regimes.ipynb">27_regimes</a>; how ISM works: <a
+href="{{ lessons }}24_ism.ipynb">24_ism</a>.</p>"""
 
-FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}{% for n in numbers %}<br>{{ n }}{% endfor %}"""
-
-
-def final_tile(result: Comparison, arm, row: dict, prompt: int = 0) -> Markup:
-    "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
-    lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
-    caption = filled(FINAL, lines=lines, numbers=numbers_of(row))
-    return tile(
-        cut_to(result, arm[1], prompt, result.image(arm, prompt)),
-        caption,
-        f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}",
-        f"final {css_class(arm[0])}",
-    )
+FINAL = """<b>{{ lines[0] }}</b>{% for l in lines[1:] %}<br>{{ l }}{% endfor %}
+{% for n in numbers %}<br>{{ n }}{% endfor %}"""
 
 
 def cut_to(result: Comparison, canvas: str, prompt: int, image):
     "The window of a picture [3,H,W] that `window` gives for the truth of a canvas."
     return image[(slice(None), *window(result.common(canvas, prompt), image.shape[-1]))]
 
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_1
+def final_tile(result: Comparison, arm: tuple, row: dict, prompt: int = 0) -> Markup:
+    "Where one arm ended, cut to the object where its detail is the question, and what was done to it."
+    lines = [o.replace("$\\delta_T$", "δ_T") for o in said(arm[0], result.settings)]
+    caption = filled(FINAL, lines=lines, numbers=numbers_of(row))
+    image = cut_to(result, arm[1], prompt, result.image(arm, prompt))
+    alt = f"{title_of(arm[0])} on {arm[1]} at the end, prompt: {result.prompts[prompt]}"
+    return tile(image, caption, alt, f"final {css_class(arm[0])}")
 
+
+def final_tiles(result: Comparison, canvas: str, rows: list, prompt: int) -> list:
+    "Where every arm of a canvas ended, and at the end the truth."
+    tiles = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows]
+    near = result.common(canvas, prompt)
+    if near is not None:
+        image = cut_to(result, canvas, prompt, torch.as_tensor(near.image))
+        caption = filled(FINAL, lines=["the truth"], numbers=numbers_of_truth(rows))
+        tiles.append(tile(image, caption, "The true picture nearest to all of these", "final truth"))
+    return tiles
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_2
 def world_html(result: Comparison, prompt: int = 0, kind: str = "") -> Markup:
-    "The first screen of one comparison: for each canvas the sentence that the numbers make, and where every arm ended, with the one truth."
+    "The first screen of one comparison: for each canvas the sentence that the numbers make, and where every arm ended."
     table, parts = [r for r in result.table() if r["prompt"] == result.prompts[prompt]], []
     for canvas in result.canvases:
         rows = [r for r in table if r["canvas"] == canvas]
         if not rows:
             continue
-        tiles, near = (
-            [final_tile(result, (r["method"], canvas), r, prompt) for r in rows],
-            result.common(canvas, prompt),
-        )
-        if near is not None:
-            tiles += [
-                tile(
-                    cut_to(result, canvas, prompt, torch.as_tensor(near.image)),
-                    filled(FINAL, lines=["the truth"], numbers=numbers_of_truth(rows)),
-                    "The true picture nearest to all of these",
-                    "final truth",
-                )
-            ]
-        lead = (
-            " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas))))
-            or "No truth is known for this prompt; the pictures must speak for themselves."
-        )
+        lead = " ".join(filter(None, (conclusion(rows, result.settings), difference(rows, canvas))))
         parts.append(
             filled(
                 WORLD,
                 kind=kind or f"On {canvas}",
-                lead=lead,
+                lead=lead or "No truth is known for this prompt; the pictures must speak for themselves.",
                 done=done_text(result, canvas),
                 key=key_of(rows),
-                tiles=Markup("").join(tiles),
+                tiles=Markup("").join(final_tiles(result, canvas, rows, prompt)),
             )
         )
     return Markup("").join(parts)
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028_3
 def done_text(result: Comparison, canvas: str) -> str:
     "What was done, for all arms of a canvas alike."
     s = result.settings
-    return (
-        f"Prior {result.prior}, {canvas}, {s.steps} steps, {times_text(s)}; start, times and noise are the same for all."
-        + " The pictures are cut to the object; the rows below show all of them."
-        * any("detail" in measures(near) for near in result.found.values())
-    )
+    text = f"Prior {result.prior}, {canvas}, {s.steps} steps, {times_text(s)}; "
+    text += "start, times and noise are the same for all."
+    if any("detail" in measures(near) for near in result.found.values()):
+        text += " The pictures are cut to the object; the rows below show all of them."
+    return text
 
 
 def times_text(s: Settings) -> str:
     "Which times are drawn, in words."
-    return f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule" + (
-        f", at the end to {s.t_range[1]:g}" if s.t_range[1] < s.t_start else ""
-    )
+    text = f"times from {s.t_range[0]:g} to {s.t_start:g} of the schedule"
+    return text + f", at the end to {s.t_range[1]:g}" * (s.t_range[1] < s.t_start)
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-028b
-DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
+DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2>Numbers</h2>{% endif %}
+{{ table }}<div class="text"><ul>{% for w in words %}<li>{{ w }}</li>{% endfor %}</ul></div>
 <h2>Progress</h2>{{ arms }}{{ targets }}"""
 
 
@@ -382,15 +418,15 @@ def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = ""
     seen = targets_html(result, prior, prompt) if prior is not None else ""
     return filled(DETAILS, kind=kind, words=map(in_words, rows), table=table_html(rows), arms=arms, targets=seen)
 
-
-PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}<p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}{{ explain }}"""
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028b_1
+PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}
+<p class="soft">One prompt with one seed is an example, not evidence.</p></div>{{ details }}{{ explain }}"""
 
 
 def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
     "Everything about one prompt: first of every world where its arms ended and what that says, then all else."
-    results = [
-        (r, p, KINDS.get(r.prior, r.prior) if len(results) > 1 else "") for r, p in zip(results, priors) if r.begun
-    ]
+    several = len(results) > 1
+    results = [(r, p, KINDS.get(r.prior, r.prior) * several) for r, p in zip(results, priors) if r.begun]
     both = {"sds", "ism"} <= {spelled(m)[0] for r, *_ in results for m in r.methods}
     return filled(
         PROMPT,
@@ -401,67 +437,80 @@ def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
         explain=Markup(EXPLAIN),
     )
 
-
-EXPLAIN = """<h2>What the numbers are</h2><div class="text"><p><small>Strength is the contrast of the prior's own local patterns over the truth's: 0 is none, 1 is the truth's. Off is the distance from the nearest true texture, in units of
-the spread of true pictures: a picture drawn from the world is 1 off, and the truth shown, which is the middle of such pictures, 0.
-PSNR compares the last picture with the true picture nearest to it, row by row; it rewards blur, so the distances of an empty white page, of a flat silhouette and
-of the blurred truth stand beside it. The truth in the pictures is the one of these that is nearest to all rows of a canvas. Sharpness is the amplitude of fine detail around the
-truth's foreground over the truth's own: below 1 is smoother, above 1 is more fine contrast, which noise gives as well. Saturation is the mean chroma over the truth's
-foreground over the truth's own. Clutter is the root mean square difference outside the foreground: 0 is clean. Noise at x_t is the root mean square of the noise that leads
-from the canvas to the point where the network is asked: 1 where noise is drawn, less where an inversion makes it, and the network was trained at 1. Calls count every
+# %% ../../nbs/7_lab/70a_page.ipynb #64-028b_2
+EXPLAIN = """<h2>What the numbers are</h2><div class="text">
+<p><small>Strength is the contrast of the prior's own local patterns
+over the truth's: 0 is none, 1 is the truth's. Off is the distance from the nearest true texture, in units of
+the spread of true pictures: a picture drawn from the world is 1 off, and the truth shown, which is the middle of
+such pictures, 0.
+PSNR compares the last picture with the true picture nearest to it, row by row; it rewards blur, so the distances
+of an empty white page, of a flat silhouette and
+of the blurred truth stand beside it. The truth in the pictures is the one of these that is nearest to all rows of
+a canvas. Sharpness is the amplitude of fine detail around the
+truth's foreground over the truth's own: below 1 is smoother, above 1 is more fine contrast, which noise gives as
+well. Saturation is the mean chroma over the truth's
+foreground over the truth's own. Clutter is the root mean square difference outside the foreground: 0 is clean.
+Noise at x_t is the root mean square of the noise that leads
+from the canvas to the point where the network is asked: 1 where noise is drawn, less where an inversion makes it,
+and the network was trained at 1. Calls count every
 image that the network was asked about.</small></p></div>"""
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-030
-REPORT = """<p class="soft">lucidteach compare: {{ arms }} from the same start, with the same times, noise and seed {{ seed }}{{ head }}</p>
-{% for n in notes %}<p class="note">{{ n }}</p>{% endfor %}{{ body }}<details><summary>Settings of this run</summary><pre>{{ config }}</pre></details>"""
+REPORT = """<p class="soft">lucidteach compare: {{ arms }} from the same start, with the same times, noise and seed
+{{ seed }}{{ head }}</p>
+{% for n in notes %}<p class="note">{{ n }}</p>{% endfor %}{{ body }}<details>
+<summary>Settings of this run</summary><pre>{{ config }}</pre></details>"""
 
 
-def report_html(result, prior=None) -> str:
-    "The whole page of a Comparison or of `Worlds`, as one string that loads nothing. With a `prior` (of several a list), the strips of targets are made as well."
+def arms_named(results: list) -> list:
+    "The arms of one comparison as titles, of several their methods"
+    if len(results) == 1:
+        return [title_of(m) for m in results[0].methods]
+    return list(dict.fromkeys(title_of(m).split()[0].rstrip(",") for r in results for m in one_each(r.methods)))
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_1
+def report_html(result: Comparison | Worlds, prior=None) -> str:
+    """The whole page of a Comparison or of `Worlds`, as one string that loads nothing.
+
+    With a `prior` (of several a list), the strips of targets are made as well.
+    """
     results = list(result) if isinstance(result, Worlds) else [result]
     priors = prior if isinstance(prior, list) else [prior] * len(results)
-    methods = list(
-        dict.fromkeys(title_of(m) for r in results for m in (one_each(r.methods) if len(results) > 1 else r.methods))
-    )
-    methods = list(dict.fromkeys(m.split()[0] for m in methods)) if len(results) > 1 else methods
-    body = (
-        Markup("").join(prompt_html(results, priors, b) for b in range(len(result.prompts)))
-        if result.begun
-        else Markup("<p>Nothing was computed.</p>")
-    )
+    arms = arms_named(results)
+    body = Markup("<p>Nothing was computed.</p>")
+    if result.begun:
+        body = Markup("").join(prompt_html(results, priors, b) for b in range(len(result.prompts)))
     s = results[0].settings
-    return page_html(
-        f"{' and '.join(methods)}: {'; '.join(result.prompts)}",
-        filled(
-            REPORT,
-            arms=", ".join(methods),
-            seed=s.seed,
-            head=settings_text(s, results[0].prior) if len(results) == 1 else "",
-            notes=result.notes,
-            body=body,
-            config=json.dumps(result.config(), indent=1),
-        ),
-        CSS,
+    filling = dict(
+        arms=", ".join(arms),
+        seed=s.seed,
+        head=settings_text(s, results[0].prior) if len(results) == 1 else "",
+        notes=result.notes,
+        body=body,
+        config=json.dumps(result.config(), indent=1),
     )
+    return page_html(f"{' and '.join(arms)}: {'; '.join(result.prompts)}", filled(REPORT, **filling), CSS)
+
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_2
+def parts_told(s: Settings) -> list:
+    "What a reader must know of settings, in a few words each"
+    interval = s.options.get("ism", {}).get("delta_t", DEFAULTS["delta_t"]["step"])
+    return [f"{s.steps} steps", f"first {s.head} of them SDS", times_text(s), f"δ_T of ISM {interval}"]
 
 
-def settings_text(settings, prior: str = "") -> str:
-    "What a reader must know of a plain comparison: its settings, and where they differ from those that the two worlds have for this prior."
-    told = lambda s: [
-        f"{s.steps} steps",
-        f"first {s.head} of them SDS",
-        times_text(s),
-        f"δ_T of ISM {s.options.get('ism', {}).get('delta_t', DEFAULTS['delta_t']['step'])}",
-    ]
-    mine = told(settings)
-    head = f"first {settings.head} of them SDS where an arm has no head start of its own (a common coarse start)"
+def settings_text(settings: Settings, prior: str = "") -> str:
+    "The settings of a plain comparison, and where they differ from those that the two worlds have for this prior."
+    mine = parts_told(settings)
+    head = f"{mine[1]} where an arm has no head start of its own (a common coarse start)"
     text = f": {', '.join([mine[0], f'guidance {settings.guidance:g} where an arm names none', head, *mine[2:]])}."
     own = {k: v for k, v in WORLDS.get(prior, {}).items() if k not in ("methods", "canvases")}
-    other = [o for o, m in zip(told(Settings(**own)), mine) if o != m] if own else []
-    return text + f" Not the settings of the two worlds, which for {prior} are: {', '.join(other)}." * bool(other)
+    other = [o for o, m in zip(parts_told(Settings(**own)), mine) if o != m] if own else []
+    if other:
+        text += f" Not the settings of the two worlds, which for {prior} are: {', '.join(other)}."
+    return text
 
-
+# %% ../../nbs/7_lab/70a_page.ipynb #64-030_3
 def save_report(result, folder, prior=None, overwrite: bool = False) -> Path:
-    "Write the result's files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
+    "Write files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
     claim(folder, result.config(), overwrite)
     return result.save(folder, overwrite, {"report.html": report_html(result, prior)}) / "report.html"

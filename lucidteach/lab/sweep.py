@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'JOB_FILE', 'BOUND', 'RUNGS', 'EXTRA', 'Job', 'number', 'choice', 'settings_of', 'start_of', 'png_of',
-           'strip_of', 'images_of', 'run_job', 'save_job', 'read_json', 'read_head', 'check_head', 'check_strip',
-           'read_png', 'check_scores', 'names_in', 'faults', 'pack_folder', 'pack_stage', 'packed', 'read_packed',
-           'look_packed', 'check_line', 'done_in', 'strip_in', 'pictures_of', 'scores_of', 'mend', 'aside', 'mend_job',
-           'mend_packed', 'check_prompts', 'sweep', 'jobs_left', 'heads', 'check_prior', 'score_all', 'results', 'plan',
-           'rungs', 'save_rungs', 'diversity', 'save_ends', 'bind', 'read_lines', 'images_of_sheet', 'cost_of',
-           'scores', 'save_targets', 'check_stages', 'do_stage', 'run_sweep']
+           'strip_of', 'images_of', 'run_job', 'save_job', 'read_json', 'read_head', 'check_head', 'read_lines',
+           'check_strip', 'read_png', 'check_scores', 'names_in', 'faults', 'pack_folder', 'pack_stage', 'packed',
+           'read_packed', 'look_packed', 'check_line', 'done_in', 'strip_in', 'pictures_of', 'scores_of', 'mend',
+           'aside', 'mend_job', 'mend_packed', 'check_prompts', 'sweep', 'jobs_left', 'check_work', 'heads',
+           'check_prior', 'score_all', 'results', 'plan', 'rungs', 'save_rungs', 'diversity', 'save_ends', 'bind',
+           'images_of_sheet', 'cost_of', 'scores', 'save_targets', 'check_stages', 'do_stage', 'run_sweep',
+           'check_folder', 'tell']
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-002
 import io
@@ -22,7 +23,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..judge.measures import TARGET_ARMS
-from ..run.settings import row
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-003
 import numpy as np
@@ -53,7 +53,7 @@ from ..prior.patches import PatchPrior
 from ..prior.pictures import as_bytes
 from ..run.files import write_atomic
 from ..run.folders import last_told, prior_name
-from ..run.settings import Count, Finite, Positive, Whole, checked
+from ..run.settings import Count, Finite, Positive, Whole, checked, nearest_name, row
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-012
 STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen", "detail")
@@ -102,14 +102,15 @@ def number(name, value, kind):
 
 def choice(name, value, allowed):
     "ValueError unless `value` is one of the names `allowed`"
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; there are {', '.join(allowed)}")
+    if value not in tuple(allowed):
+        raise ValueError(f"unknown {name} {value!r}; {nearest_name(value, allowed)}there are {', '.join(allowed)}")
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-012b
 def settings_of(job: Job) -> Settings:
     """The common settings: one weight, one range of times, no head start; only what the job names differs.
 
-    In the stage `detail` times are uniform over the whole schedule, the weight is gamma, and the rate falls to a twentieth."""
+    In the stage `detail` times are uniform over the whole schedule, the weight is gamma, and the rate falls to a
+    twentieth."""
     arm, detail = ALL_ARMS[job.arm], job.stage == "detail"
     own = {f"lr_{job.canvas}": job.lr, "options": {arm.method: dict(arm.options)}}
     if detail:
@@ -198,6 +199,21 @@ def check_head(head, name: str) -> dict:
             raise ValueError(f"{k} that is no text")
     return head
 
+
+def read_lines(path) -> list:
+    "Rows of a .jsonl file. ValueError that names the line which cannot be read"
+    try:
+        text = Path(path).read_text()
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: no text ({e.reason}); make the file again with lucidteach sweep") from None
+    rows = []
+    for k, line in enumerate(text.splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            raise ValueError(f"{path}, line {k}: no whole JSON; make the file again with lucidteach sweep") from None
+    return rows
+
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-021c
 def check_strip(path, n: int):
     "ValueError unless a file is a strip of n square pictures"
@@ -257,11 +273,11 @@ def faults(out, name: str) -> dict:
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-011
 def pack_folder(out, to) -> list:
-    """Bind the jobs of the folder `out` into the folder `to`, two files a stage: jobs-STAGE.jsonl and jobs-STAGE.png -> their paths.
+    """Bind the jobs of the folder `out` into the folder `to`: jobs-STAGE.jsonl and jobs-STAGE.png -> their paths.
 
-    A line of the JSONL is {name, head, scores, picture}; `picture` is the row of the job's strip in the sheet, [top, size]
-    in pixels, or null where the folder keeps no pictures of it. What the stages leave bound (`BOUND`) is copied. `out` is
-    left as it is. ValueError where a job is damaged or has no scores yet.
+    A line of the JSONL is {name, head, scores, picture}; `picture` is the row of the job's strip in the sheet,
+    [top, size] in pixels, or null where the folder keeps no pictures of it. What the stages leave bound (`BOUND`) is
+    copied. `out` is left as it is. ValueError where a job is damaged or has no scores yet.
     """
     out, to = Path(out), Path(to)
     jobs = heads(out)
@@ -315,7 +331,12 @@ def read_packed(path) -> list:
 def look_packed(path, *stamps) -> list:
     "`read_packed` once for each state of the files"
     lines, sheet = read_lines(path), path.with_suffix(".png")
-    shape = read_png(sheet).shape if any(isinstance(r, dict) and r.get("picture") for r in lines) else (0, 0)
+    shape = (0, 0)
+    if any(isinstance(r, dict) and r.get("picture") for r in lines):
+        try:
+            shape = read_png(sheet).shape
+        except ValueError as e:
+            raise ValueError(f"{sheet} ({e})") from None
     for k, line in enumerate(lines, 1):
         try:
             check_line(line, shape)
@@ -369,7 +390,7 @@ def scores_of(out, name: str) -> list | None:
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-015
 def mend(out) -> list:
-    "Move aside what is damaged in `out`, so that it is done again -> a sentence for each job; a job in work is left alone"
+    "Move aside what is damaged in `out`, so that it is done again -> a sentence each; a job in work is left alone"
     said = [s for path in sorted(Path(out).glob("jobs-*.jsonl")) if (s := mend_packed(path))]
     for name in names_in(out):
         with suppress(Timeout), FileLock(Path(out) / f".{name}.lock", timeout=0):
@@ -437,7 +458,8 @@ def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
 
     Returns when all are done, whoever did them.
     """
-    out = Path(out)
+    out, jobs = Path(out), list(jobs)
+    check_work(out, jobs, prompts)
     out.mkdir(parents=True, exist_ok=True)
     for sentence in mend(out):
         print(sentence)
@@ -453,9 +475,19 @@ def jobs_left(out, jobs) -> list:
     done = done_in(out)
     return [j for j in jobs if j.name not in done]
 
+
+def check_work(out: Path, jobs, prompts):
+    "ValueError for what are no jobs or no prompts, FileExistsError for a file in the folder's place"
+    if odd := [j for j in jobs if not isinstance(j, Job)]:
+        raise ValueError(f"a sweep does jobs, Job('rate', 'sds') and the like; got {odd[0]!r:.80}")
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is a list of prompts; got the text {prompts!r}")
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; name a folder for the jobs")
+
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-023
 def heads(out) -> list:
-    """(path, what it says) of every job that is done in the folder, by name; the path of a packed job is none of a file.
+    """(path, what it says) of every job that is done in the folder, by name; a packed job has no file at its path.
 
     ValueError, which names them, where files are damaged.
     """
@@ -499,9 +531,12 @@ def score_all(out, score, mode: str = "auto"):
 
 
 def results(out) -> list:
-    "A row per scored picture of the folder: the job's fields, the prompt and its scores. ValueError where files are damaged"
-    rows, lines = [], packed(out)
-    for path, head in heads(out):
+    """A row per scored picture of the folder: the job's fields, the prompt and its scores.
+
+    ValueError where files are damaged."""
+    rows, done = [], heads(out)  # which says what is damaged
+    lines = packed(out)
+    for path, head in done:
         own = path.exists() or path.stem not in lines
         scores = scores_of(out, path.stem) if own else lines[path.stem][0]["scores"]
         common = {k: v for k, v in head.items() if k != "prompts"}
@@ -537,7 +572,9 @@ RUNGS = ("truth", "samples", "ideal-sds", "ideal-ism")
 
 
 def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dict:
-    "name -> pictures [B,3,H,W] of the truth, of the prior's own samples at the job's guidance, and of arms on the ideal denoiser"
+    """name -> pictures [B,3,H,W] of the truth, of the prior's own samples, and of arms on the ideal denoiser.
+
+    The samples are drawn at the job's guidance in `steps` steps."""
     z = torch.randn(len(prompts), *prior.latent_shape, generator=torch.Generator().manual_seed(job.seed))
     own = prior.decode(ddim_sample(prior, z, list(prompts), 999, 999 // steps, job.guidance).x)
     ideal = ideal_prior(prompts)
@@ -590,21 +627,6 @@ def bind(out, name: str, pictures: bool = True) -> list:
         rows = torch.cat([torch.cat([*pictures_of(out, p.stem)], 2) for p, _ in done], 1)
         write_atomic(out / f"{name}.png", strip_of(rows[None]))
     return [h for _, h in done]
-
-
-def read_lines(path) -> list:
-    "Rows of a .jsonl file. ValueError that names the line which cannot be read"
-    try:
-        text = Path(path).read_text()
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{path}: no text ({e.reason}); make the file again with lucidteach sweep") from None
-    rows = []
-    for k, line in enumerate(text.splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
-            raise ValueError(f"{path}, line {k}: no whole JSON; make the file again with lucidteach sweep") from None
-    return rows
 
 
 def images_of_sheet(path, rows: int) -> torch.Tensor:
@@ -663,7 +685,9 @@ EXTRA = ("rungs", "targets")
 
 
 def check_stages(text: str, prior) -> list:
-    "The stages that a text names, with commas between. ValueError where there is none, for an unknown one, or for one that this prior cannot do"
+    """The stages that a text names, with commas between.
+
+    ValueError where there is none, for an unknown one, or for one that this prior cannot do."""
     stages = [s.strip() for s in text.split(",") if s.strip()]
     if not stages:
         raise ValueError(f"no stage: name some of {', '.join((*STAGES, *EXTRA))}")
@@ -701,22 +725,21 @@ def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
     sweep(out, jobs, prior)
     print(f"{stage}: {len(jobs)} of {len(jobs)} jobs are done")
 
-
+# %% ../../nbs/7_lab/73_sweep.ipynb #s53-041c
 def run_sweep(args) -> int:
     "`lucidteach sweep`: args has out, stages, steps, canvas, prior, device. Ends with the paired table"
     from lucidteach.prior.checkpoints import load_prior
 
     out, stages = Path(args.out), check_stages(args.stages, args.prior)
-    for stage in set(stages) & set(STAGES):  # before anything is made
-        Job(stage, "sds", steps=args.steps, canvas=args.canvas)
-    if {"prompt", "prompts"} & {*last_told(out / "config.json", whole=True)}:
-        raise FileExistsError(f"{out} holds a run of compare or create; name another folder")
+    Job("test", "sds", steps=args.steps, canvas=args.canvas)  # refused here, before anything is made
+    check_folder(out)
     for sentence in mend(out):
         print(sentence)
     exact = str(args.prior).startswith("ideal")
     prior = load_prior(args.prior, device=args.device, **(DETAIL_WORLD if exact else {}))
     score = detail_scores(prior) if "detail" in stages else scores({k: load_judge(k) for k in "ab"})
     check_prior(out, prior)
+
     out.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         do_stage(stage, out, prior, score, args.steps, args.canvas)
@@ -724,10 +747,23 @@ def run_sweep(args) -> int:
             score_all(out, score)
         if stage == "detail":
             bind(out, "detail")
+    tell(out, args.canvas, args.steps)
+    return 0
+
+
+def check_folder(out: Path):
+    "FileExistsError where the folder is a file, or holds a run of another command"
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; name a folder for the jobs")
+    if {"prompt", "prompts"} & {*last_told(out / "config.json", whole=True)}:
+        raise FileExistsError(f"{out} holds a run of compare or create; name another folder")
+
+
+def tell(out: Path, canvas: str, steps: int):
+    "Print what stopped early, and the paired table of the test prompts"
     for path, head in heads(out):
         if head.get("stopped"):
             print(f"{path.stem}: {head['stopped']}")
-    rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (args.canvas, args.steps)]
+    rows = [r for r in results(out) if (r["canvas"], r["steps"]) == (canvas, steps)]
     if test := [r for r in rows if r["stage"] in ("test", "seeds")]:
         print(paired(test))
-    return 0

@@ -11,8 +11,9 @@ import bisect
 import logging
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import transformers
 
@@ -167,6 +168,13 @@ class LatentPrior:
     `image_size`: pixels; `prediction_type`; `calls`: network evaluations so far, in samples; `name`: what it was
     loaded from. ValueError for what cannot be a prior (see `why_not`). A pipeline that offloads keeps its own device
     and dtype."""
+
+    # methods that the sections below add, named here for editors and type checkers
+    encode: ClassVar[Callable[..., Tensor]]
+    decode: ClassVar[Callable[..., Tensor]]
+    embed: ClassVar[Callable[..., Cond]]
+    eps: ClassVar[Callable[..., Tensor]]
+    words_read: ClassVar[Callable[..., int]]
 
     def __init__(self, pipe, device="auto", dtype: torch.dtype | None = None, name: str | None = None):
         if not all(hasattr(pipe, part) for part in ("scheduler", "unet", "vae", "text_encoder")):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-007
 def foreground(truth: Tensor, tol: float = 0.04) -> Tensor:
-    "Where a picture [3,H,W] on a plain background differs from its border's median colour by more than `tol` -> bool [H,W]."
+    "Where a picture [3,H,W] differs from its border's median colour by more than `tol` -> bool [H,W]."
     border = torch.cat([truth[:, 0], truth[:, -1], truth[:, :, 0], truth[:, :, -1]], 1).median(1).values
     return ((truth - border[:, None, None]).abs() > tol).any(0)
 
@@ -28,7 +28,7 @@ def grow(mask: Tensor, pixels: int = 2) -> Tensor:
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-011
 def radial_power(image: Tensor) -> Tensor:
-    "Power of the grey image [3,H,W] (H = W) by frequency in cycles per image -> float64 [about 0.7 H]; sums to the variance."
+    "Power of the grey image [3,n,n] by frequency in cycles per image -> float64 [about 0.7 n]; sums to the variance."
     grey = image.double().mean(0)
     n = grey.shape[-1]
     if grey.shape != (n, n):
@@ -39,10 +39,14 @@ def radial_power(image: Tensor) -> Tensor:
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-015
 def sharpness_ratio(image: Tensor, truth: Tensor, finer_than: float = 1 / 8) -> float:
-    "Amplitude of the fine frequencies (above `finer_than` cycles per pixel) around the truth's foreground, over the truth's. Noise counts as fineness."
+    """Amplitude of the fine frequencies around the truth's foreground, over the truth's. Noise counts as fineness.
+
+    image, truth: [3,n,n] in [0,1]. finer_than: cycles per pixel.
+    """
     mask = grow(foreground(truth))
-    high = [radial_power(o * mask + ~mask)[round(finer_than * o.shape[-1]) :].sum() for o in (image, truth)]
-    return float((high[0] / high[1]).sqrt())
+    first = round(finer_than * truth.shape[-1])
+    fine, true = (radial_power(o * mask + ~mask)[first:].sum() for o in (image, truth))
+    return float((fine / true).sqrt())
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-021
 def chroma(image: Tensor) -> Tensor:
@@ -67,20 +71,22 @@ def psnr_to(image: Tensor, true: Tensor) -> float:
     return float(-10 * (image - true).square().mean().log10())
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-055a
-def as_bytes(images):
-    "Images [B,3,H,W] in [0,1] -> uint8 on the CPU."
+def as_bytes(images: Tensor) -> Tensor:
+    "Images in [0,1] -> uint8 on the CPU."
     return (images.detach().float().clamp(0, 1) * 255).round().byte().cpu()
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-077d
-def draw(ax, title, image):
-    "An image [3,H,W] with its title on an axis; nothing where there is no image."
+def draw(ax, title: str, image: Tensor | None):
+    "An image [3,H,W] with its title on an axis of matplotlib; nothing where there is no image."
     if image is None:
-        return ax.set_axis_off()
+        ax.set_axis_off()
+        return
     ax.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[])
 
 
-def picture(fig: Figure, dpi: int = 100):
+def picture(fig: Figure, dpi: int = 100) -> Image.Image:
     "A Figure as a PIL image."
     f = io.BytesIO()
     fig.savefig(f, format="png", dpi=dpi)

@@ -8,12 +8,12 @@ __all__ = ['TOY', 'check_prompts', 'opened']
 # %% ../../nbs/1_prior/16b_prompts.ipynb #ask01-imp
 from .words import parse
 
-# %% ../../nbs/1_prior/16b_prompts.ipynb #ask03
-#| export
-
 # %% ../../nbs/1_prior/16b_prompts.ipynb #26-096b
-def check_prompts(prompts, toy: bool) -> tuple:
-    "Prompts as a list, and whether the toy world knows an object for each; for the toy prior an unknown word is a `ValueError` that names the nearest known one."
+def check_prompts(prompts, toy: bool) -> tuple[list, bool]:
+    """Prompts as a list, and whether the toy world knows an object for each.
+
+    toy: the prior is of the toy world; an unknown word is then a `ValueError` that names the nearest known one.
+    """
     prompts = list(prompts) if hasattr(prompts, "__iter__") and not isinstance(prompts, str) else [prompts]
     if not prompts or not all(isinstance(p, str) for p in prompts):
         raise ValueError(f"give at least one prompt, for example 'a red mug'; got {prompts}")
@@ -28,7 +28,7 @@ def check_prompts(prompts, toy: bool) -> tuple:
 TOY = ("toy", "ideal", "ideal-detail")  # priors of the toy world: they know its words and no others
 
 
-def opened(prior, prompts=(), device="auto", divisor=1):
+def opened(prior, prompts=(), device: str = "auto", divisor: int = 1):
     "A prior by its name, or as it is; it must know the prompts, and `divisor` must divide the pixels of its pictures."
     if isinstance(prior, str):
         from lucidteach.prior.checkpoints import load_prior

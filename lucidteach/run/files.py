@@ -24,7 +24,10 @@ def parse_json(
     name: str,  # of the file, for the complaint
     kind: type = dict,  # what the content must be
 ):
-    "The content of JSON text. ValueError where it is damaged, nested too deep, of another kind, or holds a number that no float64 holds."
+    """The content of JSON text.
+
+    ValueError where it is damaged, nested too deep, of another kind, or holds a number that no float64 holds.
+    """
     if len(text) > LARGEST:
         raise ValueError(f"{name} holds {len(text):,} bytes of JSON; up to {LARGEST:,} are read")
     try:

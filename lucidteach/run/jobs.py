@@ -21,7 +21,7 @@ try:
     import resource
 except ImportError:
     resource = None  # Windows has none
-from .files import write_atomic
+from .files import write_file
 from .folders import last_told
 
 # %% ../../nbs/0_run/06_jobs.ipynb #26-084b
@@ -70,22 +70,28 @@ def best_threads(prior, repeats: int = 3) -> int:
         return time.perf_counter() - began
 
     try:
-        return min(
-            (1, many), key=lambda n: (once(n), min(once(n) for _ in range(repeats)))[1]
-        )  # the first call of each warms up
+        seconds = {}
+        for n in (1, many):
+            once(n)  # the first call of each warms up
+            seconds[n] = min(once(n) for _ in range(repeats))
+        return min(seconds, key=seconds.get)
     finally:
         torch.set_num_threads(many)
 
 
 @contextmanager
 def threads_for(prior, folder=None):
-    "Within it torch has the threads that `folder`'s config.json names or, where it names none, those that are faster now, which it then names."
+    """Within it torch has the threads that `folder`'s config.json names.
+
+    Where it names none, those that are faster now, which it then names.
+    """
     before, path = torch.get_num_threads(), folder and Path(folder) / "config.json"
     told = last_told(path, whole=True) if path else {}
     n = told.get("threads")
-    n = n if type(n) is int and 1 <= n <= 1024 else best_threads(prior)
+    if type(n) is not int or not 1 <= n <= 1024:
+        n = best_threads(prior)
     if told and told.get("threads") != n:
-        write_atomic(path, json.dumps(told | dict(threads=n), indent=1))
+        write_file(path, json.dumps(told | dict(threads=n), indent=1))
     torch.set_num_threads(n)
     try:
         yield n
@@ -94,7 +100,7 @@ def threads_for(prior, folder=None):
 
 
 def keep_memory() -> bool:
-    "Let the C library keep up to 512 MB of freed memory for the next array, from now on in this process; whether it took that (glibc does)."
+    "Let the C library keep up to 512 MB of freed memory for the next array, from now on; whether it does (glibc does)."
     try:
         limit = ctypes.CDLL(None).mallopt
         return all([limit(-1, 2**29), limit(-3, 2**25)])  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD

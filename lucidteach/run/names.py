@@ -11,21 +11,23 @@ import difflib
 # %% ../../nbs/0_run/08_names.ipynb #26-a1
 def check_names(names, known, what: str) -> list:
     "Names as a list; `ValueError` for none, for a name twice, or for one that is not known, with the nearest that is."
-    names = [names] if isinstance(names, str) else list(names)
+    several = hasattr(names, "__iter__") and not isinstance(names, str)
+    names, known = list(names) if several else [names], list(known)
     if not names:
         raise ValueError(f"name at least one {what}; there are {', '.join(known)}")
     for name in names:
-        if name in known and names.count(name) == 1:
-            continue
-        near = difflib.get_close_matches(str(name).lower(), known, 1, 0)
-        raise ValueError(
-            f"{what} {name!r} is named twice"
-            if name in known
-            else f"unknown {what} {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}"
-        )
+        if not isinstance(name, str):
+            raise ValueError(f"a {what} is named by a str, got {name!r}; there are {', '.join(known)}")
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), known, 1, 0)
+            raise ValueError(f"unknown {what} {name!r}; did you mean {near[0]!r}? There are {', '.join(known)}")
+        if names.count(name) > 1:
+            raise ValueError(f"{what} {name!r} is named twice")
     return names
 
 # %% ../../nbs/0_run/08_names.ipynb #26-102c
 def counted(n: int, thing: str) -> str:
     "1 prompt, 2 prompts, 1 canvas, 2 canvases"
-    return f"{n:,} {thing}" + ("" if n == 1 else "es" if thing.endswith("s") else "s")
+    if n == 1:
+        return f"1 {thing}"
+    return f"{n:,} {thing}{'es' if thing.endswith('s') else 's'}"

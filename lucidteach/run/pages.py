@@ -29,13 +29,18 @@ def filled(text: str, **values) -> Markup:
 # %% ../../nbs/0_run/09_pages.ipynb #page09
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'"
 
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>{{ title }}</title>
+<style>{{ css }}</style></head>
+<body><main>{{ body }}</main></body></html>"""
 
-def page_html(title: str, body: Markup, css: str) -> str:
-    "A page of its own, without scripts; the browser is told to take this style sheet, pictures within the page, and nothing else."
+
+def page_html(
+    title: str,
+    body: Markup,
+    css: str,  # the one style sheet that the browser is told to take
+) -> str:
+    "A page of its own, without scripts: the browser takes pictures within the page, its style sheet, and nothing else."
     policy = POLICY % base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return str(filled(PAGE, title=title, body=body, css=Markup(css), policy=policy))
-
-
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<meta name="viewport" content="width=device-width,initial-scale=1"><title>{{ title }}</title><style>{{ css }}</style></head>
-<body><main>{{ body }}</main></body></html>"""

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
-import torch
 from torch import Tensor
 
 # %% ../../nbs/0_run/03_settings.ipynb #sched02b

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 
-from ..run.settings import Amount, Count, Positive, Range, Share, Whole, checked, checks, nearest_name
+from ..run.settings import Amount, Count, Positive, Range, Share, Whole, checks, nearest_name
 from .meshes import FORMATS, UP, Mesh, on_triangles, read_mesh, usable
 from .points import points_from_text
 from .start import fitted, replicated, resampled
@@ -29,7 +29,7 @@ def check_source(source: str):
         raise missing(path)
     raise unknown_source("unknown source", source)
 
-
+# %% ../../nbs/4_scene/41c_sources.ipynb #s41-e02x
 def missing(path: Path) -> FileNotFoundError:
     "What is raised for a file that is not there; a file of nearly that name is named"
     beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -41,7 +41,7 @@ def unknown_source(what: str, source: str) -> ValueError:
     known = f"one of {', '.join(PRIMITIVES)}, 'text' with a prompt, a file that ends in {', '.join(FORMATS)}"
     return ValueError(f"{what} {source!r}: {nearest_name(source, [*PRIMITIVES, 'text'])}Choose {known}, or an array")
 
-
+# %% ../../nbs/4_scene/41c_sources.ipynb #s41-e02y
 def cloud(points) -> Mesh:
     "An array [N,3], or [N,6] with colours, as a Mesh without triangles"
     try:
@@ -83,7 +83,7 @@ Shade = Annotated[
     Range("True, False or one colour [3]", lambda v: isinstance(v, bool) or hasattr(v, "__len__") and len(v) == 3),
 ]
 
-
+# %% ../../nbs/4_scene/41c_sources.ipynb #s41-e05x
 @checks
 def initial_gaussians(
     source: Any = "ball",  # as in `source_points`; "text" stands for "text:" and `prompt`

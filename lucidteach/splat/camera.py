@@ -8,9 +8,9 @@ __all__ = ['WorldCameras', 'look_at', 'intrinsics', 'Camera', 'orbit_centers', '
 
 # %% ../../nbs/3_splat/31_camera.ipynb #s31-002
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,16 @@ class Camera:
     Ks: Annotated[Tensor, Shape("B", 3, 3)]  # intrinsics in pixels, pixel centres at +0.5
     width: Pixels
     height: Pixels
+
+    # methods that the sections below add, named here for editors and type checkers
+    orbit: ClassVar[Callable[..., Self]]
+    from_opengl: ClassVar[Callable[..., Self]]
+    from_world: ClassVar[Callable[..., Self]]
+    cat: ClassVar[Callable[..., Self]]
+    resized: ClassVar[Callable[..., Self]]
+    opengl: ClassVar[Callable[..., Tensor]]
+    args: ClassVar[Callable[..., dict]]
+    centers: ClassVar[Any]  # [B, 3]
 
     def __post_init__(self):
         lengths = {}

@@ -9,7 +9,8 @@ __all__ = ['PRIMITIVES', 'Gaussians', 'knn_dist2']
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
 
 import numba
 import numpy as np
@@ -45,6 +46,23 @@ class Gaussians:
     quats: Annotated[Tensor, Shape("N", 4, finite=False)]  # rotations (w, x, y, z), any length but zero
     logits: Annotated[Tensor, Shape("N", finite=False)]  # opacities before the sigmoid
     sh: Annotated[Tensor, Shape("N", "K", 3, finite=False)]  # spherical harmonics, K = 1, 4, 9 or 16
+
+    # methods that the sections below add, named here for editors and type checkers
+    from_points: ClassVar[Callable[..., Self]]
+    primitive: ClassVar[Callable[..., Self]]
+    ball: ClassVar[Callable[..., Self]]
+    load: ClassVar[Callable[..., Self]]
+    from_params: ClassVar[Callable[..., Self]]
+    cat: ClassVar[Callable[..., Self]]
+    map: ClassVar[Callable[..., Self]]
+    to: ClassVar[Callable[..., Self]]
+    detach: ClassVar[Callable[..., Self]]
+    requires_grad_: ClassVar[Callable[..., Self]]
+    with_degree: ClassVar[Callable[..., Self]]
+    rotated: ClassVar[Callable[..., Self]]
+    params: ClassVar[Callable[..., torch.nn.ParameterDict]]
+    save: ClassVar[Callable[..., Path]]
+    render: ClassVar[Callable[..., Any]]  # rgb, alpha, depth, meta: of 33b
 
     def __post_init__(self):
         lengths = {}
@@ -148,14 +166,6 @@ def from_params(cls: Gaussians, p: dict | nn.ParameterDict) -> Gaussians:
         got = list(p) if isinstance(p, (dict, nn.ParameterDict)) else brief_value(p)
         raise ValueError(f"p must be a dictionary of {', '.join(names)}, got {got}")
     return cls(p['means'], p['scales'], p['quats'], p['opacities'], torch.cat([p['sh0'], p['shN']], 1))
-
-# %% ../../nbs/3_splat/32_gaussians.ipynb #s32-036
-@patch
-def render(self: Gaussians, camera, **kw):
-    "Picture, alpha and depth from a `Camera`; see `lucidteach.splat.rasterize.render`."
-    from lucidteach.splat.rasterize import render  # late: the renderer is built on this page
-
-    return render(self, camera, **kw)
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-038
 @numba.njit(cache=True)

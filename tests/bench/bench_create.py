@@ -15,15 +15,7 @@ from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.scene.start import true_points
 from lucidteach.run.files import write_atomic
 from lucidteach.run.jobs import peak_memory
-from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
-from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
-from lucidteach.judge.judges import load_judge
-from lucidteach.prior import world
-from lucidteach.scene import text_to_3d as t3
-from lucidteach.scene.start import true_points
-from lucidteach.run.files import write_atomic
-from lucidteach.run.jobs import peak_memory
-from lucidteach.prior.pictures import chroma, saturation_ratio, sharpness_ratio
+from lucidteach.prior.pictures import saturation_ratio, sharpness_ratio
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
 from lucidteach.judge.judges import load_judge
 from lucidteach.prior import words, world

@@ -15,13 +15,6 @@ from lucidteach.scene.sources import initial_gaussians
 from lucidteach.run.files import write_atomic
 from lucidteach.judge.metrics import chamfer, correct, front_shown
 from lucidteach.judge.judges import load_judge
-from lucidteach.prior import world
-from lucidteach.scene.start import surface, true_points
-from lucidteach.scene.points import draw_points, load_points, words_of
-from lucidteach.scene.sources import initial_gaussians
-from lucidteach.run.files import write_atomic
-from lucidteach.judge.metrics import chamfer, correct, front_shown
-from lucidteach.judge.judges import load_judge
 from lucidteach.prior import words, world
 from lucidteach.prior.world import CATEGORIES, COLORS, PATTERNS, Thing
 from lucidteach.splat.camera import Camera

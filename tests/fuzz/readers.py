@@ -62,7 +62,7 @@ def main():
     import resource
     out = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)                                       # native readers talk on stdout
     import lucidteach, torch
-    from lucidteach.splat import fit, gaussians
+    from lucidteach.splat import captures, fit, gaussians
     now = int(Path("/proc/self/statm").read_text().split()[0])*os.sysconf("SC_PAGE_SIZE") if Path("/proc/self/statm").exists() else 0
     if now: resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
     print(json.dumps(dict(outcome="ready")), file=out, flush=True)
