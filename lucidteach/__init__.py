@@ -31,6 +31,7 @@ _names = {
     "Config": "scene.text_to_3d",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "explore": "viz.explore",
 }
 
 if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
@@ -50,6 +51,7 @@ if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds th
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
+    from .viz.explore import explore as explore
     from .viz.explorers import stepper as stepper
     from .viz.viewer import show as show
 else:  # without this line a type checker would believe in every name
