@@ -1,5 +1,5 @@
 "What the browser tests share: a Chromium, a JupyterLab on loopback, and how both are spoken to; conftest.py hands the fixtures out"
-import base64, io, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+import base64, io, os, re, secrets, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 
 import numpy as np, pytest
@@ -96,3 +96,12 @@ def run_all(page, what, tries=20):
         try: return page.wait_for_selector(what, timeout=20_000)
         except TimeoutError: continue
     pytest.fail(f"no {what} after {tries} tries; the cell says: {page.locator('.jp-OutputArea-output').all_inner_texts()}")
+
+def contrast(a, b):
+    "WCAG's contrast ratio of two colours, each rgb(...), #rrggbb, or three numbers of 0 to 255"
+    def light(c):
+        if isinstance(c, str): c = [int(c[i:i + 2], 16) for i in (1, 3, 5)] if c[0] == "#" else re.findall(r"\d+", c)[:3]
+        c = np.asarray(c, float)/255
+        return np.where(c <= .04045, c/12.92, ((c + .055)/1.055)**2.4) @ [.2126, .7152, .0722]
+    low, high = sorted((light(a), light(b)))
+    return (high + .05)/(low + .05)

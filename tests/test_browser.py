@@ -1,10 +1,10 @@
 "What only a browser can tell: the lab opens at its first page, a lesson runs in it, the report reads well and loads nothing"
-import json, re
+import json
 from types import SimpleNamespace
 
-import numpy as np, pytest, torch
+import pytest, torch
 
-from browser import IDLE, answer, page_of, run_menu, shots
+from browser import IDLE, answer, contrast, page_of, run_menu, shots
 
 def test_lab_opens_at_the_first_lesson(lab, browser, tmp_path):
     "The first lesson with its pictures and no broken widget, no launcher and no pop-up; its last line leads to the index; then a lesson's copy runs in its kernel from top to bottom, and nothing is asked of the world outside"
@@ -82,11 +82,3 @@ def test_report_on_paper(report, browser):
     page.emulate_media(media="print")
     assert fits(page), "paper cannot be scrolled"
     page.close()
-
-def contrast(a, b):
-    "WCAG's contrast ratio of two css colours rgb(...)"
-    def light(css):
-        c = np.array([int(v) for v in re.findall(r"\d+", css)[:3]]) / 255
-        return np.where(c <= .04045, c / 12.92, ((c + .055) / 1.055)**2.4) @ [.2126, .7152, .0722]
-    high, low = sorted((light(a), light(b)))[::-1]
-    return (high + .05) / (low + .05)
