@@ -148,7 +148,7 @@ def density(house: list) -> dict:
         "code cells": len(code),
         "lines of a cell": statistics.median(lines),
         "of one in ten": statistics.quantiles(lines, n=10)[-1],
-        "characters of a function": statistics.median(of),
+        "characters of a function": statistics.median(of or [0]),
         "lines over 120 characters": f"{sum(len(row) > 120 for row in rows) / len(rows):.1%}",
         "exported and shown at once": f"{told / max(all_, 1):.0%}",
     }
@@ -178,8 +178,8 @@ def draw_house(house: list, ax):
             ax.add_patch(plt_box(x, y, wall))
             ax.text(x + 0.46, y + 0.62, r.number, ha="center", va="center", color=ink, size=9, weight="bold")
             name = r.path.stem.partition("_")[2].replace("_", " ")
-            ax.text(x + 0.46, y + 0.32, name, ha="center", va="center", color=ink, size=6.5 if len(name) > 11 else 7.5)
-    ax.set(xlim=(-3.6, max(sum(r.floor == f for r in house) for f in FLOORS) + 0.1), ylim=(-0.1, len(FLOORS)))
+            ax.text(x + 0.46, y + 0.32, name, ha="center", va="center", color=ink, size=7.5 if len(name) < 9 else 6.5 if len(name) < 12 else 5.5)
+    ax.set(xlim=(-4.2, max(sum(r.floor == f for r in house) for f in FLOORS) + 0.1), ylim=(-0.1, len(FLOORS)))
     ax.axis("off")
 
 

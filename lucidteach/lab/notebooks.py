@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SWITCH', 'NOTEBOOKS', 'LIST', 'names', 'root', 'touched', 'is_check', 'flags', 'bare', 'called', 'statements',
-           'modules', 'segment', 'reduced', 'unbound', 'lesson', 'moved', 'copied', 'slow', 'replay',
+           'modules', 'segment', 'reduced', 'unbound', 'lesson', 'moved', 'copied', 'emptied', 'slow', 'replay',
            'load_ipython_extension', 'joined', 'fingerprint', 'files', 'delivered', 'write', 'beside', 'place',
            'present', 'known_list', 'deliver', 'summary']
 
@@ -197,10 +197,11 @@ def copied(nb: dict, name: str, depth: int) -> dict:
     texts = {c["id"]: text for c, text in zip(code, kept)}
     late = [c["id"] for c in code if flags(c["source"]) & {"slow", "cuda"} and texts[c["id"]]]
 
-    out = []
+    out, idle = [], emptied(cells, texts)
     for c in cells:
         if c["cell_type"] != "code":
-            out.append(c | {"source": moved(c["source"], depth)})
+            if c["id"] not in idle:
+                out.append(c | {"source": moved(c["source"], depth)})
             continue
         if late and c is code[0]:
             out.append(SWITCH)
@@ -210,6 +211,20 @@ def copied(nb: dict, name: str, depth: int) -> dict:
             text = first + moved(texts[c["id"]], depth)
             out.append(c | {"source": text, "metadata": fold, "execution_count": None})
     return nb | {"cells": out}
+
+
+def emptied(cells: list, texts: dict) -> set:
+    "Ids of the words of sections whose code is all left out"
+    idle, words, had, has = set(), [], False, False
+    for c in [*cells, dict(cell_type="markdown", id="", source="#")]:
+        if c["cell_type"] == "markdown" and c["source"].startswith("#"):
+            idle |= set(words) if had and not has else set()
+            words, had, has = [], False, False
+        if c["cell_type"] == "markdown":
+            words.append(c["id"])
+        elif "import nbdev" not in c["source"]:
+            had, has = True, has or bool(texts.get(c["id"]))
+    return idle
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-026
 NOTEBOOKS = Path(lucidteach.__file__).resolve().parent.parent / "nbs"  # of a clone; a wheel holds none
