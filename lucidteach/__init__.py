@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 import importlib as _importlib
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import _before
 from . import _moved as _moved  # import paths of earlier versions, with a warning
@@ -34,7 +34,7 @@ _names = {
     "explore": "viz.explore",
 }
 
-if _TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
+if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test holds the two lists together
     from .distill.canvas import Settings as Settings
     from .distill.methods import METHODS as METHODS
     from .distill.methods import init_state as init_state

@@ -116,7 +116,7 @@ def test_functions_are_copied_and_pickled():
 def test_the_lists_of_names_are_one():
     "What `lt.` offers, and what an editor and a type checker are told of"
     tree = ast.parse((root / "lucidteach" / "__init__.py").read_text())
-    block = next(n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "_TYPE_CHECKING")
+    block = next(n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "attr", "") == "TYPE_CHECKING")
     told = {name.asname: node.module for node in block.body for name in node.names}
     assert told == lucidteach._names
 

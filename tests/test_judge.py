@@ -172,7 +172,7 @@ def test_a_job_in_work_elsewhere_is_not_moved(small_sweep):
     assert len(sweep.mend(folder)) == 1
 
 @pytest.mark.parametrize("wrong, said", [(dict(stage="tset"), "there are rate"), (dict(arm="imm"), "there are sds"), (dict(lr=0), "lr must be a number above 0"),
-    (dict(steps=2.5), "whole number"), (dict(guidance=float("inf")), "finite"), (dict(guidance=10**400), "too large"), (dict(canvas="oil"), "there are pixels")])
+    (dict(steps=2.5), "whole number"), (dict(guidance=float("inf")), "finite"), (dict(guidance=10**400), "finite"), (dict(canvas="oil"), "there are pixels")])
 def test_a_job_that_cannot_be_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said): sweep.Job(**dict(stage="rate", arm="sds") | wrong)
 

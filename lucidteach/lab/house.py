@@ -178,7 +178,15 @@ def draw_house(house: list, ax):
             ax.add_patch(plt_box(x, y, wall))
             ax.text(x + 0.46, y + 0.62, r.number, ha="center", va="center", color=ink, size=9, weight="bold")
             name = r.path.stem.partition("_")[2].replace("_", " ")
-            ax.text(x + 0.46, y + 0.32, name, ha="center", va="center", color=ink, size=7.5 if len(name) < 9 else 6.5 if len(name) < 12 else 5.5)
+            ax.text(
+                x + 0.46,
+                y + 0.32,
+                name,
+                ha="center",
+                va="center",
+                color=ink,
+                size=7.5 if len(name) < 9 else 6.5 if len(name) < 12 else 5.5,
+            )
     ax.set(xlim=(-4.2, max(sum(r.floor == f for r in house) for f in FLOORS) + 0.1), ylim=(-0.1, len(FLOORS)))
     ax.axis("off")
 

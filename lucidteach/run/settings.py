@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Count', 'Whole', 'Finite', 'Amount', 'Positive', 'Share', 'Rates', 'brief_value', 'brief', 'nearest_name', 'Range',
-           'optional', 'Shape', 'said', 'plain', 'checked', 'of_type', 'row', 'refused', 'bound', 'called', 'checks',
-           'settings', 'as_table']
+           'is_finite', 'optional', 'Shape', 'said', 'plain', 'checked', 'of_type', 'row', 'refused', 'bound', 'called',
+           'checks', 'settings', 'as_table']
 
 # %% ../../nbs/0_run/03_settings.ipynb #set03
 import difflib
@@ -57,11 +57,19 @@ class Range(NamedTuple):
         return self.words
 
 
+def is_finite(v) -> bool:
+    "A number that a float can hold"
+    try:
+        return math.isfinite(v)
+    except OverflowError:  # a whole number of four hundred digits
+        return False
+
+
 Count = Annotated[int, Range("a whole number, 1 or more", lambda v: v >= 1)]
 Whole = Annotated[int, Range("a whole number, 0 or more", lambda v: 0 <= v < 2**63)]
-Finite = Annotated[float, Range("a finite number", lambda v: -math.inf < v < math.inf)]
-Amount = Annotated[float, Range("a number, 0 or more", lambda v: 0 <= v < math.inf)]
-Positive = Annotated[float, Range("a number above 0", lambda v: 0 < v < math.inf)]
+Finite = Annotated[float, Range("a finite number", is_finite)]
+Amount = Annotated[float, Range("a number, 0 or more", lambda v: v >= 0 and is_finite(v))]
+Positive = Annotated[float, Range("a number above 0", lambda v: v > 0 and is_finite(v))]
 Share = Annotated[float, Range("a share within 0..1", lambda v: 0 <= v <= 1)]
 Rates = tuple[Positive, Positive]  # from ... to
 
