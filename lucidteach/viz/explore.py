@@ -73,14 +73,14 @@ EXPLORERS = (
         "viz.interval",
         "The path of ISM's inversion: interval, stride, what each costs in network calls, and what it leaves of the "
         "noise.",
-        "lt.interval_explorer()",
+        'lt.interval_explorer("ideal-detail", "a red mug", smear=1.0, guidance=3.0)',
     ),
     Explorer(
         "field_explorer",
         "viz.field_explorer",
         "A plane with a few clouds of points in it, and the arrows of any two methods on it, with particles that go "
         "down along them.",
-        'lt.field_explorer(prompt="cat")',
+        'lt.field_explorer(t=300, beside="score")',
     ),
     Explorer(
         "guidance_explorer",
@@ -97,17 +97,23 @@ EXPLORERS = (
         "lt.splat_explorer()",
     ),
     Explorer(
-        "live3d",
+        "live_create",
         "viz.live3d",
-        "A text becomes an object while you watch it, turn it and change the method.",
-        "lt.live3d()",
+        "A text becomes an object while you watch: turn it, pause, change the method or the guidance on the way.",
+        'lt.live_create("a red mug", "ism")',
+    ),
+    Explorer(
+        "microscope_explorer",
+        "viz.live3d",
+        "The moments of a fit at which Gaussians are cloned, split and pruned, and what each threshold does.",
+        "lt.microscope_explorer()",
     ),
     Explorer(
         "board",
         "lab.board",
         "Results of compare and create beside the truth, with differences and measures; names can be hidden until "
         "you have ranked them.",
-        "lt.board()",
+        'lt.board(lt.compare("a red mug", ["sds@1", "ism@3"], prior="ideal-detail", canvases=["pixels"], steps=40))',
     ),
 )
 
