@@ -1,6 +1,7 @@
 # lucidteach: every target does its own set-up; a second call starts in seconds.
 #   make compare   SDS against ISM on PROMPT, ends with the path of an HTML report
 #   make test      every notebook and every test
+#   make browser   only what is looked at in a browser; BROWSER_SHOTS=FOLDER keeps its screenshots
 #   make fuzz      broken and hostile files for every reader, for MINUTES; what is found stays in fuzz-found/
 #   make lab       JupyterLab on your own copy of the notebooks, in lucidteach-lab; LAB="--no-browser --port 8899" passes options on
 #   make dev-lab   JupyterLab on the notebooks themselves, for contributors
@@ -12,7 +13,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH  := torch==2.13.0
 
-.PHONY: compare test fuzz lab dev-lab doctor export readme browser clean
+.PHONY: compare test browser fuzz lab dev-lab doctor export readme chromium clean
 .DEFAULT_GOAL := compare
 
 $(VENV)/.lab: constraints.txt pyproject.toml
@@ -30,8 +31,12 @@ $(VENV)/.dev: $(VENV)/.lab
 compare: $(VENV)/.lab
 	$(BIN)/lucidteach compare "$(PROMPT)"
 
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev chromium
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+# one process: its tests share one JupyterLab and one Chromium
+browser: $(VENV)/.dev chromium
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_browser.py tests/test_explorers_browser.py tests/test_viewer.py
 
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES)
@@ -57,7 +62,7 @@ readme: $(VENV)/.dev
 	$(BIN)/python .ci/readme.py
 
 # the browser tests need a Chromium: Debian's is installed where we may, elsewhere those tests are skipped
-browser:
+chromium:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	  then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; fi; } || true

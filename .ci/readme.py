@@ -16,7 +16,7 @@ def readme(cfg):
         else: c.source = re.sub(r'(\]\(|src=")\.\./', r'\1', c.source)
     nb.metadata['language_info'] = {'name': 'python'}
     body = MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'
-    return '<!-- Written from nbs/index.ipynb by `make readme`: edit the notebook -->\n\n' + re.sub(r'\]\((?=\d_|course/)', '](nbs/', body)
+    return '<!-- Written from nbs/index.ipynb by `make readme`: edit the notebook -->\n\n' + re.sub(r'\]\((?=\d+_|course/)', '](nbs/', body)
 
 def with_table(cfg):
     "The index notebook as text, its table of all notebooks as the notebooks are now"

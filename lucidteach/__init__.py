@@ -31,6 +31,7 @@ _names = {
     "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
+    "explore": "viz.explore",
     "microscope_explorer": "viz.live3d",
     "live_create": "viz.live3d",
     "field_explorer": "viz.field_explorer",
@@ -59,6 +60,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization
+    from .viz.explore import explore as explore
     from .viz.explorers import stepper as stepper
     from .viz.field_explorer import field_explorer as field_explorer
     from .viz.guidance_explorer import guidance_explorer as guidance_explorer

@@ -139,7 +139,7 @@ def add_lab(sub):
         "lab",
         help="JupyterLab on your own copy of the notebooks",
         description="Copies the notebooks of the clone that is installed into a folder of yours and opens JupyterLab "
-        "there, at the index. What you wrote in that folder stays: where a notebook is new and you have changed "
+        "there, at 00_start. What you wrote in that folder stays: where a notebook is new and you have changed "
         "yours, the new one is put beside it. Ctrl-C twice ends JupyterLab.",
     )
     p.add_argument(
@@ -245,13 +245,13 @@ def lab(args):
         except ImportError as e:
             raise ImportError("JupyterLab is not installed: pip install 'lucidteach[lab]'") from e
     if args.originals:
-        folder, index = clone, "nbs/index.ipynb"
+        folder, first = clone, "nbs/00_start.ipynb"
     else:
-        folder, index = Path(args.folder).expanduser().resolve(), "index.ipynb"
+        folder, first = Path(args.folder).expanduser().resolve(), "00_start.ipynb"
         print(summary(folder, deliver(folder)), flush=True)
     if args.copy_only:
         return 0
-    options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{index}"]
+    options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{first}"]
     if getattr(os, "geteuid", lambda: 1)() == 0:
         options.append("--allow-root")  # in a container one is root, and Jupyter wants to be told
     if args.port is not None:

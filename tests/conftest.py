@@ -2,3 +2,5 @@
 import signal
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from browser import browser, lab  # fixtures of the browser tests: one Chromium and one JupyterLab for all files

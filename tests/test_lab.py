@@ -137,13 +137,13 @@ def started(monkeypatch):
     monkeypatch.setenv('JUPYTER_CONFIG_PATH', '')                            # given back afterwards
     return calls
 
-def test_lab_opens_the_index_of_the_copy(started, tmp_path, monkeypatch, capsys):
+def test_lab_opens_the_first_lesson_of_the_copy(started, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lab, 'deliver', lambda folder: folders.append(folder) or dict(new=['index.ipynb'], renewed=[], beside=['a.new.ipynb'])); folders = []
     assert cli.main(['lab', '--port', '8899', '--no-browser', '--', '--ip=0.0.0.0']) == 0 and cli.main(['lab', '--originals']) == 0
     (first, second), mine, said = started, tmp_path/'lucidteach-lab', capsys.readouterr().out
-    assert {f'--ServerApp.root_dir={mine}', '--LabApp.default_url=/lab/tree/index.ipynb', '--port=8899', '--no-browser', '--ip=0.0.0.0'} <= {*first}
-    assert {f'--ServerApp.root_dir={root}', '--LabApp.default_url=/lab/tree/nbs/index.ipynb'} <= {*second} and (root/'nbs/index.ipynb').is_file()
+    assert {f'--ServerApp.root_dir={mine}', '--LabApp.default_url=/lab/tree/00_start.ipynb', '--port=8899', '--no-browser', '--ip=0.0.0.0'} <= {*first}
+    assert {f'--ServerApp.root_dir={root}', '--LabApp.default_url=/lab/tree/nbs/00_start.ipynb'} <= {*second} and (root/'nbs/00_start.ipynb').is_file()
     assert folders == [mine] and f'{mine} (1 notebook new)' in said and 'a.new.ipynb' in said and said.count('\n') == 2
 
 def test_lab_refuses_the_notebooks_own_folder(started, capsys):

@@ -294,8 +294,9 @@ def files(source: Path) -> Iterator[tuple[str, bytes]]:
         part = path.relative_to(source)
         if path.is_file() and not any(p.startswith((".", "_")) for p in part.parts):
             yield part.as_posix(), delivered(path, len(part.parts) - 1)
-    for path in sorted((source.parent / "images").glob("*")):
-        yield f"images/{path.name}", path.read_bytes()
+    for path in sorted((source.parent / "images").rglob("*")):
+        if path.is_file():
+            yield path.relative_to(source.parent).as_posix(), path.read_bytes()
 
 
 def delivered(path: Path, depth: int) -> bytes:
