@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  a format 
 from ..run.files import parse_json
 from ..run.settings import Count, Range, Share, checks
 from .algebra import rotation_matrix
-from .camera import Camera, _opengl_viewmats
+from .camera import Camera, opengl_viewmats
 from .fit import Posed
 
 # %% ../../nbs/3_splat/35a_captures.ipynb #s35-068
@@ -118,7 +118,7 @@ def load_transforms(
     if not frames:
         raise ValueError(f"{name} has no frames" + f" of the split {split!r}" * bool(d.get('frames')))
     pictures, Ks, c2w = zip(*(_frame(folder, d | f, i, background, size) for i, f in enumerate(frames)))
-    return _posed(pictures, _opengl_viewmats(torch.stack(c2w)), torch.stack(Ks), [f['file_path'] for f in frames])
+    return _posed(pictures, opengl_viewmats(torch.stack(c2w)), torch.stack(Ks), [f['file_path'] for f in frames])
 
 # %% ../../nbs/3_splat/35a_captures.ipynb #s35-069b
 def _of_split(d, name, split):

@@ -26,7 +26,7 @@ from ..run.files import parse_json, write_file
 from ..run.live import Live
 from ..run.patch import patch
 from ..run.settings import Amount, Count, Shape, Share, brief, checked, checks, settings
-from .camera import Camera, _rows
+from .camera import Camera, rows_at
 from .gaussians import Gaussians
 from .mcmc import MCMC
 from .strategy import Density
@@ -95,7 +95,7 @@ class Posed:
         return len(self.camera)
 
     def __getitem__(self, i) -> 'Posed':
-        i = _rows(i, len(self))
+        i = rows_at(i, len(self))
         names = None if self.names is None else list(np.array(self.names)[i])
         return Posed(self.images[i], self.camera[i], names, self.points, self.colors)
 

@@ -30,7 +30,7 @@ from lucidteach.splat.algebra import (
     sh_rotation,
     sh_to_rgb,
 )
-from .camera import _rows
+from .camera import rows_at
 from .kinds import Colours, Halfaxis, Many, PointList, Points, Quat, Radii
 
 # %% ../../nbs/3_splat/32_gaussians.ipynb #s32-026
@@ -103,7 +103,7 @@ def map(self: Gaussians, f: Callable) -> Gaussians:
 @patch
 def __getitem__(self: Gaussians, i) -> Gaussians:
     "Some of the scene: a number, a slice, a mask or row numbers"
-    return self.map(lambda a: a[_rows(i, len(self))])
+    return self.map(lambda a: a[rows_at(i, len(self))])
 
 
 @patch

@@ -22,7 +22,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from .. import torch_spins
-from .algebra import _SH0, _SH1, _SH2, _SH3
+from .algebra import SH0, SH1, SH2, SH3
 from .reference import ALPHA_MAX, ALPHA_MIN, T_MIN
 
 # %% ../../nbs/3_splat/33a_kernels.ipynb #s33-050
@@ -467,22 +467,22 @@ class Project(torch.autograd.Function):
         return at, torch.from_numpy(g_quats), torch.from_numpy(g_scales), None, views, lenses, None, None, None
 
 # %% ../../nbs/3_splat/33a_kernels.ipynb #s33-067
-(_A2, _B2), (_A3, _B3, _C3, _D3) = _SH2, _SH3  # as `sh_basis` has them
+(_A2, _B2), (_A3, _B3, _C3, _D3) = SH2, SH3  # as `sh_basis` has them
 
 # %% ../../nbs/3_splat/33a_kernels.ipynb #s33-068
 @njit(**_EXACT)
 def _harmonics(x, y, z, K, Y, dY):
     "Basis Y [K] and its derivatives dY [K, 3] at a unit vector; as `sh_basis`"
-    Y[0] = _SH0
+    Y[0] = SH0
     dY[:] = 0
 
     if K > 1:
-        Y[1] = -_SH1 * y
-        Y[2] = _SH1 * z
-        Y[3] = -_SH1 * x
-        dY[1, 1] = -_SH1
-        dY[2, 2] = _SH1
-        dY[3, 0] = -_SH1
+        Y[1] = -SH1 * y
+        Y[2] = SH1 * z
+        Y[3] = -SH1 * x
+        dY[1, 1] = -SH1
+        dY[2, 2] = SH1
+        dY[3, 0] = -SH1
 
     if K > 4:
         Y[4] = _A2 * x * y
