@@ -10,8 +10,9 @@ FLAGS = "--no-sandbox --disable-quic --no-first-run --disable-background-network
 HOME = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    "A Chromium, of one file of tests: as long as it is open, the loop of asyncio that it needs runs in this process"
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if CHROMIUM is None: pytest.skip("no chromium on this machine; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as p:

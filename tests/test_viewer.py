@@ -9,8 +9,6 @@ from lucidteach.run.pages import filled
 from lucidteach.viz.viewer import FRAME, View, aim, poster, rule, show, viewer_html
 from lucidteach.splat.gaussians import Gaussians
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader".split()
 EVIL = '"><img src=//192.0.2.1/x onerror=document.title=1><script>document.title=1</script>'      # also a legal file name
 SIZE = 240
 
@@ -21,15 +19,6 @@ def scene(degree=0, n=1500, seed=0):
     s.log_scales = torch.log(.005 + .06*torch.rand(n, 3, generator=g)); s.quats = torch.randn(n, 4, generator=g)
     s.logits = 3*torch.randn(n, generator=g); s.sh = torch.randn(s.sh.shape, generator=g)*torch.tensor([1.] + [.3]*(s.sh.shape[1] - 1))[:, None]
     return s
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None: pytest.skip("no chromium on this machine; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield b
-        b.close()
 
 @pytest.fixture
 def opened(browser, tmp_path):

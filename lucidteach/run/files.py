@@ -99,17 +99,20 @@ def left_behind(folder) -> list:
     "The temporary files that processes were writing in a folder when they were killed; of another program's none."
     return [f for f in Path(folder).glob(".*.part") if re.fullmatch(r"\..+\.\d+(\.[a-z0-9_]{8})?\.part", f.name)]
 
-# %% ../../nbs/0_run/02_files.ipynb #files14
-from safetensors import safe_open
-from safetensors.torch import save as to_bytes
-
 # %% ../../nbs/0_run/02_files.ipynb #files15
 def with_numbers(named: dict, numbers: dict) -> bytes:
-    "Tensors by name as safetensors, and in the header numbers as JSON; clones, since some may be views of one another."
-    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(numbers)})
+    """Tensors by name as safetensors, and in the header numbers as JSON; clones, for some may be views of one another.
+
+    safetensors is imported here, for what else is in this module must run where nothing is installed yet.
+    """
+    from safetensors.torch import save
+
+    return save({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(numbers)})
 
 
 def read_with_numbers(path, device="cpu") -> tuple:
-    "What `with_numbers` made of a file: (tensors by name, numbers)."
+    "What `with_numbers` made of a file: (tensors by name, numbers)"
+    from safetensors import safe_open
+
     with safe_open(str(path), "pt", device=str(device)) as f:
         return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["run"])
