@@ -85,7 +85,7 @@ def test_many_faint_layers(opened):
     assert psnr(drawn(opened(viewer_html(g, picture=False))), as_tensor(poster(g, aim(g), SIZE))) > 45
 
 def test_sort_is_a_sort(opened):
-    page = opened(viewer_html(scene(), picture=False).replace("</script></body>", "globalThis.order = order;</script></body>"), bypass_csp=True); drawn(page)
+    page = opened(viewer_html(scene(), picture=False).replace("</script>\n</body>", "globalThis.order = order;</script>\n</body>"), bypass_csp=True); drawn(page)
     z = torch.cat([torch.randn(5000, generator=torch.Generator().manual_seed(2)), torch.tensor([2., 2., .5, .5, 1e9])]).tolist()
     js = "z => { const out = new Uint32Array(z.length), n = order(new Float32Array(z.flatMap(v => [0, 0, v])), [0, 0, 0], [0, 0, 1], out); return [...out.subarray(0, n)] }"
     out, z = page.evaluate(js, z), np.float32(z)
