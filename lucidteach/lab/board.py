@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'WORSE', 'SIDE', 'WIDE', 'SHORT', 'RADIUS', 'FOV', 'Entry', 'is_number', 'told', 'difference',
-           'away_from_one', 'agreeing', 'Board', 'head_of', 'numbers_told', 'lanes', 'band', 'stacked', 'written',
-           'said_of', 'Canvases', 'view', 'Object', 'true_thing', 'measured', 'row_of', 'Objects', 'told_in',
-           'kept_comparison', 'truth_of', 'kept_object', 'read_folder', 'read_results', 'named', 'rows_of', 'arms_of',
-           'objects_of', 'board']
+           'away_from_one', 'agreeing', 'Board', 'head_of', 'numbers_told', 'lanes', 'band', 'written', 'said_of',
+           'Canvases', 'view', 'Object', 'true_thing', 'measured', 'row_of', 'Objects', 'told_in', 'kept_comparison',
+           'truth_of', 'kept_object', 'read_folder', 'read_results', 'named', 'rows_of', 'arms_of', 'objects_of',
+           'board']
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-02
 import math
@@ -42,7 +42,7 @@ from ..scene.config import config
 from ..scene.text_to_3d import Splats, orbit, shoot
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians
-from ..viz.instrument import INK, Dial, Instrument, font, sheet, signed
+from ..viz.instrument import INK, Dial, Instrument, font, sheet, signed, stacked
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-13
 LETTERS = "ABCDEFGHIJKL"
@@ -282,14 +282,6 @@ def band(places: list, maps: dict, columns: int) -> Image.Image:
     return out
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-33
-def stacked(parts: list[Image.Image]) -> Image.Image:
-    "Pictures under one another"
-    out = Image.new("RGBA", (max(p.width for p in parts), sum(p.height for p in parts)), (0, 0, 0, 0))
-    for k, p in enumerate(parts):
-        out.paste(p, (0, sum(q.height for q in parts[:k])))
-    return out
-
-
 def written(lines: list[str], width: int, size: int = 16) -> Image.Image:
     "Lines of words, wrapped to a width in pixels"
     letters = int(width / (font(size).getlength("a line of words to measure") / 26))
@@ -310,7 +302,7 @@ def figure(self: Board, numbers: dict) -> Image.Image:
     else:
         bands = [places[k : k + WIDE] for k in range(0, len(places), WIDE)]
         parts = [band(some, maps, max(4, len(bands[0]))) for some in bands]
-    return stacked([*parts, written(self.foot(numbers), parts[0].width)])
+    return stacked(*parts, written(self.foot(numbers), parts[0].width))
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-34
 SHORT = dict(detail="strength", off_texture="off")  # as `told` calls them

@@ -31,7 +31,7 @@ from torch import Tensor
 from ..distill.methods import METHODS, init_state
 from ..prior.prompts import check_prompts, opened
 from ..prior.words import parse
-from ..run.files import write_atomic
+from ..run.files import write_file
 from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.live import MODES, Live, png_url
@@ -172,7 +172,7 @@ def turntable(self: Creation, path=None, n: int = 36, size: int = 128, elevation
         raise ValueError(f"a turntable is a .webp or an .mp4, got {path}")
     frames = [as_pil(o) for o in shoot(self.shown, orbit(n, elevation, size)).rgb]
     if path is not None:
-        write_atomic(path, write(frames))
+        write_file(path, write(frames))
     return frames
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-052
@@ -220,9 +220,9 @@ def writing(path):
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-07x
 def write(path, data):
-    "`write_atomic`, with the file's name where it fails"
+    "`write_file`, with the file's name where it fails"
     with writing(path):
-        write_atomic(path, data)
+        write_file(path, data)
 
 
 def begin_folder(folder, config: dict):

@@ -8,7 +8,7 @@ __all__ = ['FORMATS', 'targets_of', 'run_export']
 # %% ../../nbs/7_lab/74_export.ipynb #s74-003
 from pathlib import Path
 
-from ..run.files import write_atomic
+from ..run.files import write_file
 from ..splat.files import file_format
 from ..splat.gaussians import Gaussians
 from ..viz.viewer import viewer_html
@@ -48,7 +48,7 @@ def run_export(args) -> int:
     print(f"{args.file}: {len(g):,} Gaussians, SH degree {g.sh_degree}")
     for path in targets:
         if path == page:
-            write_atomic(path, viewer_html(g, args.title or Path(args.file).name))
+            write_file(path, viewer_html(g, args.title or Path(args.file).name))
         else:
             g.save(path)
         print(f"{path}  {path.stat().st_size / 1e3:,.0f} kB")

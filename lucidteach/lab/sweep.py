@@ -52,7 +52,7 @@ from ..judge.sweep import ALL_ARMS, ARMS, GUIDANCE, RATES, chosen_rate, mean_by,
 from ..prior.ideal import IdealPrior
 from ..prior.patches import PatchPrior
 from ..prior.pictures import as_bytes
-from ..run.files import write_atomic
+from ..run.files import write_file
 from ..run.folders import last_told, prior_name
 from ..run.settings import Count, Finite, Positive, Whole, checked, nearest_name, row
 
@@ -163,8 +163,8 @@ def run_job(prior, job: Job, prompts=None, live=None) -> tuple:
 def save_job(out, name: str, images, head: dict):
     "The two files of a job; the JSON comes last, and with it the job is done. Scores of an earlier picture go"
     (Path(out) / f"{name}.scores").unlink(missing_ok=True)
-    write_atomic(Path(out) / f"{name}.png", strip_of(images))
-    write_atomic(Path(out) / f"{name}.json", json.dumps(head, indent=1))
+    write_file(Path(out) / f"{name}.png", strip_of(images))
+    write_file(Path(out) / f"{name}.json", json.dumps(head, indent=1))
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-021b
 def read_json(path):
@@ -289,7 +289,7 @@ def pack_folder(out, to) -> list:
     to.mkdir(parents=True, exist_ok=True)
     for file in BOUND:
         if (out / file).exists() and out.resolve() != to.resolve():
-            write_atomic(to / file, (out / file).read_bytes())
+            write_file(to / file, (out / file).read_bytes())
     stages = dict.fromkeys(head["stage"] for _, head in jobs)
     return [p for s in stages for p in pack_stage(out, to, s, [(p.stem, h) for p, h in jobs if h["stage"] == s])]
 
@@ -309,8 +309,8 @@ def pack_stage(out: Path, to: Path, stage: str, jobs) -> list:
         for (top, size), strip in zip(places.values(), strips.values()):
             sheet[top : top + size, : strip.shape[1]] = strip
         files.insert(0, to / f"jobs-{stage}.png")
-        write_atomic(files[0], png_of(sheet))
-    write_atomic(files[-1], "".join(json.dumps(r) + "\n" for r in rows))  # last: with it the stage is packed
+        write_file(files[0], png_of(sheet))
+    write_file(files[-1], "".join(json.dumps(r) + "\n" for r in rows))  # last: with it the stage is packed
     return files
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-012
@@ -527,7 +527,7 @@ def score_all(out, score, mode: str = "auto"):
     with Live(max(len(todo), 1), "scores", mode=mode if todo else "quiet") as live:
         for k, (path, head) in enumerate(todo, 1):
             rows = score(images_of(path.with_suffix(".png")), head["prompts"], head["stage"])
-            write_atomic(path.with_suffix(".scores"), json.dumps(rows))
+            write_file(path.with_suffix(".scores"), json.dumps(rows))
             live.update(k)
 
 
@@ -621,12 +621,12 @@ def bind(out, name: str, pictures: bool = True) -> list:
     Where asked, their pictures as `name`.png, a row for each job, the truth in the first.
     """
     out = Path(out)
-    write_atomic(out / f"{name}.jsonl", "".join(json.dumps(r) + "\n" for r in results(out)))
+    write_file(out / f"{name}.jsonl", "".join(json.dumps(r) + "\n" for r in results(out)))
     order = list((*DETAIL_GRID, *ALL_ARMS))
     done = sorted(heads(out), key=lambda ph: (order.index(ph[1]["arm"]), ph[1]["guidance"]))
     if pictures:
         rows = torch.cat([torch.cat([*pictures_of(out, p.stem)], 2) for p, _ in done], 1)
-        write_atomic(out / f"{name}.png", strip_of(rows[None]))
+        write_file(out / f"{name}.png", strip_of(rows[None]))
     return [h for _, h in done]
 
 
@@ -679,7 +679,7 @@ def save_targets(out, prior, mode: str = "auto"):
         for k, arm in enumerate(TARGET_ARMS, 1):
             rows += [r | dict(prior=prior_name(prior)) for r in target_scores(prior, truth, prompts, arm)]
             live.update(k, arm=arm)
-    write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
+    write_file(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 EXTRA = ("rungs", "targets")

@@ -285,7 +285,6 @@ def reset(self: Stepper):
     "Both lanes to the canvas that the stepper began with"
     names = [self.method] if self.beside == "nothing" else [self.method, self.beside]
     self.walks = [walk_at(self, self.start, name) for name in names]
-    self.adjust()
     self.changed()
 
 
@@ -294,7 +293,6 @@ def same_canvas(self: Stepper):
     "The second lane goes on from the canvas of the first"
     if len(self.walks) == 2:
         self.walks[1] = walk_at(self, self.x, self.beside)
-        self.adjust()
         self.changed()
 
 
@@ -327,29 +325,27 @@ def move(self: Stepper, act):
 @patch
 def set(self: Stepper, **values):
     "Change dials; what cannot be is an error, and then nothing has changed"
-    if not getattr(self, "walks", None):
-        return Instrument.set(self, **values)
-    before = dict(self.state), list(self.walks), [dict(w.controls) for w in self.walks]
-    dials = {d.name: d for d in self.dials()}
+    before = list(self.walks)
     try:
-        for name in values:
-            if name not in dials:
-                hint = nearest_name(name, dials)
-                raise TypeError(f"the stepper has no dial {name!r}: {hint}It has {', '.join(dials)}.")
-        self.state = self.state | {name: dials[name].checked(v) for name, v in values.items()}
-        self.adjust()
-        self.changed()
+        Instrument.set(self, **values)
     except (Exception, KeyboardInterrupt):
-        self.state, self.walks = before[0], before[1]
-        for walk, controls in zip(self.walks, before[2]):
-            walk.controls, walk.known = controls, {}
+        self.walks = before
         self.adjust()
         raise
 
 
 @patch
+def changed(self: Stepper):
+    "The walks get the state's controls, and every picture is brought up to date"
+    self.adjust()
+    Instrument.changed(self)
+
+
+@patch
 def adjust(self: Stepper):
     "Let the walks have the state's controls"
+    if not self.walks:
+        return
     if self.beside == "nothing":
         self.walks = self.walks[:1]
     elif len(self.walks) == 1:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -25,7 +24,7 @@ from ..prior.world import VIEWS, Camera, render
 from ..run.folders import prior_name
 from ..run.patch import patch
 from .explorers import is_prompt, start_latents
-from .instrument import INK, Dial, Instrument, new_figure, sheet, signed
+from .instrument import INK, Dial, Instrument, drawn, new_figure, sheet, signed, stacked
 
 # %% ../../nbs/6_viz/68_guidance.ipynb #68-009
 def true_picture(prompt: str, azimuth: float, elevation: float, size: int) -> torch.Tensor:
@@ -244,16 +243,12 @@ def tiles(self: Guidance, n: dict):
 @patch
 def figure(self: Guidance, n: dict) -> Image.Image:
     "The rows of pictures, and the plots below them"
-    top, plots = self.tiles(n), self.plots(n)
-    out = Image.new("RGBA", (top.width, top.height + plots.height), (0, 0, 0, 0))
-    out.paste(top, (0, 0))
-    out.paste(plots, (0, top.height))
-    return out
+    return stacked(self.tiles(n), self.plots(n))
 
 
 @patch
 def plots(self: Guidance, n: dict) -> Image.Image:
-    "The weights as bars, and the curves over the azimuth; drawn once, where `savefig` would draw twice"
+    "The weights as bars, and the curves over the azimuth"
     fig = new_figure(11.85, 3.3)
     fig.set_layout_engine("none")
     axes = [fig.add_axes((left, 0.22, wide, 0.66)) for left, wide in ((0.0, 0.51), (0.565, 0.18), (0.8, 0.18))]
@@ -262,9 +257,7 @@ def plots(self: Guidance, n: dict) -> Image.Image:
     marked(axes[1], "share of each view", lambda a: view_weights(a).T.tolist(), n["view"], self.azimuth)
     marked(axes[2], "weight in Perp-Neg", off, n["off"], self.azimuth)
     legend(fig)
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    return drawn(fig)
 
 
 def bars(ax, told: dict):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FATES', 'GRADS', 'SIZES', 'SMALL', 'OPACITIES', 'Seen', 'seen_of', 'LiveCreation', 'seen_from', 'truth_from',
-           'stacked', 'live_create', 'Moment', 'watched', 'edits', 'replayed', 'fate_names', 'places_in', 'dials_of',
-           'Microscope', 'microscope_explorer']
+           'live_create', 'Moment', 'watched', 'edits', 'replayed', 'fate_names', 'places_in', 'dials_of', 'Microscope',
+           'microscope_explorer']
 
 # %% ../../nbs/6_viz/69a_live.ipynb #l3-03
 import io
@@ -37,7 +37,7 @@ from ..splat.camera import Camera
 from ..splat.fit import Fit, Posed, Recipe, density, fit, spiral
 from ..splat.gaussians import Gaussians
 from ..splat.strategy import Density, Refinement
-from .instrument import INK, Dial, Instrument, new_figure, png_of, sheet
+from .instrument import INK, Dial, Instrument, new_figure, png_of, sheet, stacked
 
 # %% ../../nbs/6_viz/69a_live.ipynb #l3-08
 @dataclass
@@ -250,17 +250,6 @@ def numbers(self: LiveCreation) -> dict:
         target=decoded(s.target),
         past=list(self.past),
     )
-
-
-def stacked(*images: Image.Image) -> Image.Image:
-    "Pictures below each other, on no ground"
-    width = max(p.width for p in images)
-    out = Image.new("RGBA", (width, sum(p.height for p in images)), (0, 0, 0, 0))
-    y = 0
-    for p in images:
-        out.paste(p, (0, y))
-        y += p.height
-    return out
 
 # %% ../../nbs/6_viz/69a_live.ipynb #l3-17
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'NAMES', 'Side', 'GAUSSIAN', 'START', 'REST', 'TARGETS', 'quaternion', 'rgb_of', 'tensors', 'camera',
-           'weighed', 'rendered', 'pulls', 'Splats', 'ellipse', 'drawn', 'heading', 'splat_explorer', 'Handles',
-           'square', 'grips', 'dragged']
+           'weighed', 'rendered', 'pulls', 'Splats', 'ellipse', 'heading', 'splat_explorer', 'Handles', 'square',
+           'grips', 'dragged']
 
 # %% ../../nbs/6_viz/69_splats.ipynb #69-003
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -25,7 +24,7 @@ from ..splat.algebra import covariance
 from ..splat.camera import Camera
 from ..splat.rasterize import rasterization
 from ..splat.reference import T_MIN, alpha_dense, conic, project
-from .instrument import INK, Dial, Instrument, new_figure, sheet, signed
+from .instrument import INK, Dial, Instrument, drawn, new_figure, sheet, signed, stacked
 
 # %% ../../nbs/6_viz/69_splats.ipynb #69-007
 COLOURS = dict(
@@ -280,11 +279,7 @@ def ellipse(mean: Tensor, covar: Tensor, sigmas: float) -> np.ndarray:
 
 @patch
 def figure(self: Splats, n: dict) -> Image.Image:
-    top, maps = self.scene_picture(n), self.maps(n)
-    out = Image.new("RGBA", (max(top.width, maps.width), top.height + maps.height), (0, 0, 0, 0))
-    out.paste(top, (0, 0))
-    out.paste(maps, (0, top.height))
-    return out
+    return stacked(self.scene_picture(n), self.maps(n))
 
 
 @patch
@@ -331,12 +326,6 @@ def scene_picture(self: Splats, n: dict) -> Image.Image:
     beside.set(title=f"target: {self.target}", xticks=[], yticks=[])
     self.write_table(fig, n, wide + 0.02)
     return drawn(fig)
-
-
-def drawn(fig: Figure) -> Image.Image:
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba()))
 
 
 @patch

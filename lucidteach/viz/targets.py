@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHODS_SHOWN', 'LINES', 'noises_of', 'draws_nothing', 'targets_at', 'nearest_true', 'nearest_speckled',
            'true_members', 'drawn_members', 'distance', 'true_canvas', 'smeared', 'Remembered', 'grid_dials',
-           'TargetGrid', 'block_of', 'window_of', 'left_rows', 'block_rows', 'column_words', 'short', 'side_by_side',
+           'TargetGrid', 'block_of', 'window_of', 'left_rows', 'block_rows', 'column_words', 'short',
            'prior_and_prompt', 'check_times', 'target_grid']
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-003
@@ -31,7 +31,7 @@ from ..run.names import check_names
 from ..run.patch import patch
 from ..run.settings import brief_value
 from .explorers import digest, is_prompt, start_latents
-from .instrument import INK, Dial, Instrument, sheet
+from .instrument import INK, Dial, Instrument, sheet, side_by_side
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-tgtc
 def noises_of(x: Tensor, first: int, n: int) -> Tensor:
@@ -280,16 +280,6 @@ def column_words(block: dict, i: int) -> list[str]:
 def short(v: float) -> str:
     "A number with two digits that count"
     return "0" if abs(v) < 5e-5 else f"{v:#.2g}" if abs(v) < 9.95 else f"{v:.0f}"
-
-
-def side_by_side(parts: list, gap: int = 0, least: int = 1100) -> Image.Image:
-    "Sheets beside each other, on no ground, `least` pixels wide at least: what is narrower would be blown up"
-    width, height = sum(p.width + gap for p in parts) - gap, max(p.height for p in parts)
-    out, at = Image.new("RGBA", (max(width, least), height), (0, 0, 0, 0)), 0
-    for part in parts:
-        out.paste(part, (at, 0))
-        at += part.width + gap
-    return out
 
 
 @patch

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..run.files import write_atomic
+from ..run.files import write_file
 from ..run.live import png_url
 from ..run.pages import filled
 from ..run.patch import patch
@@ -243,7 +243,7 @@ class Shown:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already; choose another name, or give overwrite=True")
         page = viewer_html(self.gaussians, self.title, self.view, self.background)
-        write_atomic(path, page)
+        write_file(path, page)
         return path
 
     def __repr__(self):

@@ -13,7 +13,7 @@ from PIL import Image
 from lucidteach.lab import create as lab
 from lucidteach.scene import config as settings_of, run as runner, text_to_3d as t3
 from lucidteach.scene.start import true_points
-from lucidteach.run.files import write_atomic
+from lucidteach.run.files import write_file
 from lucidteach.run.jobs import peak_memory
 from lucidteach.prior.pictures import saturation_ratio, sharpness_ratio
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, chamfer, correct, front_shown
@@ -42,8 +42,8 @@ def keep(out, row, picture):
     rows, pictures = kept(out)
     f = io.BytesIO()
     Image.fromarray(np.concatenate([*pictures, picture])).save(f, "webp", lossless=True, quality=100)
-    write_atomic(out/"create.webp", f.getvalue())
-    write_atomic(out/"create.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+    write_file(out/"create.webp", f.getvalue())
+    write_file(out/"create.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
 
 def cost(prior, prompt, method, c):
     "Network calls of a run: SDS costs two a view, more with Perp-Neg; ISM's number follows from the times"

@@ -12,7 +12,7 @@ from PIL import Image
 from lucidteach.scene.start import surface, true_points
 from lucidteach.scene.points import draw_points, load_points, words_of
 from lucidteach.scene.sources import initial_gaussians
-from lucidteach.run.files import write_atomic
+from lucidteach.run.files import write_file
 from lucidteach.judge.metrics import chamfer, correct, front_shown
 from lucidteach.judge.judges import load_judge
 from lucidteach.prior import words, world
@@ -24,7 +24,7 @@ OUT, SHEET = ROOT/"nbs/4_scene/results/init.json", ROOT/"images/points.png"
 AROUND = [world.Camera(a, 20., 3.2, 36.) for a in range(0, 360, 30)]
 
 def kept(): return json.loads(OUT.read_text()) if OUT.exists() else {}
-def keep(**new): OUT.parent.mkdir(exist_ok=True); write_atomic(OUT, json.dumps(kept() | new, indent=None) + "\n")
+def keep(**new): OUT.parent.mkdir(exist_ok=True); write_file(OUT, json.dumps(kept() | new, indent=None) + "\n")
 
 def things():
     "One of every category, in colours and patterns that take turns"
