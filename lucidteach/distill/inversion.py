@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from .methods import LatentBatch, Prior, Scale, Stride, as_time
+from ..prior.cond import Denoiser, Prompt, Time
 from ..prior.guidance import as_cond, guided_eps
 from ..prior.schedule import expand, time_index
 from ..run.settings import Range, checks
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-ddimstep
-def ddim_step(prior, x_s: Tensor, eps: Tensor, s, t) -> Tensor:
+def ddim_step(prior: Denoiser, x_s: Tensor, eps: Tensor, s, t: Time) -> Tensor:
     "One step of the DDIM flow from time `s` to time `t`, up or down; x_s and eps [B,C,h,w]"
     return prior.schedule.step(x_s, eps, s, t)
 
@@ -38,7 +39,7 @@ def predict(prior: Prior, x: LatentBatch, t, cond, guidance: Scale = 1.0, negati
     return pred.eps, pred.calls
 
 
-def predict_mixed(prior, x: Tensor, t: Tensor, cond, guidance, negative) -> tuple[Tensor, int]:
+def predict_mixed(prior: Denoiser, x: Tensor, t: Tensor, cond: Prompt, guidance, negative) -> tuple[Tensor, int]:
     "The same where some samples are clean data (-1): they and the others are asked separately"
     eps, calls, cond = torch.zeros_like(x), 0, as_cond(prior, cond, len(x))
     for rows, time in ((t < 0, None), (t >= 0, t[t >= 0])):
@@ -117,7 +118,7 @@ def ddim_invert(
     return path
 
 # %% ../../nbs/2_distill/23_inversion.ipynb #d23-each
-def end_time(t, T: int, B: int):
+def end_time(t: Time, T: int, B: int):
     "int, None or LongTensor [B], as given; ValueError for anything else and for a time that the schedule does not have"
     t = as_time(t)
     if isinstance(t, Tensor) and t.shape != (B,):
@@ -127,7 +128,9 @@ def end_time(t, T: int, B: int):
     return t
 
 
-def invert_each(prior, path: Trajectory, cond, t: Tensor, stride: int, guidance, negative, start) -> Trajectory:
+def invert_each(
+    prior: Denoiser, path: Trajectory, cond: Prompt, t: Tensor, stride: int, guidance, negative, start
+) -> Trajectory:
     "`ddim_invert` where every sample has its own end time"
     time_grid(1 if start is None else int(t.min()), stride, start)  # what is refused there is refused here too
     first = start or 0
@@ -172,6 +175,6 @@ def implied_noise(prior: Prior, x: LatentBatch, x_t: LatentBatch, t) -> Tensor:
     return (x_t / expand(abar.sqrt(), x) - x) / expand(gamma, x)
 
 
-def noise_rms(prior, x: Tensor, x_t: Tensor, t) -> Tensor:
+def noise_rms(prior: Denoiser, x: Tensor, x_t: Tensor, t: Time) -> Tensor:
     "Root mean square of `implied_noise`, one number a sample, [B]: near 1 for noise that was drawn"
     return implied_noise(prior, x, x_t, t).square().flatten(1).mean(1).sqrt()

@@ -16,6 +16,7 @@ from torch import Tensor
 from .inversion import Moment, Trajectory, ddim_invert, ddim_sample, implied_noise, predict
 from .methods import METHODS, Common, Interval, LatentBatch, Prior, Scale, Stride, method
 from .sds import Step, draw_noise, linear_step
+from ..prior.cond import Cond, Denoiser, Time
 from ..prior.exact import MixturePrior
 from ..prior.guidance import Guided, as_cond
 from ..prior.schedule import AnnealedT
@@ -88,7 +89,7 @@ def interval(delta_t: Interval, progress: Finite = 0.0, warmup: Amount = 0.3) ->
     return int(end + to_go * (start - end))
 
 
-def below(t, delta: int, clean: int | None = None):
+def below(t: Time, delta: int, clean: int | None = None):
     "s = t - delta where that is above 0, else clean data: None, in a LongTensor -1 (or the timestep `clean`)"
     if isinstance(t, int):
         return t - delta if t > delta else clean
@@ -98,7 +99,7 @@ def below(t, delta: int, clean: int | None = None):
 TARGETS = ("interval", "full", "none")
 
 
-def ism_target(kind: str, prior, x: Tensor, x_t: Tensor, t, pred: Guided, eps_s: Tensor) -> Tensor:
+def ism_target(kind: str, prior: Denoiser, x: Tensor, x_t: Tensor, t: Time, pred: Guided, eps_s: Tensor) -> Tensor:
     "What ISM subtracts, [B,C,h,w]; `kind`: one of TARGETS"
     if kind == "interval":
         return eps_s
@@ -107,7 +108,9 @@ def ism_target(kind: str, prior, x: Tensor, x_t: Tensor, t, pred: Guided, eps_s:
     return implied_noise(prior, x, x_t, t)
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-start
-def start_draw(x: Tensor, generator=None, noise: Tensor | None = None, offset: float = 0.0) -> Tensor:
+def start_draw(
+    x: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None, offset: float = 0.0
+) -> Tensor:
     """Start noise of the official code, [B,C,h,w].
 
     One normal for each pixel, plus `offset` times one for each channel, the latter the same for the whole batch."""
@@ -115,17 +118,17 @@ def start_draw(x: Tensor, generator=None, noise: Tensor | None = None, offset: f
     return noise + offset * draw_noise(x[:1, :, :1, :1], generator) if offset else noise
 
 
-def noised_start(prior, x: Tensor, common: Common, offset: float) -> Tensor:
+def noised_start(prior: Denoiser, x: Tensor, common: Common, offset: float) -> Tensor:
     "x at timestep 1, with the start noise"
     return prior.schedule.add_noise(x, start_draw(x, common.generator, common.noise, offset), 1)
 
 # %% ../../nbs/2_distill/24_ism.ipynb #d24-ism
 @method("ism", weight="gamma")
 def ism(
-    prior,
+    prior: Denoiser,
     x,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     delta_t: Interval = 50,  # last interval: a number, or (start, end), annealed by progress
@@ -215,7 +218,7 @@ OFFICIAL_CODE = dict(
 )
 
 
-def official_t(T: int, B: int = 1, progress: float = 0.0, generator=None) -> Tensor:
+def official_t(T: int, B: int = 1, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
     """Timesteps of the released code, [B]: 21 ... 980 and later 21 ... 500 for T = 1000.
 
     `AnnealedT`'s draw is an index into timesteps that begin at 1."""

@@ -22,6 +22,7 @@ import lucidteach.distill.zoo  # noqa: F401  with it METHODS holds every method
 from .canvas import CANVASES, Settings, start_image
 from .methods import METHODS, attempt, init_state, method_color
 from .sds import Step, surrogate
+from ..prior.cond import Denoiser, Prompt
 from ..prior.guidance import as_cond
 from ..run.memory import check_whole, recall, remember
 from ..run.names import check_names
@@ -111,9 +112,9 @@ def averaged(once, allowed: int = 0) -> Step:
 
 # %% ../../nbs/2_distill/26a_loop.ipynb #26-038
 def gradient(
-    prior,
+    prior: Denoiser,
     z: Tensor,  # latents [B,C,h,w]
-    cond,
+    cond: Prompt,
     t: int,
     method: str,
     settings: Settings,
@@ -144,8 +145,8 @@ def not_finite(arm: tuple, step: int, t: int, grad: Tensor) -> str | None:
 
 # %% ../../nbs/2_distill/26a_loop.ipynb #26-040c
 def started(
-    prior,
-    cond,  # str, list of B str or Cond
+    prior: Denoiser,
+    cond: Prompt,  # str, list of B str or Cond
     method: str,
     canvas: str,
     settings: Settings,

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from ..prior.cond import Denoiser, Prompt, Time
 from ..prior.guidance import as_cond
 from ..prior.schedule import WEIGHTS
 from lucidteach.run.settings import (
@@ -55,7 +56,7 @@ def check_x(x, values: bool = True):
         )
 
 
-def check_prior(prior):
+def check_prior(prior: Denoiser):
     "Raise TypeError for what cannot be asked, such as the name of a prior that was not loaded"
     if hasattr(prior, "eps") and hasattr(prior, "schedule"):
         return
@@ -71,7 +72,7 @@ def check_scale(guidance, B: int):
         )
 
 # %% ../../nbs/2_distill/20a_methods.ipynb #d21-checkt
-def as_time(t):
+def as_time(t: Time):
     "A whole number of Python, numpy or torch as int; anything else as it is"
     if isinstance(t, bool) or isinstance(t, Tensor) and (t.dim() or t.is_floating_point()):
         return t
@@ -81,7 +82,7 @@ def as_time(t):
         return t
 
 
-def check_t(t, T: int, B: int):
+def check_t(t: Time, T: int, B: int):
     """Whole timesteps in 0..T-1, an int or a LongTensor [B]; ValueError for anything else.
 
     Returns int or LongTensor, the latter on the CPU, where the schedule is."""
@@ -216,7 +217,7 @@ class Overflow(ValueError):
         self.step = step
 
 
-def check_grad(step, prior, x: Tensor, cond, name: str):
+def check_grad(step, prior: Denoiser, x: Tensor, cond: Prompt, name: str):
     "The step; Overflow where its gradient overflowed though the network answers finite numbers"
     if step.grad.isfinite().all() or not prior.eps(torch.ones_like(x), step.t, cond).isfinite().all():
         return step
@@ -330,7 +331,7 @@ def attempt(name: str, *args, **options):
         return e.step
 
 # %% ../../nbs/2_distill/20a_methods.ipynb #d21-init
-def init_state(name: str, prior, x: Tensor, **options) -> dict:
+def init_state(name: str, prior: Denoiser, x: Tensor, **options) -> dict:
     """Memory of method `name` before its first step: a dict of tensors (empty if it has none), fit for safetensors.
 
     `x`: latents [B,C,h,w]; `options`: those of the method's own memory, such as generator=, rank=."""

@@ -25,6 +25,7 @@ from lucidteach.distill.methods import (
     own_options,
 )
 from .sds import draw_noise
+from ..prior.cond import Denoiser
 from ..prior.guidance import as_cond
 from ..run.settings import Count, Range, Whole, brief, checks
 
@@ -51,7 +52,7 @@ class PseudoGT:
         return self.targets.var(0).flatten(1).mean(1)
 
 # %% ../../nbs/2_distill/22_pseudo_gt.ipynb #d22-shifted
-def shifted(prior, x: Tensor, dy: int, dx: int) -> Tensor:
+def shifted(prior: Denoiser, x: Tensor, dy: int, dx: int) -> Tensor:
     "Latents of the picture that `x` [B,C,h,w] decodes to, moved by whole pixels (periodic)"
     if dy == dx == 0:
         return x

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .methods import Common, method
+from ..prior.cond import Cond, Denoiser, Prompt, Time
 from ..prior.guidance import Guided, guided_eps
 from ..prior.schedule import beside, expand
 from ..prior.schedule import weight as weight_at
@@ -42,7 +43,9 @@ class Step:
     __repr__ = brief
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-linear
-def linear_step(prior, x: Tensor, t, x_t: Tensor, pred: Guided, target: Tensor, weight: str, scale=1.0, **more) -> Step:
+def linear_step(
+    prior: Denoiser, x: Tensor, t: Time, x_t: Tensor, pred: Guided, target: Tensor, weight: str, scale=1.0, **more
+) -> Step:
     """The Step of a linear method, grad = w (eps_pred - target).
 
     `pred`: the guided prediction at x_t with both its parts; `weight`: a name of w(t); `scale`: a factor on it, a
@@ -81,13 +84,13 @@ def draw(self: Common, x: Tensor) -> Tensor:
 
 
 @patch
-def guided(self: Common, prior, x_t: Tensor, t, cond) -> Guided:
+def guided(self: Common, prior: Denoiser, x_t: Tensor, t: Time, cond: Prompt) -> Guided:
     "The guided prediction at x_t [B,C,h,w] and both its parts, in one network call of 2B samples"
     return guided_eps(prior, x_t, t, cond, self.guidance, self.negative, self.base, both=True)
 
 # %% ../../nbs/2_distill/21_sds.ipynb #d21-sds
 @method("sds", weight="sigma2")
-def sds(prior, x, cond, t, common: Common) -> Step:
+def sds(prior: Denoiser, x, cond: Cond, t: Time, common: Common) -> Step:
     """Score distillation sampling (DreamFusion, arXiv 2209.14988, eq. 3): grad = w (eps_pred - eps).
 
     The network is asked at x_t = sqrt(abar) x + sqrt(1-abar) eps. `x`: latents [B,C,h,w]; `cond`: str, B strings or

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import lucidteach.distill.zoo  # noqa: F401  (and with it every other loss)
 from .methods import Common, method
 from .sds import Step, draw_noise, linear_step
+from ..prior.cond import Cond, Denoiser, Prompt, Time
 from ..prior.schedule import expand
 from ..run.settings import Amount, Count, Finite, Range, Whole
 
@@ -91,7 +92,7 @@ def _twin(unet):
     return net.requires_grad_(False).eval()
 
 # %% ../../nbs/2_distill/25a_vsd.ipynb #zoo96
-def phi_eps(prior, phi: dict, x_t: Tensor, t, cond) -> Tensor:
+def phi_eps(prior: Denoiser, phi: dict, x_t: Tensor, t: Time, cond: Prompt) -> Tensor:
     """The second model's prediction [B,C,h,w] at x_t; `phi`: its parameters by name.
 
     One evaluation a sample where it is a LoRA."""
@@ -109,7 +110,7 @@ def phi_eps(prior, phi: dict, x_t: Tensor, t, cond) -> Tensor:
     return eps
 
 
-def first_phi(prior, x: Tensor, *, generator: torch.Generator = None, rank: Count = 4, **unused) -> dict:
+def first_phi(prior: Denoiser, x: Tensor, *, generator: torch.Generator = None, rank: Count = 4, **unused) -> dict:
     """Memory of vsd and asd: phi.* parameters, m.* and v.* of Adam, its step count.
 
     LoRA: A random, B zero, so that phi begins as the prior."""
@@ -121,20 +122,30 @@ def first_phi(prior, x: Tensor, *, generator: torch.Generator = None, rank: Coun
     return {"steps": torch.tensor(0.0)} | {f"phi.{k}": v for k, v in phi.items()} | zeros
 
 
-def _first_lora(name, shape, rank, generator):
+def _first_lora(name, shape, rank, generator: torch.Generator):
     if "lora_A" in name:
         return torch.randn(rank, shape[1], generator=generator) / shape[1] ** 0.5
     return torch.zeros(shape[0], rank)
 
 
-def _slots(prior):
+def _slots(prior: Denoiser):
     "Shapes of phi's LoRA by the names of its parameters; empty for a prior without a network"
     if not hasattr(prior, "pipe"):
         return {}
     return {k: p.shape for k, p in lora_twin(prior.pipe.unet).named_parameters() if "lora_" in k and ".phi." in k}
 
 # %% ../../nbs/2_distill/25a_vsd.ipynb #zoo98
-def phi_step(prior, state: dict, x_t: Tensor, t, cond, eps, eps_c=None, gamma: float = 0.0, lr: float = 1e-3) -> tuple:
+def phi_step(
+    prior: Denoiser,
+    state: dict,
+    x_t: Tensor,
+    t: Time,
+    cond: Prompt,
+    eps,
+    eps_c=None,
+    gamma: float = 0.0,
+    lr: float = 1e-3,
+) -> tuple:
     "phi's prediction at x_t as it stands, and the state after one training step there"
     phi = {k: v.requires_grad_() for k, v in _learned(state).items()}
     with torch.enable_grad():
@@ -148,7 +159,7 @@ def _learned(state):
     return {k[4:]: v.detach() for k, v in (state or {}).items() if k.startswith("phi.")}
 
 
-def check_phi(prior, state, x: Tensor):
+def check_phi(prior: Denoiser, state, x: Tensor):
     "ValueError unless `state` is what init_state makes for this prior and x"
     phi = _learned(state)
     fits = phi["mean"].shape[1:] == x.shape[1:] if "mean" in phi else phi and phi.keys() == _slots(prior).keys()
@@ -166,10 +177,10 @@ OwnPhi = Annotated[
 
 @method("vsd", init=first_phi)
 def vsd(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     gamma: Finite = 0.0,  # see asd
@@ -202,7 +213,9 @@ def vsd(
     return linear_step(prior, x, t, x_t, pred, target, common.weight, calls=calls, state=state)
 
 
-def learn_again(prior, state: dict, x: Tensor, t, cond, gamma: float, lr: float, generator) -> dict:
+def learn_again(
+    prior: Denoiser, state: dict, x: Tensor, t: Time, cond: Prompt, gamma: float, lr: float, generator: torch.Generator
+) -> dict:
     "The state after one more training step, at a new noise"
     eps = draw_noise(x, generator)
     x_t = prior.schedule.add_noise(x, eps, t)
@@ -212,10 +225,10 @@ def learn_again(prior, state: dict, x: Tensor, t, cond, gamma: float, lr: float,
 # %% ../../nbs/2_distill/25a_vsd.ipynb #zoo98c
 @method("asd", init=first_phi)
 def asd(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     gamma: Finite = -0.75,  # above -1

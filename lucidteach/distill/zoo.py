@@ -18,13 +18,14 @@ from .inversion import ddim_invert, implied_noise, predict
 from .ism import below
 from .methods import Common, Stride, method
 from .sds import Step, draw_noise, linear_step, sds
+from ..prior.cond import Cond, Denoiser, Prompt, Time
 from ..prior.guidance import as_cond, cfg, guided_eps
 from ..prior.schedule import Schedule, expand
 from ..run.settings import Count, Finite, Share, Whole
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo10
 @method("sjc", weight="uniform")
-def sjc(prior, x: Tensor, cond, t, common: Common, *, variance_reduced: bool = True) -> Step:
+def sjc(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, variance_reduced: bool = True) -> Step:
     """Score Jacobian Chaining (2212.00774): grad = w (eps_pred - noise), 2B evaluations.
 
     `variance_reduced`: where False, nothing is subtracted: grad = w eps_pred."""
@@ -35,7 +36,7 @@ def sjc(prior, x: Tensor, cond, t, common: Common, *, variance_reduced: bool = T
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo13
 @method("csd", guidance=1.0, weight="uniform")
-def csd(prior, x: Tensor, cond, t, common: Common) -> Step:
+def csd(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common) -> Step:
     """Classifier score distillation (2310.19415): grad = w guidance (eps_c - eps_null).
 
     The null moves to `negative` with `progress`. 2B evaluations, 3B with a negative."""
@@ -56,7 +57,7 @@ def prompt_pull(common: Common, x: Tensor) -> Tensor:
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo16
 @method("nfsd")
-def nfsd(prior, x: Tensor, cond, t, common: Common, *, switch: Share = 0.2) -> Step:
+def nfsd(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, switch: Share = 0.2) -> Step:
     """Noise-free score distillation (2310.17590), 3B evaluations.
 
     `switch`: share of T from which the negative's prediction is subtracted."""
@@ -72,7 +73,7 @@ FAULTS = "oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad st
 
 
 @method("bridge")
-def bridge(prior, x: Tensor, cond, t, common: Common) -> Step:
+def bridge(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common) -> Step:
     """SDS-Bridge, second stage (2406.09417): grad = w guidance (eps_c - eps_src), 2B evaluations.
 
     y_src is `negative`, by default the prompt followed by FAULTS."""
@@ -82,7 +83,7 @@ def bridge(prior, x: Tensor, cond, t, common: Common) -> Step:
     return linear_step(prior, x, t, x_t, pred, pred.eps_null, common.weight, prompt_pull(common, x))
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo22
-def edit(prior, x: Tensor, cond, t, common: Common) -> tuple:
+def edit(prior: Denoiser, x: Tensor, cond: Prompt, t: Time, common: Common) -> tuple:
     "x_t, the guided prediction for it, and the one for the source under the same noise"
     x_src, c_src = source_of(common.source, x, prior)
     eps, add = common.draw(x), prior.schedule.add_noise
@@ -90,7 +91,7 @@ def edit(prior, x: Tensor, cond, t, common: Common) -> tuple:
     return x_t, common.guided(prior, x_t, t, cond), common.guided(prior, add(x_src, eps, t), t, c_src)
 
 
-def source_of(source, x: Tensor, prior) -> tuple:
+def source_of(source, x: Tensor, prior: Denoiser) -> tuple:
     "Latents like x and Cond of length B from source=(latents, prompt); ValueError where it is none"
     if not isinstance(source, tuple) or len(source) != 2 or not isinstance(source[0], Tensor):
         raise ValueError("an editing loss needs source=(latents, prompt): the picture it starts from and what it shows")
@@ -105,7 +106,7 @@ def source_of(source, x: Tensor, prior) -> tuple:
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo23
 @method("dds")
-def dds(prior, x: Tensor, cond, t, common: Common) -> Step:
+def dds(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common) -> Step:
     """Delta denoising score (2304.07090), 4B evaluations.
 
     The target is the prediction for source=(latents, prompt) under the same noise."""
@@ -126,7 +127,7 @@ def pds_coefficients(schedule: Schedule, t: int | Tensor, stride: int = 2) -> tu
 
 
 @method("pds", weight="uniform")
-def pds(prior, x: Tensor, cond, t, common: Common, *, stride: Count = 2) -> Step:
+def pds(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, stride: Count = 2) -> Step:
     """Posterior distillation sampling (2311.13831), t >= `stride`, 4B evaluations.
 
     grad = w [psi (x - x_src) + chi (eps_pred - eps_src)]."""
@@ -138,10 +139,10 @@ def pds(prior, x: Tensor, cond, t, common: Common, *, stride: Count = 2) -> Step
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo31
 @method("sdi", weight="gamma")
 def sdi(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     delta_s: Stride = 100,  # steps of the inversion
@@ -170,7 +171,7 @@ def sdi(
 SDI_CODE = dict(guidance=100.0, base="cond", inverse_guidance=-6.5, eta=0.3, tau=0.1, as_code=True)
 
 
-def sdi_code_point(prior, x, cond, t, u, common: Common, delta_s, guidance, eta) -> tuple:
+def sdi_code_point(prior: Denoiser, x, cond: Prompt, t: Time, u, common: Common, delta_s, guidance, eta) -> tuple:
     "The point that SDI's code asks at, its implied noise at t, and the cost; every sample has its own t and u"
     t, u = (torch.as_tensor(k).expand(len(x)) for k in (t, u))
     points, calls = [], 0
@@ -184,7 +185,7 @@ def sdi_code_point(prior, x, cond, t, u, common: Common, delta_s, guidance, eta)
     return x_t, implied_noise(prior, x, x_t, t), calls
 
 
-def sdi_code_climb(prior, x, cond, t: int, u: int, delta_s, guidance, eta, draw) -> tuple:
+def sdi_code_climb(prior: Denoiser, x, cond: Prompt, t: int, u: int, delta_s, guidance, eta, draw) -> tuple:
     "The released inversion of one x from abar(0) by 1, 1 + delta_s, ... below t to u, noise in every step; its cost"
     schedule, calls = prior.schedule, 0
     times = [0, *(k for k in range(1, len(schedule), delta_s) if k < t), u]
@@ -199,10 +200,10 @@ def sdi_code_climb(prior, x, cond, t: int, u: int, delta_s, guidance, eta, draw)
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo37
 @method("tsm", weight="gamma")
 def tsm(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     delta_t: Whole = 50,  # interval between s and t
@@ -225,7 +226,7 @@ def tsm(
     return linear_step(prior, x, t, x_t, pred, target, common.weight, x_s=path.x, s=s, path=path, calls=calls)
 
 
-def between(s, t, share: float):
+def between(s, t: Time, share: float):
     "The time a share of the way from s (None or -1: clean data, then 0) to t, rounded down"
     if isinstance(t, Tensor):
         low = s.clamp(min=0)
@@ -233,7 +234,7 @@ def between(s, t, share: float):
     return (s or 0) + int(share * (t - (s or 0)))
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo40
-def first_noise(prior, x: Tensor, generator: torch.Generator = None, **unused) -> dict:
+def first_noise(prior: Denoiser, x: Tensor, generator: torch.Generator = None, **unused) -> dict:
     "Memory of the losses that keep one noise for the whole run"
     return {"noise": draw_noise(x, generator)}
 
@@ -249,7 +250,7 @@ def kept_noise(common: Common, x: Tensor, name: str) -> Tensor:
 
 
 @method("cds", init=first_noise, weight="uniform")
-def cds(prior, x: Tensor, cond, t, common: Common, *, delta_t: Whole = 200) -> Step:
+def cds(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, delta_t: Whole = 200) -> Step:
     """Consistent3D (2401.09050): grad = w (eps_pred(z_t) - eps_pred(z_t')), the noise from `state`.
 
     t' = t - delta_t is one Euler step below. 4B evaluations."""
@@ -263,7 +264,7 @@ def cds(prior, x: Tensor, cond, t, common: Common, *, delta_t: Whole = 200) -> S
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo44
 @method("cfd", init=first_noise, weight="gamma")
-def cfd(prior, x: Tensor, cond, t, common: Common, *, refresh: Share = 0.0) -> Step:
+def cfd(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, refresh: Share = 0.0) -> Step:
     """Consistent flow distillation (2501.05445): grad = w (eps_pred - noise), 2B evaluations.
 
     The noise is kept in `state`, a share `refresh` of it renewed each step."""
@@ -275,7 +276,7 @@ def cfd(prior, x: Tensor, cond, t, common: Common, *, refresh: Share = 0.0) -> S
     return linear_step(prior, x, t, x_t, pred, eps, common.weight, state={"noise": eps})
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo71
-def sampled(prior, x: Tensor, cond, u: Tensor, steps: int, guidance, negative) -> tuple:
+def sampled(prior: Denoiser, x: Tensor, cond: Prompt, u: Tensor, steps: int, guidance, negative) -> tuple:
     "The point that DDIM sampling from noise x [B,C,h,w] has reached at times u [B], and its cost"
     grid = torch.linspace(len(prior.schedule) - 1, 0, steps + 1).long().tolist()  # equal steps over the whole range
     calls = 0
@@ -292,10 +293,10 @@ def sampled(prior, x: Tensor, cond, u: Tensor, steps: int, guidance, negative) -
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo72
 @method("dsd", init=first_noise)
 def dsd(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     ahead: Share = 0.1,  # how far above t the reference lies at most, a share of t - lo T
@@ -317,14 +318,14 @@ def dsd(
     return linear_step(prior, x, t, x_t, pred, ref, common.weight, s=u, calls=calls, state={"noise": seed})
 
 
-def above(t, share, lo: float, T: int, B: int) -> Tensor:
+def above(t: Time, share, lo: float, T: int, B: int) -> Tensor:
     "t + share (t - lo T), a LongTensor [B], T - 1 at most"
     t = torch.as_tensor(t).expand(B)
     return (t + (share * (t - lo * T).clamp(min=0)).long()).clamp(max=T - 1)
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo76
 @method("isd")
-def isd(prior, x: Tensor, cond, t, common: Common, *, delta_t: Whole = 20) -> Step:
+def isd(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, delta_t: Whole = 20) -> Step:
     """Invariant score distillation (2407.09822), x_s one DDIM step of `delta_t` below x_t. 3B evaluations.
 
     grad = w [gamma_s/gamma_t (eps_c(x_s) - eps_c(x_t)) + g (eps_c - eps_null)]."""
@@ -339,7 +340,7 @@ def isd(prior, x: Tensor, cond, t, common: Common, *, delta_t: Whole = 20) -> St
 
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo81
 @method("hifa")
-def hifa(prior, x: Tensor, cond, t, common: Common, *, lambda_rgb: Finite = 1.0) -> Step:
+def hifa(prior: Denoiser, x: Tensor, cond: Cond, t: Time, common: Common, *, lambda_rgb: Finite = 1.0) -> Step:
     """HiFA (2305.18766): SDS plus w lambda_rgb/gamma J^T (D(x) - D(x0_hat)), a residual in pixels. No target.
 
     2B evaluations and one pass back through the decoder."""
@@ -350,7 +351,7 @@ def hifa(prior, x: Tensor, cond, t, common: Common, *, lambda_rgb: Finite = 1.0)
     return step
 
 
-def pixel_pull(prior, x: Tensor, residual: Tensor) -> Tensor:
+def pixel_pull(prior: Denoiser, x: Tensor, residual: Tensor) -> Tensor:
     "J^T residual, [B,C,h,w]: a residual in the picture [B,3,H,W] carried back through the decoder's derivative at x"
     with torch.enable_grad():
         z = x.detach().requires_grad_()
@@ -359,10 +360,10 @@ def pixel_pull(prior, x: Tensor, residual: Tensor) -> Tensor:
 # %% ../../nbs/2_distill/25_zoo.ipynb #zoo85
 @method("gcs", weight="uniform")
 def gcs(
-    prior,
+    prior: Denoiser,
     x: Tensor,
-    cond,
-    t,
+    cond: Cond,
+    t: Time,
     common: Common,
     *,
     delta_t: Whole = 80,  # s = t - delta_t
@@ -393,7 +394,7 @@ def gcs(
     return step
 
 
-def gcs_path(prior, x: Tensor, cond, t, s, e, common: Common) -> SimpleNamespace:
+def gcs_path(prior: Denoiser, x: Tensor, cond: Prompt, t: Time, s, e, common: Common) -> SimpleNamespace:
     "x noised to e, up to s and t with the null prompt, down from t with guidance: all that the losses compare"
     schedule, null = prior.schedule, as_cond(prior, "", len(x))
     x_e = schedule.add_noise(x, common.draw(x), e)

@@ -445,7 +445,7 @@ def averaged(self: Training) -> Judge:
 
 
 @patch
-def save(self: Training, folder, **facts):
+def save(self: Training, folder: str | Path, **facts):
     """judge_NAME/: model.safetensors in half precision, recipe.json, and the exact state to go on from.
 
     The state is under state/, as safetensors and JSON; `facts` go into the recipe."""
@@ -476,7 +476,7 @@ def whole(self: Training) -> dict:
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-047
 @patch
-def resume(self: Training, folder) -> bool:
+def resume(self: Training, folder: str | Path) -> bool:
     """Go on exactly where `save` left off; False where there is nothing to go on from.
 
     ValueError for another recipe."""
@@ -507,7 +507,7 @@ def restore(self: Training, kept: dict):
     self.opt.load_state_dict(dict(state=memory, param_groups=self.opt.state_dict()["param_groups"]))
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-052
-def train(c: Recipe, out, minutes: float = 3.0, mode: str = "auto") -> Judge:
+def train(c: Recipe, out: str | Path, minutes: float = 3.0, mode: str = "auto") -> Judge:
     "Render, train, save every few `minutes` and at the end, or at Ctrl-C; resumes what is in `out`."
     from lucidteach.prior.checkpoints import TOY
     from lucidteach.prior.latent import LinearAutoencoder

@@ -20,6 +20,7 @@ from ..distill.methods import METHODS
 from ..distill.sds import draw_noise
 from .sweep import ALL_ARMS
 from ..prior import words, world
+from ..prior.cond import Denoiser
 from ..prior.exact import ImageSetPrior
 from ..prior.ideal import IdealPrior, from_patches
 from ..prior.patches import PatchPrior, contrast, off_pattern
@@ -101,7 +102,9 @@ def rms(x: torch.Tensor) -> torch.Tensor:
     return x.double().square().flatten(1).mean(1).sqrt()
 
 
-def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: float, same_noise: bool) -> tuple:
+def many_targets(
+    prior: Denoiser, x, cond, arm: str, draws: int, guidance: float, jitter: float, same_noise: bool
+) -> tuple:
     """What `arm` pulls x [B,C,h,w] to at TIMES: (targets [times,draws,B,C,h,w], rms [B] of the noise that x_t imply).
 
     x is moved by `jitter` in each draw; the noise is drawn anew in each, or the `same_noise` for all."""
@@ -119,7 +122,7 @@ def many_targets(prior, x, cond, arm: str, draws: int, guidance: float, jitter: 
 
 # %% ../../nbs/5_judge/53a_measures.ipynb #s53-t02a
 def target_scores(
-    prior,
+    prior: Denoiser,
     truth: torch.Tensor,  # true pictures [B,3,H,W]; x is each of them, blurred
     prompts,
     arm: str,  # key of ALL_ARMS
@@ -197,7 +200,7 @@ def renders_of(prior: IdealPrior, prompts, speckles: bool, seed: int = 0) -> tor
     return true + prior.std * torch.randn(true.shape, generator=g)
 
 # %% ../../nbs/5_judge/53a_measures.ipynb #s53-d02
-def detail_scores(prior):
+def detail_scores(prior: Denoiser):
     "`score` for score_all on a prior whose local detail is known. ValueError for other priors"
     if isinstance(prior, PatchPrior):
         of = patch_scores

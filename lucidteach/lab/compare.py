@@ -28,6 +28,7 @@ from ..distill.loop import mean_time, optimise, spelled, started
 from ..distill.methods import METHODS
 from .comparison import LEFT, WORLDS, Comparison, Record, Seeds, Worlds, record, save_means, yardstick
 from .page import save_report
+from ..prior.cond import Denoiser
 from ..prior.prompts import TOY, check_prompts, opened
 from ..prior.truth import nearest_truth
 from ..run.files import read_with_numbers, with_numbers, write_file
@@ -38,7 +39,7 @@ from ..run.names import check_names, counted
 from ..run.settings import checked, nearest_name
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-081b
-def probe(prior, result: Comparison, arm: tuple) -> tuple[float, float]:
+def probe(prior: Denoiser | str, result: Comparison, arm: tuple) -> tuple[float, float]:
     "(network calls, seconds) of one step of an arm, at the mean of its times; the second of two steps is timed."
     method, s = spelled(arm[0], result.settings)
     T = len(prior.schedule.alphas_cumprod)
@@ -57,7 +58,7 @@ def parts_left(result: Comparison, arm: tuple) -> list:
     return [(who, steps) for who, steps in parts if steps]
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-081b_1
-def estimate(prior, result: Comparison) -> dict:
+def estimate(prior: Denoiser | str, result: Comparison) -> dict:
     "What a run will cost from `result.step` on, by two steps of every arm: network calls, seconds, MB."
     parts = [part for arm in result.left for part in parts_left(result, arm)]
     each = {arm: probe(prior, result, arm) for arm in dict.fromkeys(who for who, _ in parts)}
@@ -73,7 +74,7 @@ def estimate(prior, result: Comparison) -> dict:
     return dict(calls=round(total["calls"]), seconds=total["seconds"], memory=memory)
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-081b_2
-def cost_text(cost: dict, result: Comparison, prior) -> str:
+def cost_text(cost: dict, result: Comparison, prior: Denoiser | str) -> str:
     "The estimate as a sentence."
     parts = {
         "method": len(result.methods),
@@ -89,14 +90,14 @@ def cost_text(cost: dict, result: Comparison, prior) -> str:
     )
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-084d
-def keep(prior, result: Comparison, arm: tuple, now: SimpleNamespace):
+def keep(prior: Denoiser | str, result: Comparison, arm: tuple, now: SimpleNamespace):
     "Add the record of a state, unless its step is there already."
     rows = result.records.setdefault(arm, [])
     if not rows or rows[-1].step != now.step:
         rows.append(record(prior, now))
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-084d_1
-def advance(prior, result: Comparison, loops: dict, last: dict, i: int):
+def advance(prior: Denoiser | str, result: Comparison, loops: dict, last: dict, i: int):
     "Every loop by one step, the i-th of the run; its state goes into `last`, what stopped it into the notes."
     s = result.settings
     for arm, loop in loops.items():
@@ -115,7 +116,7 @@ def canvases_now(last: dict) -> dict:
     return {" on ".join(arm): now.canvas.image()[0].expand(3, -1, -1) for arm, now in last.items()}
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-084d_2
-def interrupted_text(result: Comparison, last: dict, folder) -> str:
+def interrupted_text(result: Comparison, last: dict, folder: str | Path) -> str:
     "After which step, and how it goes on"
     step = min((now.step for now in last.values() if not now.stopped), default=0)
     onward = "what was there is kept"
@@ -125,10 +126,12 @@ def interrupted_text(result: Comparison, last: dict, folder) -> str:
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-085
 def run(
-    prior,
+    prior: Denoiser | str,
     result: Comparison,
     live,  # a Live
-    folder=None,  # of a checkpoint every `save_seconds`, or more rarely where it takes long, and at the end
+    folder: str
+    | Path
+    | None = None,  # of a checkpoint every `save_seconds`, or more rarely where it takes long, and at the end
     ctrl_c: CtrlC | None = None,  # asked after each step
     save_seconds: float = 30.0,
 ):
@@ -178,7 +181,7 @@ def as_rows(result: Comparison) -> tuple[dict, list]:
     return named, rows
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-111b_1
-def checkpoint(result: Comparison, folder, last: dict):
+def checkpoint(result: Comparison, folder: str | Path, last: dict):
     "Write state.safetensors: `result`, and what its arms remember in `last`, arm -> what `optimise` yielded."
     kept = {arm: now.memory() for arm, now in last.items() if not now.stopped}
     named, rows = as_rows(result)
@@ -213,7 +216,7 @@ def check_record(r: Record, B: int, size=None) -> tuple:
     return size
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-111ba_2
-def check_checkpoint(result: Comparison, rows: dict, kept: dict, head: dict, prior=None):
+def check_checkpoint(result: Comparison, rows: dict, kept: dict, head: dict, prior: Denoiser | None = None):
     """`ValueError` unless the records are those of this run.
 
     With a `prior`, every loop must be able to go on from what it remembers.
@@ -246,7 +249,7 @@ def part(named: dict, prefix: str) -> dict:
     return {k[len(prefix) :]: v for k, v in named.items() if k.startswith(prefix)}
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-111bb_1
-def resume(result: Comparison, folder, prior=None) -> bool:
+def resume(result: Comparison, folder: str | Path, prior: Denoiser | None = None) -> bool:
     """Set `result` to what a folder's checkpoint of this run holds, if there is one; whether there was.
 
     With a `prior`, memory is held against it. `ValueError` for a checkpoint that is not whole.
@@ -351,7 +354,7 @@ def prepare(
     return result, partial(load_for, result, prior, device, truth == "world", known)
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-101_3
-def load_for(result: Comparison, prior, device: str, world: bool, known: bool):
+def load_for(result: Comparison, prior: Denoiser | str, device: str, world: bool, known: bool):
     "The prior of a comparison, which gets the truth that this prior has; `ValueError` where they do not fit."
     there = opened(str(prior) if isinstance(prior, Path) else prior, result.prompts, device)
     if world:
@@ -364,7 +367,13 @@ def load_for(result: Comparison, prior, device: str, world: bool, known: bool):
     return there
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-100b
-def execute(result: Comparison, prior, mode: str = "auto", folder=None, says: str | None = None) -> Comparison:
+def execute(
+    result: Comparison,
+    prior: Denoiser | str,
+    mode: str = "auto",
+    folder: str | Path | None = None,
+    says: str | None = None,
+) -> Comparison:
     """Say what it will cost (or `says`), then run what `prepare` made, or go on with what `folder` holds of it.
 
     Progress and pictures are shown as `mode` says. Ctrl-C ends it with what is there.
@@ -398,7 +407,9 @@ def promised(result) -> list:
     return [*result.files(), "report.html"]
 
 
-def in_folder(result: Comparison, prior, mode: str, folder, overwrite: bool = False) -> Comparison:
+def in_folder(
+    result: Comparison, prior: Denoiser | str, mode: str, folder: str | Path, overwrite: bool = False
+) -> Comparison:
     "Run what `prepare` made in a folder of its own, and leave a report there; one that is done is only read."
     done = claim(folder, result.config(), overwrite, promised(result)) == "done" and (Path(folder) / STATE).exists()
     with occupied(folder, result.config(), overwrite, *LEFT):
@@ -413,7 +424,7 @@ def again(result: Comparison, seed: int) -> Comparison:
     return replace(result, settings=replace(result.settings, seed=seed), records={}, notes=[], found={}, kept={})
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-100_1
-def check_call(mode, out, overwrite):
+def check_call(mode, out: str | Path, overwrite):
     "`ValueError` for a mode that is none, and for a folder that has no name"
     if mode not in ("auto", *MODES):
         raise ValueError(f"unknown mode {mode!r}; {nearest_name(mode, MODES)}choose from auto, {', '.join(MODES)}")
@@ -434,7 +445,7 @@ def compare(
     truth="world",  # the nearest true render where the toy world knows the prompts; a function; or None
     mode: str = "auto",  # of the progress display, see run.live
     seeds=None,  # whole numbers, one run for each: the result is then a list of them, `Seeds`
-    out=None,  # a folder to save in
+    out: str | Path | None = None,  # a folder to save in
     overwrite: bool = False,
     **settings,  # fields of `Settings`
 ) -> Comparison | Seeds:
@@ -512,7 +523,7 @@ def said_first(results: list, priors: list, places: list) -> list:
 # %% ../../nbs/7_lab/71_compare.ipynb #26-w2_2
 def carry_out(
     runs: list,  # (Comparison, function that loads its prior) of each
-    out=None,  # folder; of several runs each has one within it
+    out: str | Path | None = None,  # folder; of several runs each has one within it
     overwrite: bool = False,
     mode: str = "auto",
     tuned: bool = False,  # choose the threads, and keep freed memory: a process of its own may
@@ -549,7 +560,7 @@ def worlds(
     prompt,
     priors=tuple(WORLDS),  # names or objects
     *,
-    out=None,
+    out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
     mode: str = "auto",

@@ -28,6 +28,7 @@ from ..distill.canvas import Settings
 from ..distill.inversion import noise_rms
 from ..distill.loop import color_of, spelled, title_of
 from ..distill.methods import METHODS, method_color
+from ..prior.cond import Denoiser
 from ..prior.ideal import from_patches
 from ..prior.patches import PatchPrior, contrast, cut_blocks, join_blocks, off_pattern
 from lucidteach.prior.pictures import (
@@ -66,7 +67,7 @@ class Record:
         return f"Record(step={self.step}, t={self.t}, calls={self.calls}, pictures {list(self.image.shape)})"
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-055_1
-def record(prior, now: SimpleNamespace) -> Record:
+def record(prior: Denoiser | str, now: SimpleNamespace) -> Record:
     "The Record of a state that `optimise` yielded."
 
     def seen(z):
@@ -181,7 +182,7 @@ def nearest_blocks(prior: PatchPrior, image: Tensor, prompt: str):
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), measures=measures)
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_1
-def ideal_truth(prior, image: Tensor, prompt: str):
+def ideal_truth(prior: Denoiser | str, image: Tensor, prompt: str):
     "The truth of an ideal denoiser (`13c_ideal`); where it has detail, `off_smooth`: how far the plain object is."
     near = prior.truth(image, prompt)
     if getattr(prior, "detail", 0):
@@ -201,7 +202,7 @@ def measures(near) -> dict:
     return own | (getattr(near, "baselines", None) or {})
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-t11_2
-def yardstick(prior, known: bool):
+def yardstick(prior: Denoiser | str, known: bool):
     """What finds the truth nearest to a picture, (image, prompt) -> truth.
 
     The prior's own way, or the toy world where it knows the prompts (`known`); else None.
@@ -502,7 +503,7 @@ def files(self: Comparison) -> list:
     return ["config.json", *(f"comparison{b + 1 if b else ''}.png" for b in range(len(self.prompts)))]
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-109_2
-def save(self, folder, overwrite: bool = False, pages: dict | None = None) -> Path:
+def save(self, folder: str | Path, overwrite: bool = False, pages: dict | None = None) -> Path:
     """Write config.json, comparison.png (one per prompt from the second on), `pages` (name -> text), metrics.jsonl.
 
     `FileExistsError` where another run lives.
@@ -580,7 +581,7 @@ def show(self: Seeds, prompt: int = 0, columns: int = 5, dpi: int = 100) -> Imag
     return whole
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_1
-def save_means(seeds: Seeds, folder) -> Path:
+def save_means(seeds: Seeds, folder: str | Path) -> Path:
     "seeds.json: which seeds, whether all are complete, and the means."
     told = dict(
         seeds=[c.settings.seed for c in seeds], complete=seeds.complete, means=[tidy(row) for row in seeds.means()]
@@ -589,7 +590,7 @@ def save_means(seeds: Seeds, folder) -> Path:
     return Path(folder)
 
 # %% ../../nbs/7_lab/70_comparison.ipynb #26-s2_2
-def save_seeds(self: Seeds, folder, overwrite: bool = False) -> Path:
+def save_seeds(self: Seeds, folder: str | Path, overwrite: bool = False) -> Path:
     """A folder for each seed, seed-0 and so on, as `Comparison.save` writes it, and seeds.json with the means.
 
     It refuses what `claim` refuses before it writes.

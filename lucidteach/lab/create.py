@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..distill.methods import METHODS, init_state
+from ..prior.cond import Denoiser
 from ..prior.prompts import check_prompts, opened
 from ..prior.words import parse
 from ..run.files import write_file
@@ -165,7 +166,9 @@ def mp4(frames: list[Image.Image], fps: int = 15) -> bytes:
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-051y
 @patch
-def turntable(self: Creation, path=None, n: int = 36, size: int = 128, elevation: float = 20.0) -> list[Image.Image]:
+def turntable(
+    self: Creation, path: str | Path | None = None, n: int = 36, size: int = 128, elevation: float = 20.0
+) -> list[Image.Image]:
     "n frames around the object; with a `path` also written: .webp animated, .mp4 with the extra `video`"
     write = path and {".webp": webp, ".mp4": mp4}.get(Path(path).suffix.lower())
     if path and not write:
@@ -188,13 +191,13 @@ def metrics(self: Creation, files: dict | None = None) -> str:
 
 
 @patch
-def panel_files(self: Creation, folder) -> list[tuple[int, Path]]:
+def panel_files(self: Creation, folder: str | Path) -> list[tuple[int, Path]]:
     "(step, path) of the panels that the records tell of: no other file is read"
     return [(r["step"], Path(folder) / "panels" / f"step-{r['step']:06d}.png") for r in self.rows]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-052x
 @patch
-def left(self: Creation, folder) -> list[Path]:
+def left(self: Creation, folder: str | Path) -> list[Path]:
     "The files that a folder promises of a run besides metrics.jsonl, which tells of them"
     object_ = [] if self.gaussians is None else ["object.ply"]
     names = ("config.json", "state.safetensors", *object_, "turntable.webp", "report.html")
@@ -219,13 +222,13 @@ def writing(path):
         raise OSError(e.errno, f"{told}, and the same call goes on from the last checkpoint") from None
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-07x
-def write(path, data):
+def write(path: str | Path, data):
     "`write_file`, with the file's name where it fails"
     with writing(path):
         write_file(path, data)
 
 
-def begin_folder(folder, config: dict):
+def begin_folder(folder: str | Path, config: dict):
     "Empty a folder of what a run leaves, and write whose it is now"
     with writing(Path(folder) / "config.json"):
         begin(folder, config, *LEFT)
@@ -242,7 +245,7 @@ def checkpoint(self: Creation, folder: Path):
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-08x
 @patch
-def save(self: Creation, folder, overwrite: bool = False) -> Path:
+def save(self: Creation, folder: str | Path, overwrite: bool = False) -> Path:
     """Write everything into a folder -> report.html there. FileExistsError where another run lives.
 
     The last that is written is that the run is complete, and which files it left."""
@@ -300,7 +303,7 @@ def summary(r: Creation) -> str:
     return f"{s.step} of {r.settings.steps} steps, {spent}{s.calls:,} network calls, {len(s.scene):,} {s.scene.unit}."
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-053by
-def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
+def panel_urls(r: Creation, folder: str | Path) -> list[tuple[int, str]]:
     "(step, data: address) of the panels of a folder that can be read"
     found = []
     for step, path in r.panel_files(folder):
@@ -309,7 +312,7 @@ def panel_urls(r: Creation, folder) -> list[tuple[int, str]]:
     return found
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-053bz
-def report_html(self: Creation, folder=None) -> str:
+def report_html(self: Creation, folder: str | Path | None = None) -> str:
     """One page that loads nothing and runs no script but the viewer's: views, turntable, viewer, panels and numbers.
 
     Every word in it is escaped."""
@@ -339,12 +342,12 @@ def folder_3d(prompt: str) -> str:
 
 
 @torch.no_grad()
-def latents_like(prior, c: Config) -> Tensor:
+def latents_like(prior: Denoiser | str, c: Config) -> Tensor:
     "Latents of the shape that a run asks its prior about"
     return prior.encode(torch.zeros(c.batch, 3, c.size, c.size, device=getattr(prior, "device", "cpu")))
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-055x
-def resume(result: Creation, folder, prior=None) -> bool:
+def resume(result: Creation, folder: str | Path, prior: Denoiser | None = None) -> bool:
     "Go on from the checkpoint of a folder, if there is one. prior: to know what the method must remember"
     path, c = Path(folder) / "state.safetensors", result.settings
     if not path.exists():
@@ -355,7 +358,7 @@ def resume(result: Creation, folder, prior=None) -> bool:
     return True
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-055y
-def clear_parts(folder):
+def clear_parts(folder: str | Path):
     "Remove what a process that was killed while it wrote has left beside its files; only for who holds the lock"
     for name in ("config.json", *LEFT):
         place = Path(folder) / name
@@ -363,14 +366,14 @@ def clear_parts(folder):
             f.unlink(missing_ok=True)
 
 
-def all_there(result: Creation, folder) -> bool:
+def all_there(result: Creation, folder: str | Path) -> bool:
     "Whether a folder holds every file that a complete run promises, as long as it was written"
     promised, there = result.left(folder), sizes(result.left(folder))
     told = last_told(Path(folder) / "metrics.jsonl").get("files")
     return isinstance(told, dict) and len(there) == len(promised) and told == there
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-056
-def keep(prior, result: Creation, folder: Path | None = None):
+def keep(prior: Denoiser | str, result: Creation, folder: Path | None = None):
     "Record, and panel to memory or to the folder"
     state = result.state
     result.rows.append(record(state))
@@ -409,7 +412,7 @@ def ended(result: Creation, folder: Path | None) -> list[str]:
     return []
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-11x
-def run(prior, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
+def run(prior: Denoiser | str, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
     "Advance a Creation to its end: records, panels, checkpoints"
     state, c, saved = result.state, result.settings, time.monotonic()
     for _ in generate(prior, result.prompt, result.method, c, state=state):
@@ -442,7 +445,7 @@ def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> i
     return steps[int((t - t.mean()).abs().argmin())]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-e01x
-def estimate(prior, prompt: str, method: str, c: Config, scene, step: int = 0) -> dict:
+def estimate(prior: Denoiser | str, prompt: str, method: str, c: Config, scene, step: int = 0) -> dict:
     """What a run will cost from `step` on: network calls, seconds, MB.
 
     A typical step of each phase is made on a copy of the scene, after one that warms up."""
@@ -473,7 +476,7 @@ def cost_text(cost: dict, c: Config, scene) -> str:
 EDITING = ("dds", "pds")  # losses that change a given object
 
 
-def check_size(prior, size: int):
+def check_size(prior: Denoiser | str, size: int):
     """ValueError for pictures that the prior cannot take.
 
     Its latents have a pixel for each so many of a picture, and a prior of pixels knows a single size."""
@@ -483,7 +486,7 @@ def check_size(prior, size: int):
     check_side(size, known // across if across else 1)
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057bx
-def prepare(prompt, method: str, preset: str | None, prior, settings: dict) -> tuple[list, Config, str]:
+def prepare(prompt, method: str, preset: str | None, prior: Denoiser | str, settings: dict) -> tuple[list, Config, str]:
     "Prompts, Config and the prior's name; ValueError for what cannot be, before anything is loaded or drawn"
     if not isinstance(method, str):
         raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
@@ -512,7 +515,7 @@ def check_options(settings: dict):
             raise TypeError(f"create() has no option {k!r}: {near}{known}.")
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057bz
-def is_small(prior, name: str) -> bool:
+def is_small(prior: Denoiser | str, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
         return name in ("toy", "ideal", "ideal-detail")
@@ -528,7 +531,7 @@ def fingerprint(scene) -> str:
     return h.hexdigest()[:16]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058x
-def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> list[Creation]:
+def begun(prior: Denoiser | str, prompts: list, method: str, c: Config, name: str, scene) -> list[Creation]:
     "A Creation for each prompt, with the scene that it begins with"
     device, made = getattr(prior, "device", "cpu"), []
     for p in prompts:
@@ -541,7 +544,7 @@ def begun(prior, prompts: list, method: str, c: Config, name: str, scene) -> lis
     return made
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058y
-def folders(prompt, prompts: list, out) -> list[Path | None]:
+def folders(prompt, prompts: list, out: str | Path) -> list[Path | None]:
     "The folder of each prompt: `out` itself for one, a folder in it for each of several"
     if out is None:
         return [None] * len(prompts)
@@ -552,7 +555,15 @@ def folders(prompt, prompts: list, out) -> list[Path | None]:
     return outs
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058b
-def make(prior, result: Creation, out, found: str, mode: str, ctrl_c: CtrlC, threads: str | None = None) -> Creation:
+def make(
+    prior: Denoiser | str,
+    result: Creation,
+    out: str | Path,
+    found: str,
+    mode: str,
+    ctrl_c: CtrlC,
+    threads: str | None = None,
+) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     c, state = result.settings, result.state
     if out is not None:

@@ -364,7 +364,7 @@ def known_list(folder: Path) -> dict:
     return known if isinstance(known, dict) else {}
 
 
-def deliver(folder, source=NOTEBOOKS) -> dict:
+def deliver(folder: str | Path, source=NOTEBOOKS) -> dict:
     """Copies of all notebooks in a folder of the reader's; what was written there stays.
 
     Returns {'new': [...], 'renewed': [...], 'beside': [...]}. folder: made where it is missing. FileNotFoundError
@@ -390,7 +390,7 @@ def deliver(folder, source=NOTEBOOKS) -> dict:
     return said
 
 # %% ../../nbs/7_lab/75_notebooks.ipynb #65-033c
-def summary(folder, said: dict) -> str:
+def summary(folder: str | Path, said: dict) -> str:
     "What a delivery did, in words"
     lessons = {k: [n for n in names if n.endswith(".ipynb")] for k, names in said.items()}
     parts = [f"{len(lessons[k])} notebook{'s'[: len(lessons[k]) != 1]} {k}" for k in ("new", "renewed") if lessons[k]]

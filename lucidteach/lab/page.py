@@ -37,6 +37,7 @@ from lucidteach.lab.comparison import (
     said,
     window,
 )
+from ..prior.cond import Denoiser
 from ..run.folders import claim
 from ..run.pages import filled, page_html
 from ..viz.report import CSS, table_html, tile
@@ -204,7 +205,7 @@ START = {"ism": dict(start_noise=True)}  # how a deterministic method takes a no
 
 
 def pulls(
-    prior,
+    prior: Denoiser | str,
     image: torch.Tensor,  # [3,H,W] in [0,1]
     prompt: str,
     method: str,  # a name, or an arm
@@ -303,7 +304,9 @@ def one_each(methods) -> list:
     return list({spelled(m)[0]: m for m in reversed(methods)}.values())[::-1]
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-027_1
-def targets_html(result: Comparison, prior, prompt: int = 0, t: int | None = None, n: int = 6) -> Markup:
+def targets_html(
+    result: Comparison, prior: Denoiser | str, prompt: int = 0, t: int | None = None, n: int = 6
+) -> Markup:
     "A strip of pseudo-ground-truths for the first arm of each method, over n noises that are the same for all."
     near = next(filter(None, (result.common(c, prompt) for c in result.canvases)), None)
     if near is None:
@@ -412,7 +415,7 @@ DETAILS = """{% if kind %}<h2>{{ kind }}: all numbers and rows</h2>{% else %}<h2
 <h2>Progress</h2>{{ arms }}{{ targets }}"""
 
 
-def details_html(result: Comparison, prior=None, prompt: int = 0, kind: str = "") -> Markup:
+def details_html(result: Comparison, prior: Denoiser | None = None, prompt: int = 0, kind: str = "") -> Markup:
     "Everything about one prompt in one world: numbers, words, progress, targets."
     rows = [r for r in result.table() if r["prompt"] == result.prompts[prompt]]
     arms = Markup("").join(arm_html(result, arm, prompt) for arm in result.arms if result.records.get(arm))
@@ -470,7 +473,7 @@ def arms_named(results: list) -> list:
     return list(dict.fromkeys(title_of(m).split()[0].rstrip(",") for r in results for m in one_each(r.methods)))
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-030_1
-def report_html(result: Comparison | Worlds, prior=None) -> str:
+def report_html(result: Comparison | Worlds, prior: Denoiser | None = None) -> str:
     """The whole page of a Comparison or of `Worlds`, as one string that loads nothing.
 
     With a `prior` (of several a list), the strips of targets are made as well.
@@ -511,7 +514,7 @@ def settings_text(settings: Settings, prior: str = "") -> str:
     return text
 
 # %% ../../nbs/7_lab/70a_page.ipynb #64-030_3
-def save_report(result, folder, prior=None, overwrite: bool = False) -> Path:
+def save_report(result, folder: str | Path, prior: Denoiser | None = None, overwrite: bool = False) -> Path:
     "Write files and report.html into a folder -> the report's path; `FileExistsError` where another run lives."
     claim(folder, result.config(), overwrite)
     return result.save(folder, overwrite, {"report.html": report_html(result, prior)}) / "report.html"

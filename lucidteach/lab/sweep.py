@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..judge.measures import TARGET_ARMS
+from ..prior.cond import Denoiser
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-003
 import numpy as np
@@ -123,7 +124,7 @@ def settings_of(job: Job) -> Settings:
     )
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-020c
-def start_of(prior, job: Job, prompts):
+def start_of(prior: Denoiser | str, job: Job, prompts):
     "Pictures [B,C,H,W] in [0,1] that a job begins with; None for the common grey canvas"
     if job.stage != "detail" and not isinstance(prior, PatchPrior):
         return None
@@ -144,13 +145,13 @@ def strip_of(images) -> bytes:
     return png_of(as_bytes(images).expand(-1, 3, -1, -1).permute(2, 0, 3, 1).flatten(1, 2).numpy())
 
 
-def images_of(path) -> torch.Tensor:
+def images_of(path: str | Path) -> torch.Tensor:
     "The inverse of strip_of: float [B,3,H,H] in [0,1]"
     a = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).float() / 255
     return torch.stack(a.split(len(a), 1)).movedim(-1, 1)
 
 
-def run_job(prior, job: Job, prompts=None, live=None) -> tuple:
+def run_job(prior: Denoiser | str, job: Job, prompts=None, live=None) -> tuple:
     "(pictures [B,C,H,W], what they cost) of one job"
     prompts, arm = list(prompts or job.prompts), ALL_ARMS[job.arm]
     for now in optimise(prior, prompts, arm.method, job.canvas, settings_of(job), start=start_of(prior, job, prompts)):
@@ -160,14 +161,14 @@ def run_job(prior, job: Job, prompts=None, live=None) -> tuple:
     return now.canvas.image().float().clamp(0, 1), dict(prompts=prompts) | each | dict(stopped=now.stopped)
 
 
-def save_job(out, name: str, images, head: dict):
+def save_job(out: str | Path, name: str, images, head: dict):
     "The two files of a job; the JSON comes last, and with it the job is done. Scores of an earlier picture go"
     (Path(out) / f"{name}.scores").unlink(missing_ok=True)
     write_file(Path(out) / f"{name}.png", strip_of(images))
     write_file(Path(out) / f"{name}.json", json.dumps(head, indent=1))
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-021b
-def read_json(path):
+def read_json(path: str | Path):
     "What a JSON file says. ValueError where it cannot be read"
     try:
         return json.loads(Path(path).read_text())
@@ -175,7 +176,7 @@ def read_json(path):
         raise ValueError(f"no whole JSON ({type(e).__name__})") from None
 
 
-def read_head(path) -> dict:
+def read_head(path: str | Path) -> dict:
     "The JSON of a job. ValueError where it does not hold all that belongs to it, or belongs to a job of another name"
     return check_head(read_json(path), Path(path).stem)
 
@@ -201,7 +202,7 @@ def check_head(head, name: str) -> dict:
     return head
 
 
-def read_lines(path) -> list:
+def read_lines(path: str | Path) -> list:
     "Rows of a .jsonl file. ValueError that names the line which cannot be read"
     try:
         text = Path(path).read_text()
@@ -216,14 +217,14 @@ def read_lines(path) -> list:
     return rows
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-021c
-def check_strip(path, n: int):
+def check_strip(path: str | Path, n: int):
     "ValueError unless a file is a strip of n square pictures"
     width, height = read_png(path).shape[1::-1]
     if width != n * height:
         raise ValueError(f"{width} x {height} pixels, which is no strip of {n}")
 
 
-def read_png(path) -> np.ndarray:
+def read_png(path: str | Path) -> np.ndarray:
     "The bytes [H,W,3] of a picture. ValueError where it cannot be read"
     try:
         with Image.open(path) as image:
@@ -247,12 +248,12 @@ def check_scores(rows, n: int):
 JOB_FILE = re.compile(r"rungs-[\w-]+|(?:" + "|".join(STAGES) + r")-[\w-]+-g\S+-lr\S+-n\d+-s\d+-\w+")
 
 
-def names_in(out) -> list:
+def names_in(out: str | Path) -> list:
     "Names of the jobs that have files in the folder `out`, done or not; other files there are not ours"
     return sorted({p.stem for k in ("json", "scores") for p in Path(out).glob(f"*.{k}") if JOB_FILE.fullmatch(p.stem)})
 
 
-def faults(out, name: str) -> dict:
+def faults(out: str | Path, name: str) -> dict:
     "Damaged file of a job -> what is wrong with it; {} where all is whole"
     head, png, scores = (Path(out) / f"{name}.{k}" for k in ("json", "png", "scores"))
     if not head.exists():
@@ -273,7 +274,7 @@ def faults(out, name: str) -> dict:
     return found
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-011
-def pack_folder(out, to) -> list:
+def pack_folder(out: str | Path, to) -> list:
     """Bind the jobs of the folder `out` into the folder `to`: jobs-STAGE.jsonl and jobs-STAGE.png -> their paths.
 
     A line of the JSONL is {name, head, scores, picture}; `picture` is the row of the job's strip in the sheet,
@@ -314,7 +315,7 @@ def pack_stage(out: Path, to: Path, stage: str, jobs) -> list:
     return files
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-012
-def packed(out) -> dict:
+def packed(out: str | Path) -> dict:
     "Job's name -> (its line, the path of its stage's sheet), for every packed job. ValueError where a file is damaged"
     found = {}
     for path in sorted(Path(out).glob("jobs-*.jsonl")):
@@ -322,7 +323,7 @@ def packed(out) -> dict:
     return found
 
 
-def read_packed(path) -> list:
+def read_packed(path: str | Path) -> list:
     "The lines of a packed stage, looked at as a job's own files are. ValueError names the line"
     sheet = path.with_suffix(".png")
     return look_packed(path, *((p.stat().st_mtime_ns, p.stat().st_size) for p in (path, sheet) if p.exists()))
@@ -359,12 +360,12 @@ def check_line(line, shape):
         raise ValueError(f"{n} pictures of {size} pixels from {top} on, in a sheet of {shape[1]} x {shape[0]}")
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-013
-def done_in(out) -> set:
+def done_in(out: str | Path) -> set:
     "Names of the jobs that are done in a folder, in files of their own or packed"
     return {p.stem for p in Path(out).glob("*.json") if JOB_FILE.fullmatch(p.stem)} | packed(out).keys()
 
 
-def strip_in(out, name: str) -> np.ndarray | None:
+def strip_in(out: str | Path, name: str) -> np.ndarray | None:
     "A job's pictures side by side, bytes [H,n H,3]; None where the folder keeps none"
     if (path := Path(out) / f"{name}.png").exists():
         return read_png(path)
@@ -375,7 +376,7 @@ def strip_in(out, name: str) -> np.ndarray | None:
     return read_png(sheet)[top : top + size, : size * len(line["head"]["prompts"])]
 
 
-def pictures_of(out, name: str) -> torch.Tensor:
+def pictures_of(out: str | Path, name: str) -> torch.Tensor:
     "A job's pictures, float [B,3,H,H] in [0,1]. ValueError where the folder keeps none"
     strip = strip_in(out, name)
     if strip is None:
@@ -383,14 +384,14 @@ def pictures_of(out, name: str) -> torch.Tensor:
     return torch.stack((torch.from_numpy(strip).float() / 255).split(len(strip), 1)).movedim(-1, 1)
 
 
-def scores_of(out, name: str) -> list | None:
+def scores_of(out: str | Path, name: str) -> list | None:
     "A job's scores, a dict for each picture; None where it has none yet"
     if (path := Path(out) / f"{name}.scores").exists():
         return read_json(path)
     return None if (Path(out) / f"{name}.json").exists() else packed(out).get(name, ({}, None))[0].get("scores")
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #73s-015
-def mend(out) -> list:
+def mend(out: str | Path) -> list:
     "Move aside what is damaged in `out`, so that it is done again -> a sentence each; a job in work is left alone"
     said = [s for path in sorted(Path(out).glob("jobs-*.jsonl")) if (s := mend_packed(path))]
     for name in names_in(out):
@@ -429,7 +430,7 @@ def mend_packed(path: Path) -> str:
     return ""
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-022
-def _pass(out: Path, jobs, prior, prompts, mode):
+def _pass(out: Path, jobs, prior: Denoiser | str, prompts, mode):
     "Once through the jobs; what another process is doing is left to it"
     from lucidteach.run.live import Live
 
@@ -442,7 +443,7 @@ def _pass(out: Path, jobs, prior, prompts, mode):
             save_job(out, job.name, images, asdict(job) | cost | dict(prior=prior_name(prior)))
 
 
-def check_prompts(out, jobs, prompts=None):
+def check_prompts(out: str | Path, jobs, prompts=None):
     "FileExistsError where a job is done already in the folder `out`, but for other prompts"
     done = {path.stem: head for path, head in heads(out)}
     for job in jobs:
@@ -454,7 +455,7 @@ def check_prompts(out, jobs, prompts=None):
             )
 
 
-def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
+def sweep(out: str | Path, jobs, prior: Denoiser | str, prompts=None, mode: str = "auto"):
     """Do the jobs that are not done in the folder `out`, damaged ones again, and say which.
 
     Returns when all are done, whoever did them.
@@ -471,7 +472,7 @@ def sweep(out, jobs, prior, prompts=None, mode: str = "auto"):
             time.sleep(1)
 
 
-def jobs_left(out, jobs) -> list:
+def jobs_left(out: str | Path, jobs) -> list:
     "The jobs that are not done in the folder `out`"
     done = done_in(out)
     return [j for j in jobs if j.name not in done]
@@ -487,7 +488,7 @@ def check_work(out: Path, jobs, prompts):
         raise FileExistsError(f"{out} is a file; name a folder for the jobs")
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-023
-def heads(out) -> list:
+def heads(out: str | Path) -> list:
     """(path, what it says) of every job that is done in the folder, by name; a packed job has no file at its path.
 
     ValueError, which names them, where files are damaged.
@@ -511,7 +512,7 @@ def heads(out) -> list:
     return [(Path(out) / f"{name}.json", head) for name, head in sorted(found.items())]
 
 
-def check_prior(out, prior):
+def check_prior(out: str | Path, prior: Denoiser | str):
     "FileExistsError where the folder holds the results of another prior"
     if others := {h.get("prior") or "toy" for _, h in heads(out)} - {prior_name(prior)}:
         raise FileExistsError(
@@ -519,7 +520,7 @@ def check_prior(out, prior):
         )
 
 
-def score_all(out, score, mode: str = "auto"):
+def score_all(out: str | Path, score, mode: str = "auto"):
     "Score the pictures in `out` that have no scores yet: `score(images, prompts, stage)` -> a dict per picture"
     from lucidteach.run.live import Live
 
@@ -531,7 +532,7 @@ def score_all(out, score, mode: str = "auto"):
             live.update(k)
 
 
-def results(out) -> list:
+def results(out: str | Path) -> list:
     """A row per scored picture of the folder: the job's fields, the prompt and its scores.
 
     ValueError where files are damaged."""
@@ -572,7 +573,7 @@ def plan(stage: str, rows=(), arms=tuple(ARMS), steps: int = 150, seeds=(1,)) ->
 RUNGS = ("truth", "samples", "ideal-sds", "ideal-ism")
 
 
-def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dict:
+def rungs(prior: Denoiser | str, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dict:
     """name -> pictures [B,3,H,W] of the truth, of the prior's own samples, and of arms on the ideal denoiser.
 
     The samples are drawn at the job's guidance in `steps` steps."""
@@ -583,7 +584,7 @@ def rungs(prior, prompts, job: Job, arms=("sds", "ism"), steps: int = 30) -> dic
     return {"truth": true_renders(prompts), "samples": own} | painted
 
 
-def save_rungs(out, prior, prompts, job: Job):
+def save_rungs(out: str | Path, prior: Denoiser | str, prompts, job: Job):
     "The rungs as files like those of jobs, in the stage `rungs`, those that are missing"
     done = done_in(out)
     if all(f"rungs-{name}" in done for name in RUNGS):
@@ -594,14 +595,14 @@ def save_rungs(out, prior, prompts, job: Job):
             save_job(out, f"rungs-{name}", images, asdict(job) | told)
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-036a
-def diversity(out, arm: str) -> float:
+def diversity(out: str | Path, arm: str) -> float:
     "Mean `spread` over the prompts between an arm's pictures in the stages test and seeds"
     names = [p.stem for p, h in heads(out) if h["stage"] in ("test", "seeds") and h["arm"] == arm]
     sets = torch.stack([pictures_of(out, name) for name in names], 1)
     return float(np.mean([spread(images) for images in sets]))
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-d02a
-def save_ends(out, prior, job: Job, prompts=None):
+def save_ends(out: str | Path, prior: Denoiser | str, job: Job, prompts=None):
     "The two ends of the scale as jobs: the truth, and the start that all arms share"
     prompts = list(prompts or job.prompts)
     if isinstance(prior, IdealPrior):
@@ -615,7 +616,7 @@ def save_ends(out, prior, job: Job, prompts=None):
             save_job(out, j.name, images.float().clamp(0, 1), asdict(j) | told)
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-d06
-def bind(out, name: str, pictures: bool = True) -> list:
+def bind(out: str | Path, name: str, pictures: bool = True) -> list:
     """The results of the folder `out` as `name`.jsonl in it, a row for each picture; what the jobs are.
 
     Where asked, their pictures as `name`.png, a row for each job, the truth in the first.
@@ -630,13 +631,13 @@ def bind(out, name: str, pictures: bool = True) -> list:
     return [h for _, h in done]
 
 
-def images_of_sheet(path, rows: int) -> torch.Tensor:
+def images_of_sheet(path: str | Path, rows: int) -> torch.Tensor:
     "The rows of a sheet that `bind` made, float [rows,3,H,W] in [0,1]"
     a = torch.from_numpy(read_png(path)).float() / 255
     return torch.stack(a.movedim(-1, 0).split(len(a) // rows, 1))
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-039
-def cost_of(prior, jobs, score=None) -> dict:
+def cost_of(prior: Denoiser | str, jobs, score=None) -> dict:
     "What these jobs will cost, from two steps of each arm and `score` for one picture: network calls and seconds"
     T, per_step, look = len(prior.schedule.alphas_cumprod), {}, 0.0
     for job in jobs:
@@ -665,7 +666,7 @@ def scores(judges):
     return score
 
 
-def save_targets(out, prior, mode: str = "auto"):
+def save_targets(out: str | Path, prior: Denoiser | str, mode: str = "auto"):
     "The stage `targets`: a line for each arm and prompt in `out`/targets.jsonl, unless all are there"
     from lucidteach.run.live import Live
 
@@ -685,7 +686,7 @@ def save_targets(out, prior, mode: str = "auto"):
 EXTRA = ("rungs", "targets")
 
 
-def check_stages(text: str, prior) -> list:
+def check_stages(text: str, prior: Denoiser | str) -> list:
     """The stages that a text names, with commas between.
 
     ValueError where there is none, for an unknown one, or for one that this prior cannot do."""
@@ -707,7 +708,7 @@ def check_stages(text: str, prior) -> list:
     return stages
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-041b
-def do_stage(stage: str, out, prior, score, steps: int, canvas: str):
+def do_stage(stage: str, out: str | Path, prior: Denoiser | str, score, steps: int, canvas: str):
     "One stage of the study in the folder `out`, whatever of it is missing; says its cost first"
     from lucidteach.run.live import clock_text
 

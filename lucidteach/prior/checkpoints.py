@@ -190,7 +190,7 @@ def check_size(part: Path, cls: type, file_of_all: str | Path | None = None):
         raise ValueError(f"{file} asks for {n:,} weights; the files beside it hold {held:,} bytes: cut off?")
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35p-b
-def _check_numbers(file, config, held: int):
+def _check_numbers(file: str | Path, config, held: int):
     "ValueError for numbers that no network of so many bytes can have, and for more layers than are built"
     most, numbers = max(held, 10**6), {}
     for k, v in config.items():
@@ -203,7 +203,7 @@ def _check_numbers(file, config, held: int):
         raise ValueError(f"{file} asks for a network of {layers:,} layers; up to 2,000 are built")
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35p-c
-def _hollow(file, cls, config) -> torch.nn.Module:
+def _hollow(file: str | Path, cls, config) -> torch.nn.Module:
     "The network that a configuration describes, without memory"
     try:
         with torch.device("meta"):
@@ -281,7 +281,7 @@ def _check_folder(folder: Path):
         check_configs(folder, index)
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36-c
-def _hub_message(name: str, error: Exception, folder=None) -> str:
+def _hub_message(name: str, error: Exception, folder: str | Path | None = None) -> str:
     "What is missing of a hub id, and how to bring it"
     gone, other = missing_files(folder or "/nowhere"), mirrors(name)
     removed = f"It was taken off the hub in {GONE[name]}; unofficial mirrors: {', '.join(other)}. " if other else ""
@@ -365,7 +365,7 @@ def _unused(index) -> dict:
     return none if "XL" in index["_class_name"] else none | dict(safety_checker=None, requires_safety_checker=False)
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36a-d
-def _plain(folder) -> bool:
+def _plain(folder: str | Path) -> bool:
     "Is the UNet there without a variant in its name (.fp16.)?"
     return any(".fp16." not in f.name for f in weight_files(Path(folder) / "unet"))
 
@@ -396,7 +396,7 @@ def look_inside(path: str | Path) -> dict:
     return dict(family=family, predicts="v_prediction" if says_v else None)
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36c-c
-def _header(path) -> tuple:
+def _header(path: str | Path) -> tuple:
     "Shapes by key, and the notes, of a safetensors file"
     if Path(path).suffix != ".safetensors":
         why = "a .ckpt can run any code when opened; convert it on a machine that you can lose"
@@ -410,7 +410,7 @@ def _header(path) -> tuple:
         raise ValueError(f"{path} is no readable safetensors file ({e}); is the download complete?") from e
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36d
-def _find_config(path, family, config) -> Path:
+def _find_config(path: str | Path, family, config) -> Path:
     "The folder with a family's configuration files: the one given, else the cache's, else the hub's; looked at"
     if config is None and family == "sd21":
         ids = ", ".join(KNOWN["sd21-base"]["ids"][1:2] + KNOWN["sd21"]["ids"][1:])
@@ -427,7 +427,7 @@ def _find_config(path, family, config) -> Path:
     return folder
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36d-b
-def _fetch_config(path, name: str) -> Path:
+def _fetch_config(path: str | Path, name: str) -> Path:
     "A folder, or that of a hub id, in the cache or downloaded without weights"
     folder = Path(name) if Path(name).is_dir() else cached(name)
     if folder and (Path(name).is_dir() or not missing_files(folder, weights=False)):
@@ -443,7 +443,7 @@ def _fetch_config(path, name: str) -> Path:
         ) from error
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-file
-def _load_file(path, dtype, config=None, **kwargs):
+def _load_file(path: str | Path, dtype, config=None, **kwargs):
     "The pipeline in a single .safetensors file"
     found = look_inside(path)
     family, folder = found["family"], _find_config(path, found["family"], config)

@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from .cond import Cond, as_texts
+from .cond import Cond, Denoiser, Time, as_texts
 from .schedule import Latents, Schedule, expand
 from ..run.patch import patch
 from ..run.settings import Amount, Count, Positive, Range, brief_value, checked, checks, optional
@@ -64,7 +64,7 @@ class ExactPrior:
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact14
 @patch
-def eps(self: ExactPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def eps(self: ExactPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     """Noise prediction [B,C,h,w] of equation (1), in x_t's dtype.
 
     `t`: an int, a LongTensor [B], or clean data (None; -1 in the tensor). It has a gradient only if x_t asks for one.
@@ -100,7 +100,7 @@ def as_float64(name: str, v) -> Tensor:
     return v
 
 
-def has_clean(t) -> bool:
+def has_clean(t: Time) -> bool:
     "Whether t says clean data anywhere: None, or -1 in a LongTensor"
     return t is None or torch.is_tensor(t) and bool((t < 0).any())
 
@@ -140,7 +140,7 @@ class GaussianPrior(ExactPrior):
         return -0.5 * (d**2 / v + (2 * torch.pi * v).log()).flatten(1).sum(1)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact18a
-def at_first(prior: ExactPrior, x_t: Tensor, t) -> tuple:
+def at_first(prior: ExactPrior, x_t: Tensor, t: Time) -> tuple:
     "x_t and t with clean data as it is seen at the first time, t = 0: sqrt(abar_0) x, without noise"
     checked("x_t", x_t, Latents)
     scale = prior.schedule.abar(0).sqrt()
@@ -150,7 +150,7 @@ def at_first(prior: ExactPrior, x_t: Tensor, t) -> tuple:
 
 
 @patch
-def eps(self: GaussianPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def eps(self: GaussianPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "As ExactPrior.eps; with a std of 0 clean data is taken as seen at t = 0, as a network would"
     if has_clean(t) and (self.std == 0).any():
         x_t, t = at_first(self, x_t, t)
@@ -191,7 +191,7 @@ def one_each(what: str, K: int, labels) -> list:
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact23
 @patch
-def components(self: MixturePrior, x_t: Tensor, t, cond: Cond) -> tuple[Tensor, Tensor, Tensor]:
+def components(self: MixturePrior, x_t: Tensor, t: Time, cond: Cond) -> tuple[Tensor, Tensor, Tensor]:
     "x_t - sqrt(abar) m_k and v_k, [B,K,C,h,w], and log(w_k N_k), [B,K]"
     x = x_t.double()[:, None]
     means, stds, weights, emb = (v.to(x.device) for v in (self.means, self.stds, self.weights, cond.emb))
@@ -203,13 +203,13 @@ def components(self: MixturePrior, x_t: Tensor, t, cond: Cond) -> tuple[Tensor, 
 
 
 @patch
-def log_prob(self: MixturePrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def log_prob(self: MixturePrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "log p_t(x_t | y), [B]"
     return self.components(x_t, t, cond)[2].logsumexp(1)
 
 
 @patch
-def score(self: MixturePrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def score(self: MixturePrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "Its gradient by x_t, equation (3)"
     d, v, log_wn = self.components(x_t, t, cond)
     return -(log_wn.softmax(1)[..., None, None, None] * d / v).sum(1)
@@ -240,7 +240,7 @@ def grid2d(extent: Positive = 3.0, n: Side = 80) -> Tensor:
     return torch.stack(torch.meshgrid(v, v, indexing="xy"), -1).reshape(-1, 2, 1, 1)
 
 
-def plot_density(ax, prior, t=None, cond: str = "", extent: float = 3.0, n: int = 80, **kwargs):
+def plot_density(ax, prior: Denoiser, t: Time = None, cond: str = "", extent: float = 3.0, n: int = 80, **kwargs):
     "Density of x_t in the plane as shades; returns the image"
     p = prior.log_prob(grid2d(extent, n), t, prior.embed(cond)).exp().reshape(n, n)
     sides = (-extent, extent)
@@ -254,7 +254,7 @@ def plot_field(ax, field, extent: float = 3.0, n: int = 15, **kwargs):
     return ax.quiver(*x.flatten(1).T, *field(x).detach().double().flatten(1).T, **{"width": 0.004, **kwargs})
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact40
-def trajectory(prior, x_t: Tensor, ts, cond: Cond) -> Tensor:
+def trajectory(prior: Denoiser, x_t: Tensor, ts, cond: Cond) -> Tensor:
     """The points that DDIM visits from x_t [B,C,h,w] at ts[0] through all times of `ts`, [len(ts),B,C,h,w].
 
     None as last time is clean data.
@@ -271,7 +271,7 @@ def plot_paths(ax, xs: Tensor, **kwargs):
     ax.plot(*xs[-1].flatten(1).T, ".", color=kwargs.get("color", "k"), ms=4)
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact45
-def plot_flow(ax, prior, x_t: Tensor, ts, cond: str = "", extent: float = 3.0, n: int = 160):
+def plot_flow(ax, prior: Denoiser, x_t: Tensor, ts, cond: str = "", extent: float = 3.0, n: int = 160):
     """A prior over one number: density of x_t for all t as shades, DDIM paths from x_t [B,1,1,1] across it.
 
     Each row of the density is scaled to its peak.
@@ -330,7 +330,7 @@ def attend(self: ImageSetPrior, x: Tensor, abar: Tensor, v: Tensor, cond: Cond) 
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact50
 @patch
-def scaled(self: ImageSetPrior, x_t: Tensor, t) -> tuple[Tensor, Tensor, Tensor]:
+def scaled(self: ImageSetPrior, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
     "x [B,D] in float64, abar and v_t of equation (4); ValueError where v_t is 0, or for another size than the images'"
     mine = tuple(self.images.shape[1:])
     if x_t.shape[1:] != mine:
@@ -343,14 +343,14 @@ def scaled(self: ImageSetPrior, x_t: Tensor, t) -> tuple[Tensor, Tensor, Tensor]
 
 # %% ../../nbs/1_prior/12_exact.ipynb #exact50-1
 @patch
-def score(self: ImageSetPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def score(self: ImageSetPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "Gradient of `log_prob` by x_t: towards the mean of equation (4)"
     x, abar, v = self.scaled(x_t, t)
     return ((abar.sqrt() * self.attend(x, abar, v, cond)[0] - x) / v).reshape(x_t.shape)
 
 
 @patch
-def log_prob(self: ImageSetPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def log_prob(self: ImageSetPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "log p_t(x_t | y), [B]"
     x, abar, v = self.scaled(x_t, t)
     log_sum = self.attend(x, abar, v, cond)[1] - cond.emb.sum(1).log().to(x.device)
@@ -358,7 +358,7 @@ def log_prob(self: ImageSetPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
 
 
 @patch
-def eps(self: ImageSetPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def eps(self: ImageSetPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "As ExactPrior.eps; with a std of 0 clean data is taken as seen at t = 0, as a network would"
     if has_clean(t) and self.std == 0:
         x_t, t = at_first(self, x_t, t)

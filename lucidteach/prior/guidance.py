@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cond import Cond, Numbers, as_texts
+from .cond import Cond, Denoiser, Numbers, Time, as_texts
 from .schedule import Latents, expand
 from ..run.settings import Finite, checked, checks
 
@@ -32,7 +32,7 @@ def cfg(eps_c: Latents, eps_null: Latents, scale: Numbers, base: Base = "uncond"
     return (eps_null if base == "uncond" else eps_c) + expand(scale, eps_c) * (eps_c - eps_null)
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid13
-def as_cond(prior, cond, B: int) -> Cond:
+def as_cond(prior: Denoiser, cond, B: int) -> Cond:
     "A str, a list of 1 or B str, or a Cond of length 1 or B, as Cond of length B; TypeError or ValueError for others"
     given = cond if isinstance(cond, Cond) else as_texts(cond)
     if len(given) not in (1, B):
@@ -41,7 +41,7 @@ def as_cond(prior, cond, B: int) -> Cond:
     return c if len(c) == B else c.repeat(B)
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid16
-def batched_eps(prior, x_t: Tensor, t, *conds) -> list[Tensor]:
+def batched_eps(prior: Denoiser, x_t: Tensor, t: Time, *conds) -> list[Tensor]:
     "The predictions at x_t [B,C,h,w] for K prompts in one network call of K B samples: K tensors [B,C,h,w]"
     B, K = len(x_t), len(conds)
     told = [as_cond(prior, c, B) for c in conds]
@@ -152,14 +152,14 @@ class ViewCond(Cond):
         return ViewCond(own.emb, own.texts, own.extra, negatives)
 
 
-def guided_view(prior, x_t: Tensor, t, cond: ViewCond, g: float, null) -> Guided:
+def guided_view(prior: Denoiser, x_t: Tensor, t: Time, cond: ViewCond, g: float, null) -> Guided:
     "The guided prediction of a condition with view negatives; scale g in the uncond convention"
     eps_null, eps_c, *others = batched_eps(prior, x_t, t, null, cond, *[c for c, _ in cond.negatives])
     eps = perp_neg(eps_null, eps_c, [(e, w) for e, (_, w) in zip(others, cond.negatives)], g)
     return Guided(eps, eps_c, eps_null, (2 + len(others)) * len(x_t))
 
 # %% ../../nbs/1_prior/15_guidance.ipynb #guid46c
-def with_view(prior, prompt: str, view: str) -> str:
+def with_view(prior: Denoiser, prompt: str, view: str) -> str:
     """`prompt, view` as far as the prior's text encoder reads.
 
     What is too long loses the prompt's last words, which a warning names, and keeps the view.
@@ -183,7 +183,7 @@ OVERHEAD = 60  # degrees of elevation from which on a view is the overhead one
 
 
 def view_cond(
-    prior,
+    prior: Denoiser,
     prompt: str,
     azimuth: Numbers,  # degrees, a number or [B]
     elevation: Numbers | None = None,  # degrees; from 60 up the view is the overhead one

@@ -35,6 +35,7 @@ from ..run.patch import patch
 from ..run.settings import Count, Positive, Range, Shape, brief_value, checked, checks, nearest_name
 
 transformers.utils.logging.set_verbosity(_level)
+from .cond import Denoiser, Time
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent05
 PatchSide = Annotated[int, Range("a power of two, 1 to 64", lambda v: v in (1, 2, 4, 8, 16, 32, 64))]
@@ -82,7 +83,7 @@ def encode(self: LinearAutoencoder, x: Tensor, return_dict: bool = True):
 
 
 @patch
-def decode(self: LinearAutoencoder, z: Tensor, return_dict: bool = True, generator=None):
+def decode(self: LinearAutoencoder, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None):
     "Latents [B,C,h,w] -> images [B,3,H,W], about [-1,1], not clamped"
     u = F.conv2d(z, (self.basis / self.scale)[:, :, None, None], self.mean)
     x = F.pixel_shuffle(u, self.config.patch)
@@ -232,7 +233,7 @@ def _dtype(net) -> torch.dtype:
     return next(net.parameters()).dtype  # diffusers' own `.dtype` goes through all modules
 
 
-def _draw(dist, generator) -> Tensor:
+def _draw(dist, generator: torch.Generator) -> Tensor:
     "A draw from the posterior: mean + std N(0,1), the normals drawn where the generator is"
     where = generator.device if generator else dist.mean.device
     normal = torch.randn(dist.mean.shape, generator=generator, device=where)
@@ -309,7 +310,7 @@ def embed(self: LatentPrior, texts: str | list[str]) -> Cond:
     return _xl_cond(self, texts, emb, more[0]) if more else Cond(emb, texts)
 
 
-def _xl_cond(prior, texts, emb, pooled) -> Cond:
+def _xl_cond(prior: Denoiser, texts, emb, pooled) -> Cond:
     "SDXL's parts: pooled text [B,P], and the picture's (height, width, top, left, height, width) [B,6]"
     zero = torch.tensor([not s and prior.pipe.config.force_zeros_for_empty_prompt for s in texts], device=emb.device)
     size = [n * prior.pipe.vae_scale_factor for n in prior.latent_shape[1:]]
@@ -319,7 +320,7 @@ def _xl_cond(prior, texts, emb, pooled) -> Cond:
 
 # %% ../../nbs/1_prior/14_latent.ipynb #latent33
 @patch
-def eps(self: LatentPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def eps(self: LatentPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     """Noise prediction [B,C,h,w] in x_t's dtype and on its device; gradients only if x_t or cond.emb asks for them.
 
     `t`: int, LongTensor [B], or None for clean data (the network at its first time); `cond`: Cond of length B.
@@ -361,7 +362,7 @@ def _check_latents(name, x, channels: int):
         raise ValueError(f"{name} must be floats [B,{channels},h,w], got {x.dtype} {tuple(x.shape)}")
 
 # %% ../../nbs/1_prior/14_latent.ipynb #lat-check
-def _check_call(prior, x_t, t, cond):
+def _check_call(prior: Denoiser, x_t, t: Time, cond):
     "What `eps` is given must fit the network, and each other"
     C = prior.latent_shape[0]
     if isinstance(x_t, Tensor) and (x_t.ndim != 4 or x_t.shape[1] != C):
@@ -377,7 +378,7 @@ def _check_call(prior, x_t, t, cond):
         raise ValueError(f"{t.numel()} times for {B} samples; give one, or {B}")
 
 
-def _check_cond(prior, cond):
+def _check_cond(prior: Denoiser, cond):
     "ValueError for a condition that another model has made"
     u = prior.pipe.unet.config
     width, parts = u.cross_attention_dim, ["text_embeds", "time_ids"] * (u.addition_embed_type == "text_time")

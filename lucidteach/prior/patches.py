@@ -9,7 +9,7 @@ __all__ = ['PatchPrior', 'cut_blocks', 'join_blocks', 'dot_patterns', 'dot_world
 import torch
 from torch import Tensor
 
-from .cond import Cond
+from .cond import Cond, Time
 from .exact import ExactPrior, MixturePrior, Side
 from .schedule import Latents
 from ..run.patch import patch
@@ -48,7 +48,7 @@ def join_blocks(blocks: Tensor, h: int, w: int) -> Tensor:
 
 # %% ../../nbs/1_prior/12a_patches.ipynb #exact74
 @patch
-def each_block(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> tuple:
+def each_block(self: PatchPrior, x_t: Tensor, t: Time, cond: Cond) -> tuple:
     "Blocks [B P,C,b,b], and the time and the condition of each"
     if x_t.shape[1:] != self.latent_shape:
         mine = ",".join(map(str, self.latent_shape))
@@ -61,14 +61,14 @@ def each_block(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> tuple:
 
 # %% ../../nbs/1_prior/12a_patches.ipynb #exact74-1
 @patch
-def score(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def score(self: PatchPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "The scores of the blocks, side by side"
     scores = self.mixture.score(*self.each_block(x_t, t, cond))
     return join_blocks(scores.unflatten(0, (len(x_t), -1)), *x_t.shape[2:])
 
 
 @patch
-def log_prob(self: PatchPrior, x_t: Tensor, t, cond: Cond) -> Tensor:
+def log_prob(self: PatchPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     "The sum over the blocks, [B]"
     return self.mixture.log_prob(*self.each_block(x_t, t, cond)).reshape(len(x_t), -1).sum(1)
 

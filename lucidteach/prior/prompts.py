@@ -6,6 +6,7 @@
 __all__ = ['TOY', 'check_prompts', 'opened']
 
 # %% ../../nbs/1_prior/16b_prompts.ipynb #ask01-imp
+from .cond import Denoiser
 from .words import parse
 
 # %% ../../nbs/1_prior/16b_prompts.ipynb #26-096b
@@ -28,7 +29,7 @@ def check_prompts(prompts, toy: bool) -> tuple[list, bool]:
 TOY = ("toy", "ideal", "ideal-detail")  # priors of the toy world: they know its words and no others
 
 
-def opened(prior, prompts=(), device: str = "auto", divisor: int = 1):
+def opened(prior: Denoiser, prompts=(), device: str = "auto", divisor: int = 1):
     "A prior by its name, or as it is; it must know the prompts, and `divisor` must divide the pixels of its pictures."
     if isinstance(prior, str):
         from lucidteach.prior.checkpoints import load_prior

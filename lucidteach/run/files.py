@@ -53,12 +53,12 @@ def _real(digits: str) -> float:
     return x
 
 # %% ../../nbs/0_run/02_files.ipynb #files08
-def read_json(file, kind: type = dict):
+def read_json(file: str | Path, kind: type = dict):
     "The content of a JSON file; an empty one of the kind where there is no such file. ValueError as `parse_json`."
     return parse_json(Path(file).read_bytes(), str(file), kind) if Path(file).is_file() else kind()
 
 # %% ../../nbs/0_run/02_files.ipynb #files10
-def write_file(path, data: bytes | str) -> Path:
+def write_file(path: str | Path, data: bytes | str) -> Path:
     """Write bytes or text to a file, all or nothing.
 
     OSError, naming the file, where that cannot be; what was there before is then as it was.
@@ -85,7 +85,7 @@ def write_file(path, data: bytes | str) -> Path:
 write_atomic = write_file  # the name under which earlier versions had it
 
 
-def _unwritten(path, e):
+def _unwritten(path: str | Path, e):
     return OSError(e.errno, f"{path} could not be written ({e.strerror or e}); what was there is as it was")
 
 
@@ -95,7 +95,7 @@ def _umask():
     return old
 
 # %% ../../nbs/0_run/02_files.ipynb #files19
-def left_behind(folder) -> list:
+def left_behind(folder: str | Path) -> list:
     "The temporary files that processes were writing in a folder when they were killed; of another program's none."
     return [f for f in Path(folder).glob(".*.part") if re.fullmatch(r"\..+\.\d+(\.[a-z0-9_]{8})?\.part", f.name)]
 
@@ -110,7 +110,7 @@ def with_numbers(named: dict, numbers: dict) -> bytes:
     return save({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, {"run": json.dumps(numbers)})
 
 
-def read_with_numbers(path, device="cpu") -> tuple:
+def read_with_numbers(path: str | Path, device="cpu") -> tuple:
     "What `with_numbers` made of a file: (tensors by name, numbers)"
     from safetensors import safe_open
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from .files import left_behind, write_file
 
 # %% ../../nbs/0_run/05_folders.ipynb #26-108d
-def last_told(path, whole=False) -> dict:
+def last_told(path: str | Path, whole=False) -> dict:
     "The JSON object in a file's last line, or in the whole of it; {} where there is none that can be read"
     try:
         v = json.loads(path.read_text() if whole else path.read_text().split("\n")[-2])
@@ -32,7 +32,7 @@ def last_told(path, whole=False) -> dict:
 OVERWRITE = "--overwrite (in Python overwrite=True)"
 
 
-def claim(folder, config: dict, overwrite: bool = False, promised=()) -> str:
+def claim(folder: str | Path, config: dict, overwrite: bool = False, promised=()) -> str:
     """What a folder holds for this run: 'new', 'unfinished' or 'done'.
 
     Done is a run that says so and has all files that are `promised`. `FileExistsError` where the folder holds
@@ -61,7 +61,7 @@ def differing(config: dict, other: dict) -> list:
     return [k for k in {**config, **other} if config.get(k) != other.get(k) and k != "threads"]
 
 # %% ../../nbs/0_run/05_folders.ipynb #26-108c
-def begin(folder, config: dict, *old: str):
+def begin(folder: str | Path, config: dict, *old: str):
     """A folder for a new run, whose config.json says which it is now.
 
     What an older run left there goes: files of the patterns `old`, where a config.json tells of one.

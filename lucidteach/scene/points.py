@@ -183,7 +183,7 @@ def training_set(c: PointConfig) -> SimpleNamespace:
     return SimpleNamespace(**{k: np.stack(v) for k, v in zip(('places', 'material', 'ink', 'category'), zip(*rows))})
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-h04
-def kept_set(c: PointConfig, path) -> SimpleNamespace:
+def kept_set(c: PointConfig, path: str | Path) -> SimpleNamespace:
     "The training set from a file, where an earlier call left it; drawing it takes half a minute"
     if not Path(path).is_file():
         save_file({k: torch.from_numpy(v) for k, v in vars(training_set(c)).items()}, path)
@@ -267,7 +267,7 @@ def train_step(self: PointTrainer) -> float:
     return loss.item()
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-i07
-def save_points_run(tr: PointTrainer, folder):
+def save_points_run(tr: PointTrainer, folder: str | Path):
     "Writes state.safetensors and state.json, atomically"
     named = {f'param.{i}': p.detach() for i, p in enumerate(tr.params)}
     named |= {f'ema.{i}': e for i, e in enumerate(tr.ema)}
@@ -284,7 +284,7 @@ def save_points_run(tr: PointTrainer, folder):
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-i08
 @torch.no_grad()
-def load_points_run(folder, data: SimpleNamespace | None = None, **changes) -> PointTrainer:
+def load_points_run(folder: str | Path, data: SimpleNamespace | None = None, **changes) -> PointTrainer:
     """A trainer as `save_points_run` left it, with `changes` of its configuration (a longer or shorter schedule).
 
     FileNotFoundError where there is none."""
@@ -306,7 +306,7 @@ def load_points_run(folder, data: SimpleNamespace | None = None, **changes) -> P
     return tr
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-j00
-def export_points(tr: PointTrainer, folder):
+def export_points(tr: PointTrainer, folder: str | Path):
     "Writes the averaged network in half precision: model.safetensors, config.json, recipe.json, loss.csv"
     c, keys = tr.config, [k for k, _ in tr.net.named_parameters()]
     shape = {k: getattr(c, k) for k in ('width', 'latents', 'depth', 'heads', 'waves')}
@@ -504,7 +504,7 @@ def points_from_text(
     return resampled(p[0], c[0], n, torch.Generator().manual_seed(seed))
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l04x
-def is_ours(folder) -> bool:
+def is_ours(folder: str | Path) -> bool:
     "Whether a model is a PointNet's folder; anything else is taken for a Shap-E"
     if not isinstance(folder, (str, Path)):
         return False

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..prior.cond import Denoiser
 from ..run.files import read_with_numbers, with_numbers
 from ..run.patch import patch
 from .config import Config, config
@@ -139,7 +140,7 @@ def bad_tensor(named: dict[str, Tensor]) -> str:
     return ""
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43-068x
-def advance(prior, prompt: str, method: str, c: Config, state: State) -> State:
+def advance(prior: Denoiser, prompt: str, method: str, c: Config, state: State) -> State:
     "One update; or none, and `state.stopped` says why"
     try:
         return advanced(prior if isinstance(prior, Timed) else Timed(prior), prompt, method, c, state)
@@ -249,7 +250,7 @@ def as_scene(c: Config, prompt: str, scene, device) -> Splats | FieldScene:
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43-042
 def generate(
-    prior,
+    prior: Denoiser,
     prompt: str,
     method: str = "ism",  # a name in METHODS
     c: Config | None = None,  # None: the toy preset
@@ -411,7 +412,7 @@ def check_tensor(k: str, v: Tensor, like: Tensor | None):
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43r-un
 def unpack(
-    path,
+    path: str | Path,
     state: State,  # is set to what the checkpoint holds
     c: Config | None = None,  # of the run; None: the scene's own
     method=None,  # what the method remembers before its first step, or a function that makes it
@@ -443,7 +444,7 @@ def heat(grad: Tensor) -> Tensor:
     return (v / v.max().clamp_min(1e-30)).expand(3, -1, -1)
 
 # %% ../../nbs/4_scene/43a_run.ipynb #s43-048x
-def panel(prior, state: State) -> dict[str, Tensor]:
+def panel(prior: Denoiser, state: State) -> dict[str, Tensor]:
     """name -> picture [3,H,W] of the first view of the last step; a method may have no x0_hat or target.
 
     The render, its disparity and alpha, what the prior saw of it, expected and wanted, and |grad| at the pixels."""

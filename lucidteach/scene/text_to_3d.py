@@ -14,6 +14,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ..prior.cond import Denoiser
+
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-004
 import numpy as np
 import torch
@@ -74,7 +76,7 @@ def backgrounds(
     return torch.where(u[:, :1] >= c.background, plain, other).repeat(c.batch // n, 1)
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-038
-def conditions(prior, prompt: str, views: Views, c: Config, look: str = "rgb"):
+def conditions(prior: Denoiser, prompt: str, views: Views, c: Config, look: str = "rgb"):
     "What the prior is told for the views of a step"
     text = c.disparity_prompt.replace("{}", prompt) if look == "disparity" else prompt
     if not c.view_prompts:
@@ -361,7 +363,7 @@ class State:
         return f"State(step {self.step}, {size}, t = {self.t}, {self.calls:,} network calls{end})"
 
 # %% ../../nbs/4_scene/43_text_to_3d.ipynb #s43-040
-def seen_by_prior(prior, c: Config, state: State, gen: torch.Generator) -> Tensor:
+def seen_by_prior(prior: Denoiser, c: Config, state: State, gen: torch.Generator) -> Tensor:
     "The latents of what the prior is shown of `state.picture`: colours or disparity, mirrored or not"
     state.look, mirrored = look_at_step(c, state.step)
     image = state.picture.rgb if state.look == "rgb" else state.picture.disparity.repeat(1, 3, 1, 1)
@@ -370,7 +372,7 @@ def seen_by_prior(prior, c: Config, state: State, gen: torch.Generator) -> Tenso
     return state.latents
 
 
-def distil(prior, prompt: str, method: str, c: Config, state: State, gen: torch.Generator) -> Tensor:
+def distil(prior: Denoiser, prompt: str, method: str, c: Config, state: State, gen: torch.Generator) -> Tensor:
     "The scalar whose gradient is the equation above, as in `surrogate`; the Step at the views goes into `state`"
     p, z = state.picture, seen_by_prior(prior, c, state, gen)
     if state.step / c.steps < c.head_start:

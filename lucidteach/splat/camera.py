@@ -403,7 +403,7 @@ def draw(self: LucidCameras, step: Whole = 0, n: Count = None, generator: Genera
     return Views(cam, azimuth.float(), (90 - polar).float(), radius.float())
 
 
-def _shaken(c: LucidCameras, eye, generator):
+def _shaken(c: LucidCameras, eye, generator: torch.Generator):
     "Shaken centres, targets and up axes, each [n, 3]"
 
     def normal():
@@ -423,7 +423,7 @@ def stream(self: LucidCameras, batch: Count = 4, start: Whole = 0, generator: Ge
     return _stream(self, batch, start, generator)
 
 
-def _stream(cams, batch, step, generator):
+def _stream(cams, batch, step, generator: torch.Generator):
     stack = []
     while True:
         taken = []

@@ -40,7 +40,7 @@ def _binomial(n, k):
     return torch.where(k <= n, log.exp(), 0)
 
 # %% ../../nbs/3_splat/34a_mcmc.ipynb #s34-069
-def _draw(opacities, n, generator):
+def _draw(opacities, n, generator: torch.Generator):
     "n row numbers, drawn in proportion to opacity"
     return torch.multinomial(opacities.flatten().cpu(), n, replacement=True, generator=generator).to(opacities.device)
 

@@ -266,7 +266,9 @@ def _best(g, n):
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-039
 @patch
 @torch.no_grad()
-def refine(self: Density, params: Params, optimizers: dict, state: dict, step: int, generator=None) -> Refinement:
+def refine(
+    self: Density, params: Params, optimizers: dict, state: dict, step: int, generator: torch.Generator | None = None
+) -> Refinement:
     "Clone, split and prune; in place. Returns who and why."
     r = self.decide(params, state, step)
     state['parent'] = torch.arange(len(r.clone), device=r.clone.device)
@@ -296,7 +298,7 @@ def _useless(d: Density, params, state, step):
 # %% ../../nbs/3_splat/34_strategy.ipynb #s34-045
 @patch
 def step_post_backward(
-    self: Density, params, optimizers, state, step, info, packed=False, generator=None
+    self: Density, params, optimizers, state, step, info, packed=False, generator: torch.Generator | None = None
 ) -> Refinement | None:
     "To be called after backward. Returns the `Refinement` where one was made."
     if step >= self.refine_stop_iter:

@@ -12,6 +12,8 @@ import hashlib
 import inspect
 from pathlib import Path
 
+from ..prior.cond import Denoiser
+
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-004
 import torch
 
@@ -30,7 +32,7 @@ from ..run.settings import Finite, Whole, checked, nearest_name
 from .instrument import Dial, Instrument, sheet, signed
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-008
-def seen_change(prior, x: torch.Tensor, grad: torch.Tensor, h: float = 0.02) -> torch.Tensor:
+def seen_change(prior: Denoiser | str, x: torch.Tensor, grad: torch.Tensor, h: float = 0.02) -> torch.Tensor:
     """How the picture moves where latents x [1,C,h,w] go down the gradient: [3,H,W], per unit of step.
 
     `h` is relative to the largest gradient.
@@ -206,7 +208,7 @@ def rms(v: torch.Tensor) -> float:
     return v.square().mean().sqrt().item()
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-l05
-def true_beside(prior, image: torch.Tensor, prompt: str) -> torch.Tensor | None:
+def true_beside(prior: Denoiser | str, image: torch.Tensor, prompt: str) -> torch.Tensor | None:
     "The true picture [3,H,W] that is nearest to an image, None where nobody knows it"
     if hasattr(prior, "truth"):
         return prior.truth(image, prompt).image
@@ -448,7 +450,7 @@ def is_prompt(text) -> bool:
         return False
 
 
-def start_latents(prior, x) -> torch.Tensor:
+def start_latents(prior: Denoiser | str, x) -> torch.Tensor:
     "Latents [1,C,h,w] of what a walk starts from; ValueError for what is neither an image nor latents"
     if x is None:
         x = start_image(prior, 1)[0]

@@ -10,6 +10,8 @@ __all__ = ['NO_PROMPT', 'ASKING', 'ARROWS', 'STARTS', 'FINE', 'OWN_DIALS', 'scor
 # %% ../../nbs/6_viz/67_field.ipynb #field04
 import html
 
+from ..prior.cond import Denoiser
+
 # %% ../../nbs/6_viz/67_field.ipynb #field05
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from .explorers import misplaced
 from .instrument import INK, Dial, Instrument, image_html, mimebundle, new_figure
 
 # %% ../../nbs/6_viz/67_field.ipynb #field10
-def score_pull(prior, x: Tensor, cond, t: int) -> Tensor:
+def score_pull(prior: Denoiser | str, x: Tensor, cond, t: int) -> Tensor:
     "Equation (2) at points x [P,2,1,1]"
     abar = prior.schedule.abar(t)
     x_t = expand(abar.sqrt(), x) * x
@@ -34,7 +36,16 @@ def score_pull(prior, x: Tensor, cond, t: int) -> Tensor:
 
 
 def pulls(
-    prior, x: Tensor, cond, t: int, method: str, guidance: float, noises: int, seed: int, state=None, **own
+    prior: Denoiser | str,
+    x: Tensor,
+    cond,
+    t: int,
+    method: str,
+    guidance: float,
+    noises: int,
+    seed: int,
+    state=None,
+    **own,
 ) -> tuple:
     """Equation (1) at points x [P,2,1,1] for each of `noises` draws, [noises,P,2], and what the method remembers.
 
@@ -79,7 +90,17 @@ def modes(prior: MixturePrior, cond, most: int = 300) -> Tensor:
 
 
 def descend(
-    prior, x: Tensor, cond, t: int, method: str, guidance: float, noises: int, seed: int, steps: int, rate: float, **own
+    prior: Denoiser | str,
+    x: Tensor,
+    cond,
+    t: int,
+    method: str,
+    guidance: float,
+    noises: int,
+    seed: int,
+    steps: int,
+    rate: float,
+    **own,
 ) -> Tensor:
     "Paths of particles from x [P,2,1,1]: [steps+1,P,2]; step k draws from the seed and k"
     path, state = [x], None
@@ -212,7 +233,7 @@ def numbers(self: FieldExplorer) -> dict:
     return seen | dict(lanes=[lane_of(self, prior, cond, x, seen, name) for name in names])
 
 
-def lane_of(self: FieldExplorer, prior, cond, x: Tensor, seen: dict, method: str) -> dict:
+def lane_of(self: FieldExplorer, prior: Denoiser | str, cond, x: Tensor, seen: dict, method: str) -> dict:
     """What a panel shows: `pull` [P,2], the mean of the draws; `angle`, `variance`, means over the arrows of (4), (3).
 
     With particles `paths` [steps+1,16,2] and `rest`, the mean distance of their ends from the nearest mode.

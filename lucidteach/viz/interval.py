@@ -16,6 +16,7 @@ from ..distill.inversion import Trajectory, noise_rms, predict, time_grid
 from ..distill.ism import Intervals
 from ..distill.methods import METHODS, method_color
 from ..distill.sds import draw_noise
+from ..prior.cond import Denoiser
 from ..run.patch import patch
 from .explorers import rms, seen_change
 from .instrument import INK, Dial, Instrument, sheet, side_by_side, signed
@@ -33,7 +34,9 @@ def chain_times(t: int, most: int) -> list[list]:
 
 
 @torch.no_grad()
-def chains(prior, x: Tensor, prompt: str, grids: list, guidance: float, inverse: str = "") -> list[Intervals]:
+def chains(
+    prior: Denoiser | str, x: Tensor, prompt: str, grids: list, guidance: float, inverse: str = ""
+) -> list[Intervals]:
     "What `interval_scores` says of x [1,C,h,w], for several chains at once"
     ups = [Trajectory([times[0]], [x], []) for times in grids]
     together(prior, ups, grids, prior.embed([inverse]), 1)
@@ -42,7 +45,7 @@ def chains(prior, x: Tensor, prompt: str, grids: list, guidance: float, inverse:
     return [scores_of(prior, up, down) for up, down in zip(ups, downs)]
 
 
-def together(prior, paths: list, grids: list, cond, guidance: float):
+def together(prior: Denoiser | str, paths: list, grids: list, cond, guidance: float):
     "Carry each path along its own times, all in one batch"
     for k in range(max(len(times) for times in grids) - 1):
         on = [i for i, times in enumerate(grids) if k + 1 < len(times)]
@@ -54,7 +57,7 @@ def together(prior, paths: list, grids: list, cond, guidance: float):
             paths[i].add(grids[i][k + 1], there[row, None], eps[row, None], calls // len(on))
 
 
-def scores_of(prior, up: Trajectory, down: Trajectory) -> Intervals:
+def scores_of(prior: Denoiser | str, up: Trajectory, down: Trajectory) -> Intervals:
     scores = [a - b for a, b in zip(down.eps[::-1], up.eps)]
     return Intervals(scores, [prior.schedule.gamma(t).item() for t in up.times[1:]], up, down)
 
@@ -67,12 +70,12 @@ def thinned(n: int, most: int) -> list[int]:
     return [*first, n - 2, n - 1]
 
 
-def noise_at(prior, x: Tensor, point: Tensor, t) -> float:
+def noise_at(prior: Denoiser | str, x: Tensor, point: Tensor, t) -> float:
     "Root mean square of the noise between x [1,C,h,w] and a point of its path; 0 at clean data"
     return 0.0 if t is None else noise_rms(prior, x, point, t).item()
 
 
-def noise_map(prior, x: Tensor, point: Tensor, t) -> Tensor:
+def noise_map(prior: Denoiser | str, x: Tensor, point: Tensor, t) -> Tensor:
     "The noise itself, mean over the channels, [h,w]; 0 at clean data"
     if t is None:
         return torch.zeros_like(x[0, 0])

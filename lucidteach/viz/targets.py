@@ -20,6 +20,7 @@ from torch import Tensor
 from ..distill.canvas import EDITING
 from ..distill.methods import METHODS, method_color
 from ..distill.sds import draw_noise
+from ..prior.cond import Denoiser
 from ..prior.exact import ImageSetPrior
 from ..prior.ideal import IdealPrior, from_patches, to_patches, true_renders
 from ..prior.prompts import TOY, check_prompts, opened
@@ -45,7 +46,9 @@ def draws_nothing(method: str, options: dict) -> bool:
 
 
 @torch.no_grad()
-def targets_at(prior, x: Tensor, prompt: str, method: str, times: tuple, noises: Tensor, **options) -> Tensor:
+def targets_at(
+    prior: Denoiser | str, x: Tensor, prompt: str, method: str, times: tuple, noises: Tensor, **options
+) -> Tensor:
     "Where `method` pulls x [1,C,h,w] at each of T times with each of S noises [S,C,h,w]: [T,S,C,h,w]"
     n = 1 if draws_nothing(method, options) else len(noises)
     rows = len(times) * n
@@ -61,7 +64,7 @@ def targets_at(prior, x: Tensor, prompt: str, method: str, times: tuple, noises:
     return step.x0_target.unflatten(0, (len(times), n)).expand(-1, len(noises), -1, -1, -1)
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-nearc
-def nearest_true(prior, z: Tensor, prompt: str) -> Tensor | None:
+def nearest_true(prior: Denoiser | str, z: Tensor, prompt: str) -> Tensor | None:
     "The true pictures nearest to latents z [B,C,h,w], as latents [B,C,h,w]; None where nobody knows them"
     if isinstance(prior, IdealPrior):
         return nearest_speckled(prior, z, prompt)
@@ -80,7 +83,7 @@ def nearest_speckled(prior: IdealPrior, z: Tensor, prompt: str) -> Tensor:
     return from_patches(picked, *prior.latent_shape[1:]).to(z)
 
 
-def true_members(prior, prompt: str) -> Tensor | None:
+def true_members(prior: Denoiser | str, prompt: str) -> Tensor | None:
     "The true pictures of a prompt, where they can be listed, as latents [N,C,h,w]"
     if isinstance(prior, ImageSetPrior):
         return prior.encode(prior.images[prior.embed([prompt]).emb[0].cpu() > 0].double())
@@ -99,7 +102,7 @@ def distance(z: Tensor, truth: Tensor) -> Tensor:
     return (z - truth).square().flatten(1).mean(1).sqrt()
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-canvasc
-def true_canvas(prior, prompt: str, seed: int = 0) -> Tensor:
+def true_canvas(prior: Denoiser | str, prompt: str, seed: int = 0) -> Tensor:
     "A true picture of a prompt as latents [1,C,h,w]; ValueError for a prior that knows none"
     if isinstance(prior, IdealPrior):
         return prior.sample(prior.embed([prompt]), torch.Generator().manual_seed(seed))
@@ -111,7 +114,7 @@ def true_canvas(prior, prompt: str, seed: int = 0) -> Tensor:
     return members[seed % len(members)][None]
 
 
-def smeared(prior, x: Tensor, pixels: float) -> Tensor:
+def smeared(prior: Denoiser | str, x: Tensor, pixels: float) -> Tensor:
     "Latents [1,C,h,w] of the picture of x, blurred by a Gaussian of so many pixels; x itself for 0"
     if not pixels:
         return x
@@ -297,7 +300,7 @@ def words(self: TargetGrid, numbers: dict) -> str:
     return " ".join(said)
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-callc
-def prior_and_prompt(prior, prompt: str, x, device: str = "auto") -> tuple:
+def prior_and_prompt(prior: Denoiser | str, prompt: str, x, device: str = "auto") -> tuple:
     "The prior, the prompt, the canvas as latents [1,C,h,w]; ValueError for what cannot be, before a prior is loaded"
     if is_prompt(prior):
         raise ValueError(f"the prior comes first, the prompt second: (prior='toy', prompt={prior!r})")
