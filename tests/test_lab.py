@@ -148,3 +148,9 @@ def test_lab_opens_the_first_lesson_of_the_copy(started, tmp_path, monkeypatch, 
 
 def test_lab_refuses_the_notebooks_own_folder(started, capsys):
     assert cli.main(['lab', '--folder', str(root/'nbs'/'1_prior')]) == 2 and 'among the notebooks' in capsys.readouterr().err and not started
+
+def test_slow_cells_say_what_they_take():
+    "In the notebook itself; tests/bench/bench_slow.py --write measures it"
+    silent = [f'{p.stem} {c["id"]}' for p in sorted(lab.NOTEBOOKS.rglob('*.ipynb')) for c in json.loads(p.read_text(encoding='utf-8'))['cells']
+              if c['cell_type'] == 'code' and 'slow' in lab.flags(''.join(c['source'])) and not lab.takes(''.join(c['source']))]
+    assert not silent, f'no line "# takes 40 s on one core" in {silent}'
