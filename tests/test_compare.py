@@ -26,10 +26,10 @@ def test_a_repeated_comparison_begins_clean(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["config.json"] and folders.claim(tmp_path, go(seed=1).config()) == "unfinished"
 
 def test_killed_after_overwrite(tmp_path):
-    run = [sys.executable, "-m", "lucidteach.cli", "compare", "a red mug", "--methods", "sds", "--out", str(tmp_path/"o")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*run, "--steps", "2"], check=True, env=env, stdout=subprocess.DEVNULL)
-    p = subprocess.Popen([*run, "--steps", "2000", "--overwrite"], env=env, stdout=subprocess.DEVNULL)
+    from lucidteach import cli
+    run = ["compare", "a red mug", "--methods", "sds", "--prior", "ideal", "--out", str(tmp_path/"o")]
+    assert cli.main([*run, "--steps", "2"]) == 0
+    p = subprocess.Popen([sys.executable, "-m", "lucidteach.cli", *run, "--steps", "20000", "--overwrite"], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     while json.loads((tmp_path/"o"/"config.json").read_text())["steps"] == 2: time.sleep(.01)
     p.kill(); p.wait()
     assert not (tmp_path/"o"/"metrics.jsonl").exists() and not (tmp_path/"o"/"report.html").exists()
@@ -178,18 +178,35 @@ def test_a_closed_pipe_does_not_lose_the_report(tmp_path):
 
 def told(folder): return [{k: v for k, v in json.loads(l).items() if k != "seconds"} for l in (folder/"metrics.jsonl").read_text().splitlines()]
 
+HOST = """
+import os, sys, torch; torch.set_num_threads(1)
+import lucidteach.lab.compare as C, lucidteach.lab.page
+from lucidteach.prior.checkpoints import load_prior
+C.run.__defaults__ = (None, None, 0.)                                             # a checkpoint after every step
+toy = load_prior("toy")
+for out in sys.stdin:                                                             # forked, so that a run begins at once
+    if (pid := os.fork()) == 0:
+        C.compare('a red mug', ['sds', 'ism', 'vsd'], prior=toy, out=out.strip(), truth=None, canvases='latents', steps=8, every=4)
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
 def test_killed_and_taken_up(tmp_path):
-    run = ("import sys, lucidteach.lab.compare as C; C.run.__defaults__ = (None, None, 0.)\n"                # a checkpoint after every step
-           "C.compare('a red mug', ['sds', 'ism', 'vsd'], out=sys.argv[1], truth=None, canvases='latents', steps=8, every=4)")
-    do = lambda out: subprocess.Popen([sys.executable, "-c", run, str(tmp_path/out)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    assert do("whole").wait() == 0
-    for wait in (.1, .3):
-        p, state = do("cut"), tmp_path/"cut"/"state.safetensors"
-        seen = state.stat().st_mtime if state.exists() else 0
-        while p.poll() is None and not (state.exists() and state.stat().st_mtime > seen): time.sleep(.01)
-        time.sleep(wait); p.kill()
-        assert p.wait() == -signal.SIGKILL, "the run was over before it could be killed"
-    assert do("cut").wait() == 0
+    host = subprocess.Popen([sys.executable, "-c", HOST], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def begin(out): host.stdin.write(f"{tmp_path/out}\n"); host.stdin.flush(); return int(host.stdout.readline())
+    def end(): return int(host.stdout.readline())
+    try:
+        begin("whole"); assert end() == 0
+        for wait in (.1, .3):
+            state = tmp_path/"cut"/"state.safetensors"
+            seen = state.stat().st_mtime if state.exists() else 0
+            pid, started = begin("cut"), time.monotonic()
+            while time.monotonic() - started < 60 and not (state.exists() and state.stat().st_mtime > seen): time.sleep(.005)
+            time.sleep(wait); os.kill(pid, signal.SIGKILL)
+            assert end() == -signal.SIGKILL, "the run was over before it could be killed"
+        begin("cut"); assert end() == 0
+    finally: host.stdin.close(); host.wait(60)
     assert told(tmp_path/"cut") == told(tmp_path/"whole")
     assert (tmp_path/"cut"/"comparison.png").read_bytes() == (tmp_path/"whole"/"comparison.png").read_bytes()
 

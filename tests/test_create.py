@@ -37,8 +37,7 @@ def killed_at(out, step):
     assert p.wait() == -signal.SIGKILL, "the run was over before it could be killed"
     return saved_step(out)
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_runs_go_on_bit_for_bit(seed, tmp_path):
+def test_killed_runs_go_on_bit_for_bit(tmp_path, seed=0):
     "Killed twice, once before the first growth (step 10) and once after the second (step 15)"
     assert child(tmp_path/"whole").wait(120) == 0
     draw, out = random.Random(seed), tmp_path/"killed"
