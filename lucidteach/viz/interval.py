@@ -18,9 +18,9 @@ from ..distill.methods import METHODS, method_color
 from ..distill.sds import draw_noise
 from ..prior.cond import Denoiser
 from ..run.patch import patch
-from .explorers import rms, seen_change
+from .explorers import Remembered, rms, seen_change
 from .instrument import INK, Dial, Instrument, sheet, side_by_side, signed
-from .targets import Remembered, distance, nearest_true, prior_and_prompt, short, smeared, window_of
+from .targets import distance, nearest_true, prior_and_prompt, short, smeared, window_of
 
 # %% ../../nbs/6_viz/66_interval.ipynb #66-grids
 def chain_times(t: int, most: int) -> list[list]:
