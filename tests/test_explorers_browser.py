@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from browser import IDLE, contrast, page_of, pixels, run_all, shots
+from browser import IDLE, answer, contrast, page_of, pixels, run_all, shots
 from lucidteach.viz.instrument import INK
 
 IMAGE = ".jp-OutputArea-output img[alt]"
@@ -282,4 +282,123 @@ def test_list_of_explorers_in_the_dark(lab, browser, tmp_path):
         page.screenshot(path=shots(tmp_path) / "explorers-dark.png")
         page.close()
         theme.unlink()
+    assert not gone, f"the page asked for {gone}"
+
+
+VIEWER = ".lucidteach-viewer"
+CARDS = """
+globalThis.cards = [];
+const old = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, o) {
+  if (kind === "webgl2" && globalThis.poor) return null;
+  const made = old.call(this, kind, o);
+  if (kind === "webgl2" && made) cards.push(made);
+  return made;
+};
+"""
+LIVE = """
+import torch
+import lucidteach as lt
+from lucidteach.prior.exact import ImageSetPrior
+from lucidteach.prior.world import Camera, Thing, render
+torch.set_num_threads(1)
+shown = torch.as_tensor(render(Thing("mug", "red"), Camera(40, 20), 32).rgb)[None]
+prior = ImageSetPrior(shown, ["a red mug"], std=0.1)
+making = lt.live_create("a red mug", "sds", prior=prior, init="ball", points=400, size=32, steps=5000, view_prompts=False)
+making
+"""
+
+
+def at(page):
+    "Azimuth and elevation in degrees from which the object is seen, the number of its scene, how often it was drawn"
+    return page.locator(VIEWER).evaluate("e => [e.viewer.view.azimuth, e.viewer.view.elevation, +e.dataset.scene, e.viewer.frames]")
+
+
+def canvas(page):
+    return np.asarray(Image.open(io.BytesIO(page.locator(f"{VIEWER} canvas").screenshot())).convert("RGB")).astype(int)
+
+
+def test_running_object_is_turned(lab, browser, tmp_path):
+    """A run's object turns under mouse and arrow keys while the run goes on, the eye stays where it was put while new
+    scenes come, one WebGL context serves them all and every new view of the cell, and no widget's state is saved.
+    """
+    page, gone = page_of(browser)
+    page.add_init_script(CARDS)
+    page.goto(lab.write("turned.ipynb", LIVE, "making.stop()"))
+    page.wait_for_selector(IDLE, state="attached")
+    try:
+        run_first(page, f"{VIEWER} canvas[data-state=drawn]")
+        azimuth, elevation, scene, _ = at(page)
+        assert (azimuth, elevation, scene) == (40, 20, 0)
+        page.locator('button.jupyter-button:text-is("start")').click()
+        page.wait_for_function(f"() => +document.querySelector('{VIEWER}').dataset.scene >= 2")  # the run goes on
+        before = canvas(page)
+
+        box = page.locator(f"{VIEWER} canvas").bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 160, box["y"] + 120, steps=3)
+        page.mouse.up()
+        assert at(page)[:2] == [70, 30]  # half a degree a pixel
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowDown")  # JupyterLab does not take them for its own
+        azimuth, elevation, scene, frames = at(page)
+        assert (azimuth, elevation) == (65, 35)
+
+        page.wait_for_function(f"n => +document.querySelector('{VIEWER}').dataset.scene >= n", arg=scene + 3)
+        later = at(page)
+        assert later[:2] == [65, 35] and later[3] >= frames + 2, "new scenes are drawn, and the eye stays"
+        assert np.abs(canvas(page) - before).mean() > 1, "what is shown changes"
+        page.screenshot(path=shots(tmp_path) / "explorer-live-turned.png")
+        for _ in range(3):  # the cell once more: the old view goes, and its context with it
+            page.locator('button.jupyter-button:text-is("stop")').click()
+            run_first(page, f"{VIEWER} canvas[data-state=drawn]", again=True)
+        assert page.locator(VIEWER).count() == 1
+        page.wait_for_timeout(300)
+        assert page.evaluate("cards.filter(c => !c.isContextLost()).length") <= 1, page.evaluate("cards.length")
+
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1500)
+        text = (lab.folder / "turned.ipynb").read_text()
+        assert '"widgets"' not in text and len(text) < 1.5e6
+    finally:
+        page.screenshot(path=shots(tmp_path) / "explorer-live-again.png")
+        page.close()
+    assert not gone, f"the page asked for {gone}"
+
+
+def run_first(page, what, again=False, state="visible"):
+    "Run the first cell until `what` is there; `again`: a new one, not that of before"
+    if again:
+        page.locator(VIEWER).evaluate("e => { e.dataset.old = 1 }")
+        what = f"{VIEWER}:not([data-old]) canvas[data-state=drawn]"
+    for _ in range(6):
+        for dialog in page.locator("dialog.jp-Dialog").all():
+            answer(dialog)
+        page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+        page.keyboard.press("Control+Enter")
+        try:
+            return page.wait_for_selector(what, state=state, timeout=30_000)
+        except Exception as e:
+            if "Timeout" not in type(e).__name__:
+                raise
+    pytest.fail(f"no {what}; the cell says: {page.locator('.jp-OutputArea-output').all_inner_texts()}")
+
+
+def test_without_webgl_the_picture_stays(lab, browser, tmp_path):
+    "The viewer says why it is empty and makes itself small; the picture below shows the object, step by step"
+    page, gone = page_of(browser)
+    page.add_init_script("globalThis.poor = true;" + CARDS)
+    page.goto(lab.write("poor.ipynb", LIVE))
+    page.wait_for_selector(IDLE, state="attached")
+    try:
+        run_first(page, f"{VIEWER} canvas[data-state=failed]", state="attached")
+        assert "WebGL2" in page.locator(f"{VIEWER} .say").inner_text()
+        assert page.locator(VIEWER).bounding_box()["height"] < 100
+        assert page.locator(IMAGE).first.get_attribute("alt").startswith("a red mug, step 0 of 5000")
+        page.locator('button.jupyter-button:text-is("one step")').click()
+        page.wait_for_selector(f'{IMAGE}[alt^="a red mug, step 1 of 5000"]')
+    finally:
+        page.screenshot(path=shots(tmp_path) / "explorer-live-poor.png")
+        page.close()
     assert not gone, f"the page asked for {gone}"

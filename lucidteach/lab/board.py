@@ -510,7 +510,7 @@ class Objects(Board):
 def told_in(folder: Path, kind: str) -> list[dict]:
     "The lines of a kind in a folder's metrics.jsonl"
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = [parse_json(line, str(path)) for line in lines if line.strip()]
     return [{k: v for k, v in line.items() if k != "kind"} for line in found if line.get("kind") == kind]
 

@@ -468,4 +468,6 @@ def _ipython_display_(self: Instrument):
 
 def mimebundle(box) -> dict:
     "A widget as Jupyter shows it, with words for pages that cannot"
-    return box._repr_mimebundle_() | {"text/plain": "The controls need a running kernel: run this cell."}
+    found = box._repr_mimebundle_()
+    data = found[0] if isinstance(found, tuple) else found  # anywidget gives metadata beside it
+    return data | {"text/plain": "The controls need a running kernel: run this cell."}

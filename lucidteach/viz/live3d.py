@@ -36,7 +36,20 @@ from ..splat.camera import Camera
 from ..splat.fit import Fit, Posed, Recipe, density, fit, spiral
 from ..splat.gaussians import Gaussians
 from ..splat.strategy import Density, Refinement
-from .instrument import DPI, INK, WIDE, Dial, Instrument, drawn, new_figure, sheet, stacked
+from lucidteach.viz.instrument import (
+    DPI,
+    INK,
+    WIDE,
+    Dial,
+    Instrument,
+    drawn,
+    image_html,
+    mimebundle,
+    new_figure,
+    sheet,
+    stacked,
+)
+from .viewer import LiveViewer, View
 
 # %% ../../nbs/6_viz/69a_live.ipynb #l3-08
 @dataclass
@@ -294,6 +307,39 @@ def words(self: LiveCreation, numbers: dict) -> str:
         said += f" Last step: {n['method'].upper()}, guidance {n['guidance']:g}, time {n['t']}."
         said += f" Gradient {n['grad']:.3g}."
     return said
+
+# %% ../../nbs/6_viz/69a_live.ipynb #l3-17v
+@patch
+def show(self: LiveCreation):
+    "As every instrument; with a kernel and anywidget the object itself above the picture, to be turned"
+    panel, side = self.controls(), View(self.azimuth, self.elevation, orbit(1).centers.norm().item())
+    if panel is None:
+        return Instrument.show(self)
+    try:
+        viewer = LiveViewer(self.gaussians, self.prompt, side, every=max(1.0, self.every))
+    except ImportError as e:
+        print(f"{e}: the object is seen in the picture. pip install 'lucidteach[lab]' brings anywidget")
+        return Instrument.show(self)
+    from IPython.display import HTML, display
+
+    def picture():
+        _, png, words = self.answer()
+        return HTML(image_html(png, words))
+
+    now = picture()
+    display(mimebundle(panel.box), raw=True)
+    display(mimebundle(viewer.widget), raw=True)
+    handle, last = display(now, display_id=True), self.seen
+
+    def redraw():
+        nonlocal last
+        handle.update(picture())
+        panel.follow()
+        if last is not self.seen:
+            last = self.seen
+            viewer.update(self.gaussians)
+
+    self.shown.append(redraw)
 
 # %% ../../nbs/6_viz/69a_live.ipynb #l3-19
 def live_create(
