@@ -3,7 +3,9 @@
 A row of ROWS is one explorer. Its code runs twice, in the page's kernel and in this process; then both are moved alike, there by
 keys and mouse, here by `set` and by its buttons. After every move the picture and its alt text must be the same in both places.
 """
+import html
 import io
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 
 from browser import IDLE, answer, contrast, page_of, pixels, run_all, shots
-from lucidteach.viz.instrument import INK
+from lucidteach.viz.instrument import INK, SHARE
 
 IMAGE = ".jp-OutputArea-output img[alt]"
 
@@ -209,7 +211,7 @@ ROWS = [
     Row("guidance_explorer", "viz.guidance_explorer", 'guidance_explorer("ideal", prompt="a blue car", t=500)', (Key("azimuth", "ArrowLeft"), Mouse("t", 0.7), Press("turn left")), first=""),
     Row("splat_explorer", "viz.splat_explorer", "splat_explorer()", (Key("opacity"), Mouse("x", 0.6), Menu("which", "B"), Key("angle"), Press("step")), first="Three Gaussians", check=blending_by_hand),
     Row("live_create", "viz.live3d", 'live_create("a red mug")', (Press("one step"), Key("azimuth"), Menu("method", "sds")), first="a red mug, step 0 of 80", is_picture_same=False),
-    Row("microscope_explorer", "viz.live3d", "microscope_explorer(steps=40, size=32, views=8)", (Press("next moment"), Press("next moment", by="keyboard")), first="Step "),
+    Row("microscope_explorer", "viz.live3d", "microscope_explorer(steps=40, size=32, views=8)", (Press("next moment"), Press("next moment", by="keyboard"), Key("grow_grad2d"), Mouse("prune_opa", 0.8)), first="Step "),
     Row(
         "board",
         "lab.board",
@@ -238,10 +240,42 @@ def test_explorer(lab, browser, tmp_path, row):
         if row.refused:
             stays(page, made, row.refused)
         assert labels(page) == [d.name for d in made.dials()]
-    finally:
+        spoken = page.locator(".jp-OutputArea-output [title]").evaluate_all("es => es.map(e => e.title)")
+        assert all(any(d.words in title for title in spoken) for d in made.dials()), "what a dial is, in words"
         page.screenshot(path=shots(tmp_path) / f"explorer-{row.name}.png")
+        is_legible(page)
+        is_kept(page, lab.folder / f"{row.name}.ipynb")
+    finally:
+        page.screenshot(path=shots(tmp_path) / f"explorer-{row.name}-1024.png")
         page.close()
     assert not gone, f"the page asked for {gone}"
+
+
+def is_legible(page):
+    "On a projector of 1024 x 768, with JupyterLab's side bar open, the letters of a picture have 12 pixels"
+    page.set_viewport_size(dict(width=1024, height=768))
+    image = page.locator(IMAGE).first
+    image.scroll_into_view_if_needed()
+    assert page.locator("#jp-left-stack").bounding_box()["width"] > 200
+    assert image.evaluate("e => e.clientWidth") / SHARE >= 12
+
+
+def is_kept(page, path, seconds=60):
+    "The saved notebook holds the picture as it is now, with its words, for readers without a kernel; and no widget's state"
+    alt, src = page.locator(IMAGE).first.evaluate("e => [e.alt, e.src]")
+    end = time.monotonic() + seconds
+    while True:
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(700)
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:  # read while it was written
+            saved = dict(cells=[], metadata={})
+        shown = "".join("".join(o.get("data", {}).get("text/html", "")) for c in saved["cells"] for o in c.get("outputs", []))
+        if html.escape(alt) in shown and src in shown:
+            break
+        assert time.monotonic() < end, f"the saved notebook does not show {alt}"
+    assert "widgets" not in saved["metadata"] and path.stat().st_size < 1.5e6
 
 
 def labels(page):

@@ -126,6 +126,7 @@ class FieldExplorer(Instrument):
 
     def __init__(self, prior: MixturePrior, options: dict, live: bool = False, **state):
         self.given, self.options, self.live = prior, options, live
+        self.lanes: dict = {}  # what was computed for a panel
         self.extent = max(3.0, round(1.3 * prior.means.abs().max().item(), 1))
         self.places = [tuple(round(v, 6) for v in xy) for xy in prior.means.flatten(1).tolist()]  # of the centres
         self.first = self.places
@@ -230,7 +231,17 @@ def numbers(self: FieldExplorer) -> dict:
         centres=prior.means.flatten(1),
     )
     names = [self.method] if self.beside == "nothing" else [self.method, self.beside]
-    return seen | dict(lanes=[lane_of(self, prior, cond, x, seen, name) for name in names])
+    return seen | dict(lanes=[self.lane(prior, cond, x, seen, name) for name in names])
+
+
+@patch
+def lane(self: FieldExplorer, prior, cond, x: Tensor, seen: dict, method: str) -> dict:
+    "`lane_of`, remembered: another method in one panel leaves the other panel's particles where they are"
+    own = tuple((k, v) for k, v in self.state.items() if k not in ("method", "beside"))
+    key = method, own, tuple(self.places)
+    if key not in self.lanes:
+        self.lanes = dict([*self.lanes.items()][-15:]) | {key: lane_of(self, prior, cond, x, seen, method)}
+    return self.lanes[key]
 
 
 def lane_of(self: FieldExplorer, prior: Denoiser | str, cond, x: Tensor, seen: dict, method: str) -> dict:

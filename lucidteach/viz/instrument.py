@@ -160,7 +160,7 @@ def sheet(
     across = lambda columns: columns * (side + gap) - gap
     size = size or math.ceil(across(count) / SHARE)
     line = int(size * 1.25)
-    free = [[across(room(row, i)) + gap - size // 4 for i in range(len(row))] for row in rows]
+    free = [[across(room(row, i)) + gap - size // 2 for i in range(len(row))] for row in rows]
     rows = [[(wrapped(words, w, size), picture) for (words, picture), w in zip(*both)] for both in zip(rows, free)]
     parts = [[(*h, count)] if isinstance(h, tuple) else h or [] for h in heads or [None] * len(rows)]
     parts = [[(wrapped(words, across(n), size), colour, n) for words, colour, n in part] for part in parts]
@@ -359,7 +359,7 @@ def widget_of(dial: Dial, value):
         return w.Text(value=value, continuous_update=False, **common)
     if dial.is_log:
         low, high = math.log10(dial.low), math.log10(dial.high)
-        slider = dict(min=low, max=high, step=dial.step, continuous_update=False, readout_format=".2g")
+        slider = dict(min=low, max=high, step=dial.step, continuous_update=False, readout_format=".3g")
         return w.FloatLogSlider(value, base=10, **slider, **common)
     kind = w.IntSlider if dial.is_whole else w.FloatSlider
     return kind(value, min=dial.low, max=dial.high, step=dial.step, continuous_update=False, **common)
@@ -373,6 +373,7 @@ class Panel:
 
         self.instrument, self.busy = instrument, False
         self.fields = {d.name: widget_of(d, instrument.state[d.name]) for d in instrument.dials()}
+        self.logs = {d.name for d in instrument.dials() if d.is_log}
         self.moves = {name: w.Button(description=name, tooltip=name) for name in instrument.buttons()}
         self.message = w.HTML()
         for name, field in self.fields.items():
@@ -391,6 +392,7 @@ class Panel:
         self.box = w.VBox([dials, *moves, self.message])
 
     def turned(self, name: str, value):
+        value = float(f"{value:.3g}") if name in self.logs else value  # what the page says is what it is
         if not self.busy and value != self.instrument.state[name]:
             self.act(lambda: self.instrument.set(**{name: value}))
 
