@@ -154,29 +154,34 @@ def sheet(
     side: int = 190,  # pixels of a picture
     size: int | None = None,  # of the letters; None: that part of the width which can be read
     heads: list | None = None,  # above each row: (words, colour), a list of (words, colour, columns), or None
+    least: int = 0,  # pixels that the sheet is wide, and more where its rows are: what is narrow would be blown up
 ) -> Image.Image:
     "Rows of pictures with words above each, on no ground; words are wrapped to the width that they have"
     gap, count = side // 20, max(len(row) for row in rows)
     across = lambda columns: columns * (side + gap) - gap
-    size = size or math.ceil(across(count) / SHARE)
+    wide = max(across(count), least)
+    size = size or math.ceil(wide / SHARE)
     line = int(size * 1.25)
     free = [[across(room(row, i)) + gap - size // 2 for i in range(len(row))] for row in rows]
     rows = [[(wrapped(words, w, size), picture) for (words, picture), w in zip(*both)] for both in zip(rows, free)]
     parts = [[(*h, count)] if isinstance(h, tuple) else h or [] for h in heads or [None] * len(rows)]
-    parts = [[(wrapped(words, across(n), size), colour, n) for words, colour, n in part] for part in parts]
+    parts = [
+        [(wrapped(words, wide if n == count else across(n), size), colour, n) for words, colour, n in part]
+        for part in parts
+    ]
 
     lines = [max((words.count("\n") + 1 for words, _ in row), default=1) for row in rows]
     above = [max((words.count("\n") + 1 for words, _, _ in part), default=0) for part in parts]
     tops = [n * line + (10 + gap // 2) * bool(n) for n in above]
     heights = [top + n * line + side + gap for top, n in zip(tops, lines)]
-    out = Image.new("RGBA", (across(count), sum(heights)), (0, 0, 0, 0))
+    out = Image.new("RGBA", (wide, sum(heights)), (0, 0, 0, 0))
     draw, y = ImageDraw.Draw(out), 0
 
     for k, row in enumerate(rows):
         first = 0
         for words, colour, columns in parts[k]:
             x = first * (side + gap)
-            draw.rectangle((x, y, x + across(columns), y + 4), fill=colour)
+            draw.rectangle((x, y, wide if columns == count else x + across(columns), y + 4), fill=colour)
             write(draw, (x, y + 8), words, colour, size, line)
             first += columns
         for i, (words, picture) in enumerate(row):

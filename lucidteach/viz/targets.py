@@ -212,7 +212,7 @@ def figure(self: TargetGrid, numbers: dict) -> Image.Image:
         told = f"{block['method'].upper()}   {self.prompt}, guidance {self.guidance:g}"
         told += ", draws nothing" * draws_nothing(block["method"], self.options(block["method"]))
         heads.append((told, method_color(block["method"]), len(self.times)))
-    return sheet(rows, side, heads=[heads, *[None] * self.seeds])
+    return sheet(rows, side, heads=[heads, *[None] * self.seeds], least=1100)
 
 
 def window_of(picture: Tensor, margin: float = 0.03) -> tuple:
