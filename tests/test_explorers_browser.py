@@ -3,7 +3,9 @@
 A row of ROWS is one explorer. Its code runs twice, in the page's kernel and in this process; then both are moved alike, there by
 keys and mouse, here by `set` and by its buttons. After every move the picture and its alt text must be the same in both places.
 """
+import html
 import io
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from browser import IDLE, contrast, page_of, pixels, run_all, shots
-from lucidteach.viz.instrument import INK
+from browser import IDLE, answer, contrast, page_of, pixels, run_all, shots
+from lucidteach.viz.instrument import INK, SHARE
 
 IMAGE = ".jp-OutputArea-output img[alt]"
 
@@ -209,7 +211,7 @@ ROWS = [
     Row("guidance_explorer", "viz.guidance_explorer", 'guidance_explorer("ideal", prompt="a blue car", t=500)', (Key("azimuth", "ArrowLeft"), Mouse("t", 0.7), Press("turn left")), first=""),
     Row("splat_explorer", "viz.splat_explorer", "splat_explorer()", (Key("opacity"), Mouse("x", 0.6), Menu("which", "B"), Key("angle"), Press("step")), first="Three Gaussians", check=blending_by_hand),
     Row("live_create", "viz.live3d", 'live_create("a red mug")', (Press("one step"), Key("azimuth"), Menu("method", "sds")), first="a red mug, step 0 of 80", is_picture_same=False),
-    Row("microscope_explorer", "viz.live3d", "microscope_explorer(steps=40, size=32, views=8)", (Press("next moment"), Press("next moment", by="keyboard")), first="Step "),
+    Row("microscope_explorer", "viz.live3d", "microscope_explorer(steps=40, size=32, views=8)", (Press("next moment"), Press("next moment", by="keyboard"), Key("grow_grad2d"), Mouse("prune_opa", 0.8)), first="Step "),
     Row(
         "board",
         "lab.board",
@@ -238,10 +240,42 @@ def test_explorer(lab, browser, tmp_path, row):
         if row.refused:
             stays(page, made, row.refused)
         assert labels(page) == [d.name for d in made.dials()]
-    finally:
+        spoken = page.locator(".jp-OutputArea-output [title]").evaluate_all("es => es.map(e => e.title)")
+        assert all(any(d.words in title for title in spoken) for d in made.dials()), "what a dial is, in words"
         page.screenshot(path=shots(tmp_path) / f"explorer-{row.name}.png")
+        is_legible(page)
+        is_kept(page, lab.folder / f"{row.name}.ipynb")
+    finally:
+        page.screenshot(path=shots(tmp_path) / f"explorer-{row.name}-1024.png")
         page.close()
     assert not gone, f"the page asked for {gone}"
+
+
+def is_legible(page):
+    "On a projector of 1024 x 768, with JupyterLab's side bar open, the letters of a picture have 12 pixels"
+    page.set_viewport_size(dict(width=1024, height=768))
+    image = page.locator(IMAGE).first
+    image.scroll_into_view_if_needed()
+    assert page.locator("#jp-left-stack").bounding_box()["width"] > 200
+    assert image.evaluate("e => e.clientWidth") / SHARE >= 12
+
+
+def is_kept(page, path, seconds=60):
+    "The saved notebook holds the picture as it is now, with its words, for readers without a kernel; and no widget's state"
+    alt, src = page.locator(IMAGE).first.evaluate("e => [e.alt, e.src]")
+    end = time.monotonic() + seconds
+    while True:
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(700)
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:  # read while it was written
+            saved = dict(cells=[], metadata={})
+        shown = "".join("".join(o.get("data", {}).get("text/html", "")) for c in saved["cells"] for o in c.get("outputs", []))
+        if html.escape(alt) in shown and src in shown:
+            break
+        assert time.monotonic() < end, f"the saved notebook does not show {alt}"
+    assert "widgets" not in saved["metadata"] and path.stat().st_size < 1.5e6
 
 
 def labels(page):
@@ -282,4 +316,123 @@ def test_list_of_explorers_in_the_dark(lab, browser, tmp_path):
         page.screenshot(path=shots(tmp_path) / "explorers-dark.png")
         page.close()
         theme.unlink()
+    assert not gone, f"the page asked for {gone}"
+
+
+VIEWER = ".lucidteach-viewer"
+CARDS = """
+globalThis.cards = [];
+const old = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, o) {
+  if (kind === "webgl2" && globalThis.poor) return null;
+  const made = old.call(this, kind, o);
+  if (kind === "webgl2" && made) cards.push(made);
+  return made;
+};
+"""
+LIVE = """
+import torch
+import lucidteach as lt
+from lucidteach.prior.exact import ImageSetPrior
+from lucidteach.prior.world import Camera, Thing, render
+torch.set_num_threads(1)
+shown = torch.as_tensor(render(Thing("mug", "red"), Camera(40, 20), 32).rgb)[None]
+prior = ImageSetPrior(shown, ["a red mug"], std=0.1)
+making = lt.live_create("a red mug", "sds", prior=prior, init="ball", points=400, size=32, steps=5000, view_prompts=False)
+making
+"""
+
+
+def at(page):
+    "Azimuth and elevation in degrees from which the object is seen, the number of its scene, how often it was drawn"
+    return page.locator(VIEWER).evaluate("e => [e.viewer.view.azimuth, e.viewer.view.elevation, +e.dataset.scene, e.viewer.frames]")
+
+
+def canvas(page):
+    return np.asarray(Image.open(io.BytesIO(page.locator(f"{VIEWER} canvas").screenshot())).convert("RGB")).astype(int)
+
+
+def test_running_object_is_turned(lab, browser, tmp_path):
+    """A run's object turns under mouse and arrow keys while the run goes on, the eye stays where it was put while new
+    scenes come, one WebGL context serves them all and every new view of the cell, and no widget's state is saved.
+    """
+    page, gone = page_of(browser)
+    page.add_init_script(CARDS)
+    page.goto(lab.write("turned.ipynb", LIVE, "making.stop()"))
+    page.wait_for_selector(IDLE, state="attached")
+    try:
+        run_first(page, f"{VIEWER} canvas[data-state=drawn]")
+        azimuth, elevation, scene, _ = at(page)
+        assert (azimuth, elevation, scene) == (40, 20, 0)
+        page.locator('button.jupyter-button:text-is("start")').click()
+        page.wait_for_function(f"() => +document.querySelector('{VIEWER}').dataset.scene >= 2")  # the run goes on
+        before = canvas(page)
+
+        box = page.locator(f"{VIEWER} canvas").bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 160, box["y"] + 120, steps=3)
+        page.mouse.up()
+        assert at(page)[:2] == [70, 30]  # half a degree a pixel
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowDown")  # JupyterLab does not take them for its own
+        azimuth, elevation, scene, frames = at(page)
+        assert (azimuth, elevation) == (65, 35)
+
+        page.wait_for_function(f"n => +document.querySelector('{VIEWER}').dataset.scene >= n", arg=scene + 3)
+        later = at(page)
+        assert later[:2] == [65, 35] and later[3] >= frames + 2, "new scenes are drawn, and the eye stays"
+        assert np.abs(canvas(page) - before).mean() > 1, "what is shown changes"
+        page.screenshot(path=shots(tmp_path) / "explorer-live-turned.png")
+        for _ in range(3):  # the cell once more: the old view goes, and its context with it
+            page.locator('button.jupyter-button:text-is("stop")').click()
+            run_first(page, f"{VIEWER} canvas[data-state=drawn]", again=True)
+        assert page.locator(VIEWER).count() == 1
+        page.wait_for_timeout(300)
+        assert page.evaluate("cards.filter(c => !c.isContextLost()).length") <= 1, page.evaluate("cards.length")
+
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1500)
+        text = (lab.folder / "turned.ipynb").read_text()
+        assert '"widgets"' not in text and len(text) < 1.5e6
+    finally:
+        page.screenshot(path=shots(tmp_path) / "explorer-live-again.png")
+        page.close()
+    assert not gone, f"the page asked for {gone}"
+
+
+def run_first(page, what, again=False, state="visible"):
+    "Run the first cell until `what` is there; `again`: a new one, not that of before"
+    if again:
+        page.locator(VIEWER).evaluate("e => { e.dataset.old = 1 }")
+        what = f"{VIEWER}:not([data-old]) canvas[data-state=drawn]"
+    for _ in range(6):
+        for dialog in page.locator("dialog.jp-Dialog").all():
+            answer(dialog)
+        page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+        page.keyboard.press("Control+Enter")
+        try:
+            return page.wait_for_selector(what, state=state, timeout=30_000)
+        except Exception as e:
+            if "Timeout" not in type(e).__name__:
+                raise
+    pytest.fail(f"no {what}; the cell says: {page.locator('.jp-OutputArea-output').all_inner_texts()}")
+
+
+def test_without_webgl_the_picture_stays(lab, browser, tmp_path):
+    "The viewer says why it is empty and makes itself small; the picture below shows the object, step by step"
+    page, gone = page_of(browser)
+    page.add_init_script("globalThis.poor = true;" + CARDS)
+    page.goto(lab.write("poor.ipynb", LIVE))
+    page.wait_for_selector(IDLE, state="attached")
+    try:
+        run_first(page, f"{VIEWER} canvas[data-state=failed]", state="attached")
+        assert "WebGL2" in page.locator(f"{VIEWER} .say").inner_text()
+        assert page.locator(VIEWER).bounding_box()["height"] < 100
+        assert page.locator(IMAGE).first.get_attribute("alt").startswith("a red mug, step 0 of 5000")
+        page.locator('button.jupyter-button:text-is("one step")').click()
+        page.wait_for_selector(f'{IMAGE}[alt^="a red mug, step 1 of 5000"]')
+    finally:
+        page.screenshot(path=shots(tmp_path) / "explorer-live-poor.png")
+        page.close()
     assert not gone, f"the page asked for {gone}"

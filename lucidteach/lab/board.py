@@ -11,7 +11,6 @@ __all__ = ['LETTERS', 'WORSE', 'SIDE', 'WIDE', 'SHORT', 'RADIUS', 'FOV', 'Entry'
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-02
 import math
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from itertools import combinations
@@ -42,7 +41,7 @@ from ..scene.config import config
 from ..scene.text_to_3d import Splats, orbit, shoot
 from ..splat.camera import Camera
 from ..splat.gaussians import Gaussians
-from ..viz.instrument import INK, Dial, Instrument, font, sheet, signed, stacked
+from ..viz.instrument import INK, SHARE, Dial, Instrument, sheet, signed, stacked, wrapped, write
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-13
 LETTERS = "ABCDEFGHIJKL"
@@ -256,16 +255,13 @@ def lanes(places: list, maps: dict) -> Image.Image:
         apart = "difference" if p["rms"] is None else f"difference\nrms {p['rms']:.3f}"
         row = [(p["at"], p["picture"]), (p["beside"], p["truth"]), (apart, maps.get(p["letter"])), *p["more"]]
         rows.append(row + [("", None)] * (5 - len(row)))
-        parts = [head_of(p), *numbers_told(p)]
-        while font(16).getlength(",  ".join(parts)) > 5 * SIDE:
-            parts.pop()
-        heads.append((",  ".join(parts), p["colour"]))
+        heads.append((",  ".join([head_of(p), *numbers_told(p)]), p["colour"]))
     return sheet(rows, side=SIDE, heads=heads)
 
 
 def band(places: list, maps: dict, columns: int) -> Image.Image:
     "A column of pictures for each place"
-    above = [textwrap.wrap(head_of(p), 19) + numbers_told(p)[:5] for p in places]
+    above = [[head_of(p), *numbers_told(p)[:5]] for p in places]
     words = ["\n".join(lines + [p["at"].replace("\n", " ")]) for lines, p in zip(above, places)]
     apart = ["difference" if p["rms"] is None else f"difference, rms {p['rms']:.3f}" for p in places]
     rows = [
@@ -282,13 +278,12 @@ def band(places: list, maps: dict, columns: int) -> Image.Image:
     return out
 
 # %% ../../nbs/7_lab/77_board.ipynb #board-33
-def written(lines: list[str], width: int, size: int = 16) -> Image.Image:
-    "Lines of words, wrapped to a width in pixels"
-    letters = int(width / (font(size).getlength("a line of words to measure") / 26))
-    wrapped = [part for line in lines for part in textwrap.wrap(line, letters)]
-    out = Image.new("RGBA", (width, int(len(wrapped) * size * 1.35) + 8), (0, 0, 0, 0))
-    text = dict(fill=INK, font=font(size), spacing=int(size * 0.3))
-    ImageDraw.Draw(out).multiline_text((0, 4), "\n".join(wrapped), **text)
+def written(lines: list[str], width: int) -> Image.Image:
+    "Lines of words, wrapped to a width in pixels, in letters as large as a sheet of that width has them"
+    size = math.ceil(width / SHARE)
+    line, words = int(size * 1.25), wrapped("\n".join(lines), width, size)
+    out = Image.new("RGBA", (width, (words.count("\n") + 1) * line + 8), (0, 0, 0, 0))
+    write(ImageDraw.Draw(out), (0, 4), words, INK, size, line)
     return out
 
 
@@ -515,7 +510,7 @@ class Objects(Board):
 def told_in(folder: Path, kind: str) -> list[dict]:
     "The lines of a kind in a folder's metrics.jsonl"
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = [parse_json(line, str(path)) for line in lines if line.strip()]
     return [{k: v for k, v in line.items() if k != "kind"} for line in found if line.get("kind") == kind]
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ISM_DIALS', 'EPS', 'PARTS', 'seen_change', 'check_controls', 'check_walk', 'misplaced', 'Walk', 'seen_in', 'rms',
-           'true_beside', 'Stepper', 'digest', 'walk_at', 'maps_of', 'strip_of', 'part_words', 'is_prompt',
-           'start_latents', 'stepper']
+           'true_beside', 'digest', 'Remembered', 'Stepper', 'walk_at', 'maps_of', 'strip_of', 'part_words',
+           'is_prompt', 'start_latents', 'stepper']
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-003
 import hashlib
@@ -219,6 +219,59 @@ def true_beside(prior: Denoiser | str, image: torch.Tensor, prompt: str) -> torc
         return torch.as_tensor(nearest_truth(image, prompt).image)
     return None
 
+# %% ../../nbs/6_viz/63_explorers.ipynb #63-memc
+def digest(x: torch.Tensor) -> str:
+    "Two canvases of one digest are the same"
+    return hashlib.blake2b(x.detach().cpu().numpy().tobytes(), digest_size=12).hexdigest()
+
+
+class Remembered:
+    "A prior that answers a question at once when it was asked before; `calls` counts all questions, in samples"
+
+    def __init__(self, prior, most: int = 64_000_000):
+        self.prior, self.most, self.calls, self.held = prior, most, 0, 0  # bytes: allowed, and in `known`
+        self.known: dict = {}
+
+    def __getattr__(self, name):
+        if name == "prior":
+            raise AttributeError(name)
+        return getattr(self.prior, name)
+
+    def eps(self, x_t: torch.Tensor, t, cond) -> torch.Tensor:
+        "As the prior's own; where only some samples are new, it is asked about these alone"
+        self.calls += len(x_t)
+        if x_t.requires_grad or len(cond) not in (1, len(x_t)):  # a gradient is not remembered; what is wrong is said
+            return self.prior.eps(x_t, t, cond)
+        keys = self.keys(x_t, t, cond)
+        new = [i for i, key in enumerate(keys) if key not in self.known and key not in keys[:i]]
+        if not new:
+            return torch.stack([self.known[key] for key in keys])
+        if len(new) == len(keys):
+            found = self.prior.eps(x_t, t, cond)
+        else:
+            times = t[new] if torch.is_tensor(t) and t.ndim and len(t) > 1 else t
+            found = self.prior.eps(x_t[new], times, cond if len(cond) == 1 else cond[new])
+        answers = {keys[i]: v for i, v in zip(new, found)}
+        out = torch.stack([answers[key] if key in answers else self.known[key] for key in keys])
+        self.keep(answers)
+        return out
+
+    def keys(self, x_t: torch.Tensor, t, cond) -> list[tuple]:
+        "Of each sample: all that its answer depends on"
+        several = torch.is_tensor(t) and t.ndim and len(t) > 1
+        times = t.tolist() if several else [None if t is None else int(t)] * len(x_t)
+        told = [tuple(digest(v[i]) for v in (cond.emb, *cond.extra.values())) for i in range(len(cond))]
+        told = told * (len(x_t) // len(told))
+        prompts = len(getattr(self.prior, "asked", ()))  # the ideal priors' null prompt depends on them
+        return [(digest(x), x.dtype, time, words, prompts) for x, time, words in zip(x_t, times, told)]
+
+    def keep(self, answers: dict):
+        "Add answers, and let the oldest go where they are too many"
+        self.known |= answers
+        self.held += sum(v.nbytes for v in answers.values())
+        while self.held > self.most and len(self.known) > 1:
+            self.held -= self.known.pop(next(iter(self.known))).nbytes
+
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-s01
 class Stepper(Instrument):
     "One or two walks with the same controls; `next()`, `previous()`, `reset()` move them together"
@@ -227,7 +280,8 @@ class Stepper(Instrument):
 
     def __init__(self, prior, x, prompt, options: dict, weight: str = "sigma2", **state):
         self.prior, self.prompt, self.options, self.weight = prior, prompt, options, weight
-        self.start, self.walks = x, []
+        self.start, self.walks, self.asked = x, [], Remembered(prior)
+        self.truths: dict = {}  # digest of a canvas -> the true picture beside it
         Instrument.__init__(self, **state)
         self.reset()
 
@@ -271,15 +325,11 @@ class Stepper(Instrument):
         "The Step that comes next in the first lane"
         return self.walks[0].look()
 
-
-def digest(x: torch.Tensor) -> str:
-    "Two canvases of one digest are the same"
-    return hashlib.blake2b(x.detach().cpu().numpy().tobytes(), digest_size=12).hexdigest()
-
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-s02
 def walk_at(self: Stepper, x: torch.Tensor, method: str) -> Walk:
     walk = Walk(self.prior, x, self.prompt, method, self.t, self.seed, self.guidance, self.rate, self.weight)
     walk.options = self.options
+    walk.prior = self.prior if METHODS[method].init else self.asked  # a twin is trained from the prior itself
     return walk
 
 
@@ -361,6 +411,7 @@ def adjust(self: Stepper):
         dials = {k: self.state[k] for k in ISM_DIALS} if method == "ism" else {}
         own = self.options.get(method, {})
         walk.options, walk.rate, walk.known = {method: dials | own}, self.rate, {}
+        walk.prior = self.prior if METHODS[method].init else self.asked  # a twin is trained from the prior itself
         walk.set(method=method, t=self.t, seed=self.seed, guidance=self.guidance)
 
 # %% ../../nbs/6_viz/63_explorers.ipynb #63-s06
@@ -369,8 +420,17 @@ def numbers(self: Stepper) -> dict:
     "What both lanes show: a list `lanes` of dicts, see `seen_in`, each with the nearest `truth` where that is asked"
     lanes = [seen_in(walk) for walk in self.walks]
     for lane in lanes:
-        lane["truth"] = true_beside(self.prior, lane["x"], self.prompt) if self.truth else None
+        lane["truth"] = self.true_picture(lane["x"]) if self.truth else None
     return dict(prompt=self.prompt, **self.state, lanes=lanes)
+
+
+@patch
+def true_picture(self: Stepper, image: torch.Tensor) -> torch.Tensor | None:
+    "As `true_beside`, remembered for the last canvases"
+    key = digest(image)
+    if key not in self.truths:
+        self.truths = dict([*self.truths.items()][-7:]) | {key: true_beside(self.prior, image, self.prompt)}
+    return self.truths[key]
 
 
 EPS, PARTS = ("eps_prompt", "eps_null", "eps_guided"), ("change", "denoise", "classify")
@@ -397,11 +457,11 @@ def figure(self: Stepper, numbers: dict):
         size = f"change\n|gradient| {rms(lane['gradient']):.3g}"
         rows.append(
             [
-                (f"x after\n{lane['number']} steps", lane["x"]),
+                (f"x after {lane['number']} steps", lane["x"]),
                 (noise, lane.get("x_t")),
-                ("x0_hat: what is\nunder the noise", lane["x0_hat"]),
-                ("target: where\nthe step pulls", lane["target"]),
-                ("nearest truth\nto x", lane["truth"]),
+                ("x0_hat: what is under the noise", lane["x0_hat"]),
+                ("target: where the step pulls", lane["target"]),
+                ("nearest truth to x", lane["truth"]),
                 (size, maps[k, "change"]),
             ]
         )
@@ -418,7 +478,7 @@ def figure(self: Stepper, numbers: dict):
         )
         told = f"{lane['method'].upper()}   {self.prompt}, guidance {self.guidance:g}, seed {self.seed}"
         heads += [(f"{told}, {lane['calls']} network calls", method_color(lane["method"])), None]
-    return sheet(rows, side=180, heads=heads)
+    return sheet(rows, heads=heads)
 
 
 def part_words(lane: dict, part: str) -> str:

@@ -7,6 +7,7 @@ __all__ = ['GUIDED', 'COLOURS', 'WORDS', 'true_picture', 'combined', 'shares', '
            'guidance_explorer']
 
 # %% ../../nbs/6_viz/68_guidance.ipynb #68-003
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from ..prior.cond import Cond
 from ..prior.guidance import OVERHEAD, as_cond, cfg, perp_neg, perp_neg_weights, view_cond, view_weights
 from ..prior.ideal import draw_rest
 from ..prior.prompts import TOY, check_prompts, opened
@@ -24,7 +26,7 @@ from ..prior.world import VIEWS, Camera, render
 from ..run.folders import prior_name
 from ..run.patch import patch
 from .explorers import is_prompt, start_latents
-from .instrument import INK, Dial, Instrument, drawn, new_figure, sheet, signed, stacked
+from .instrument import INK, WIDE, Dial, Instrument, drawn, new_figure, sheet, signed, stacked
 
 # %% ../../nbs/6_viz/68_guidance.ipynb #68-009
 def true_picture(prompt: str, azimuth: float, elevation: float, size: int) -> torch.Tensor:
@@ -150,11 +152,12 @@ def answers(self: Guidance, x_t: torch.Tensor) -> dict:
         self.point, self.heard = point, {}
     texts = dict(none="", prompt=self.prompt, negative=self.negative)
     texts |= {view: f"{self.prompt}, {view} view" for view in ("front", "side")}
-    new = {text for text in texts.values() if text not in self.heard}
-    for text in new:
-        self.heard[text] = self.prior.eps(x_t, self.t, as_cond(self.prior, text, 1))
+    new = [text for text in dict.fromkeys(texts.values()) if text not in self.heard]
     view = view_cond(self.prior, self.prompt, self.azimuth, self.elevation)
-    return {k: self.heard[text] for k, text in texts.items()} | dict(view=self.prior.eps(x_t, self.t, view))
+    told = Cond.cat(*(as_cond(self.prior, text, 1) for text in new), view)
+    found = self.prior.eps(x_t.expand(len(told), -1, -1, -1), self.t, told).split(1)
+    self.heard |= dict(zip(new, found))
+    return {k: self.heard[text] for k, text in texts.items()} | dict(view=found[-1])
 
 # %% ../../nbs/6_viz/68_guidance.ipynb #68-022
 GUIDED = ("uncond", "cond", "negative", "view", "perp_neg")
@@ -237,7 +240,7 @@ def tiles(self: Guidance, n: dict):
     ]
     asked = f"The network's answers, as what is under the noise: {self.prompt}"
     heads = [(asked, INK), (f"Guided, scale {g}", INK), None]
-    return sheet(rows, side=190, size=18, heads=heads)
+    return sheet(rows, heads=heads)
 
 
 @patch
@@ -249,9 +252,8 @@ def figure(self: Guidance, n: dict) -> Image.Image:
 @patch
 def plots(self: Guidance, n: dict) -> Image.Image:
     "The weights as bars, and the curves over the azimuth"
-    fig = new_figure(11.85, 3.3)
-    fig.set_layout_engine("none")
-    axes = [fig.add_axes((left, 0.22, wide, 0.66)) for left, wide in ((0.0, 0.51), (0.565, 0.18), (0.8, 0.18))]
+    fig = new_figure(WIDE, 4.5, layout="none")
+    axes = [fig.add_axes(place) for place in ((0, 0.6, 1, 0.32), (0.055, 0.2, 0.41, 0.24), (0.57, 0.2, 0.41, 0.24))]
     bars(axes[0], n["shares"])
     off = lambda a: [w.tolist() for w in perp_neg_weights(a, self.strength)]
     marked(axes[1], "share of each view", lambda a: view_weights(a).T.tolist(), n["view"], self.azimuth)
@@ -268,7 +270,7 @@ def bars(ax, told: dict):
         for i, (name, w) in enumerate(row.items()):
             shown, number = max(-top, min(w, top)), f"{round(w, 1) + 0.0:.1f}" if abs(w) < 10 else f"{w:.0f}"
             ax.bar(left + i, shown, 0.96, color=COLOURS[name])
-            ax.text(left + i, shown, number, va="bottom" if w >= 0 else "top", ha="center", fontsize=11)
+            ax.text(left + i, shown, number, va="bottom" if w >= 0 else "top", ha="center", fontsize=12)
         ticks.append(left + (len(row) - 1) / 2)
         left += len(row) + 0.9
     ax.axhline(0, color=INK, lw=0.8)
@@ -295,7 +297,14 @@ def marked(ax, title: str, curves: Callable, here: dict, azimuth: int):
 def legend(fig: Figure):
     "The colours of the answers, once for all plots"
     patches = [Patch(color=colour, label="no prompt" if k == "none" else k) for k, colour in COLOURS.items()]
-    fig.legend(handles=patches, ncols=len(patches), loc="lower center", fontsize=12, handlelength=1, frameon=False)
+    fig.legend(
+        handles=patches,
+        ncols=math.ceil(len(patches) / 2),
+        loc="lower center",
+        fontsize=12,
+        handlelength=1,
+        frameon=False,
+    )
 
 
 @patch

@@ -18,9 +18,9 @@ from ..distill.methods import METHODS, method_color
 from ..distill.sds import draw_noise
 from ..prior.cond import Denoiser
 from ..run.patch import patch
-from .explorers import rms, seen_change
-from .instrument import INK, Dial, Instrument, sheet, side_by_side, signed
-from .targets import Remembered, distance, nearest_true, prior_and_prompt, short, smeared, window_of
+from .explorers import Remembered, rms, seen_change
+from .instrument import INK, Dial, Instrument, sheet, signed
+from .targets import distance, nearest_true, prior_and_prompt, short, smeared, window_of
 
 # %% ../../nbs/6_viz/66_interval.ipynb #66-grids
 def chain_times(t: int, most: int) -> list[list]:
@@ -206,7 +206,7 @@ def figure(self: IntervalExplorer, numbers: dict) -> Image.Image:
         heads.append(
             ("the whole chain: up like ISM, down with the prompt, in 1, 2, 4 ... intervals; what ISM keeps", INK)
         )
-    return side_by_side([sheet(rows, min(190, 1180 // max(map(len, rows)) - 9), heads=heads)])
+    return sheet(rows, min(190, 1180 // max(map(len, rows)) - 9), heads=heads, least=1100)
 
 
 def path_rows(self: IntervalExplorer, numbers: dict, picture) -> list:

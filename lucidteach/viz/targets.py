@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METHODS_SHOWN', 'LINES', 'noises_of', 'draws_nothing', 'targets_at', 'nearest_true', 'nearest_speckled',
-           'true_members', 'drawn_members', 'distance', 'true_canvas', 'smeared', 'Remembered', 'grid_dials',
-           'TargetGrid', 'block_of', 'window_of', 'left_rows', 'block_rows', 'column_words', 'short',
-           'prior_and_prompt', 'check_times', 'target_grid']
+           'true_members', 'drawn_members', 'distance', 'true_canvas', 'smeared', 'grid_dials', 'TargetGrid',
+           'block_of', 'window_of', 'left_rows', 'block_rows', 'column_words', 'short', 'prior_and_prompt',
+           'check_times', 'target_grid']
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-003
 import inspect
@@ -31,8 +31,8 @@ from ..run.folders import prior_name
 from ..run.names import check_names
 from ..run.patch import patch
 from ..run.settings import brief_value
-from .explorers import digest, is_prompt, start_latents
-from .instrument import INK, Dial, Instrument, sheet, side_by_side
+from .explorers import Remembered, is_prompt, start_latents
+from .instrument import INK, Dial, Instrument, sheet
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-tgtc
 def noises_of(x: Tensor, first: int, n: int) -> Tensor:
@@ -121,29 +121,6 @@ def smeared(prior: Denoiser | str, x: Tensor, pixels: float) -> Tensor:
     picture = prior.decode(x)[0].detach().cpu().numpy()
     return prior.encode(torch.as_tensor(blur(picture, pixels)).to(x)[None])
 
-# %% ../../nbs/6_viz/65_targets.ipynb #65-memc
-class Remembered:
-    "A prior that answers a question at once when it was asked before; `calls` counts all questions, in samples"
-
-    def __init__(self, prior, most: int = 64_000_000):
-        self.prior, self.most, self.calls, self.known = prior, most, 0, {}
-
-    def __getattr__(self, name):
-        if name == "prior":
-            raise AttributeError(name)
-        return getattr(self.prior, name)
-
-    def eps(self, x_t: Tensor, t, cond) -> Tensor:
-        "As the prior's own"
-        self.calls += len(x_t)
-        times = tuple(t.tolist()) if torch.is_tensor(t) and t.ndim else t if t is None else int(t)
-        key = digest(x_t), tuple(x_t.shape), times, digest(cond.emb), *(digest(v) for v in cond.extra.values())
-        if key not in self.known:
-            self.known[key] = self.prior.eps(x_t, t, cond)
-            while sum(v.nbytes for v in self.known.values()) > self.most and len(self.known) > 1:
-                self.known.pop(next(iter(self.known)))
-        return self.known[key]
-
 # %% ../../nbs/6_viz/65_targets.ipynb #65-instc
 METHODS_SHOWN = tuple(
     m for m in METHODS if m not in EDITING and METHODS[m].init is None and m != "bridge"
@@ -228,14 +205,14 @@ def figure(self: TargetGrid, numbers: dict) -> Image.Image:
     decode = lambda z: self.prior.decode(z[None])[0].detach().float().cpu()
     window = window_of(decode(numbers["canvas"][0]))
     picture = lambda z: decode(z)[window]
-    left = [row + [("", None)] * room for row in left_rows(self, numbers, picture)]
-    parts = [sheet(left, side, heads=[("the canvas", INK)] + [None] * self.seeds)]
+    rows = [row + [("", None)] * room for row in left_rows(self, numbers, picture)]
+    heads = [("the canvas", INK, 1 + room)]
     for block in numbers["blocks"]:
+        rows = [row + more for row, more in zip(rows, block_rows(self, block, picture))]
         told = f"{block['method'].upper()}   {self.prompt}, guidance {self.guidance:g}"
         told += ", draws nothing" * draws_nothing(block["method"], self.options(block["method"]))
-        heads = [(told, method_color(block["method"])), *[None] * self.seeds]
-        parts.append(sheet(block_rows(self, block, picture), side, heads=heads))
-    return side_by_side(parts, side // 6)
+        heads.append((told, method_color(block["method"]), len(self.times)))
+    return sheet(rows, side, heads=[heads, *[None] * self.seeds], least=1100)
 
 
 def window_of(picture: Tensor, margin: float = 0.03) -> tuple:
@@ -261,7 +238,8 @@ def left_rows(self: TargetGrid, numbers: dict, picture) -> list:
         rows.append([(f"truth, {short(numbers['canvas_distance'])} away", picture(nearest[0]))])
     rows += [[("", None)]] * (self.seeds - len(rows))
     known = [text for name, text in LINES.items() if numbers["blocks"][0][name] is not None]
-    return [*rows, [("\n".join([*known, "the mean:"]), None)]]
+    lines = [text.replace("detail of", "in") for text in known]  # each has one line beside its numbers
+    return [*rows, [("\n".join([*lines, "the mean:"]), None)]]
 
 
 def block_rows(self: TargetGrid, block: dict, picture) -> list:

@@ -97,18 +97,26 @@ function texture(gl, unit, format, kind, array, width) {      // array in rows o
   if (rows > most) throw Error(`the scene needs ${rows} rows of a texture, this graphics card has ${most}`);
   const full = new array.constructor(rows*ROW*width);
   full.set(array);
-  gl.activeTexture(gl.TEXTURE0 + unit); gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  const made = gl.createTexture();
+  gl.activeTexture(gl.TEXTURE0 + unit); gl.bindTexture(gl.TEXTURE_2D, made);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST); gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
   gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
   gl.texImage2D(gl.TEXTURE_2D, 0, format, ROW, rows, 0, width === 3 ? gl.RGB : gl.RGBA, kind, full);
+  return made;
 }
 
 export function painter(scene) {
   const canvas = document.createElement("canvas"), gl = canvas.getContext("webgl2", {antialias: false, alpha: false, depth: false});
   if (!gl) return null;
-  const P = program(gl), at = name => gl.getUniformLocation(P, name), ids = new Uint32Array(scene.count);
-  texture(gl, 0, gl.RGB32F, gl.FLOAT, scene.centres, 3); texture(gl, 1, gl.RGBA16F, gl.HALF_FLOAT, scene.texels, 4);
-  gl.uniform1i(at("centres"), 0); gl.uniform1i(at("texels"), 1); gl.uniform1i(at("degree"), scene.degree);
+  const P = program(gl), at = name => gl.getUniformLocation(P, name);
+  let ids = null, held = [];
+  function load(next) {                            // another scene on the same card
+    for (const old of held) gl.deleteTexture(old);
+    scene = next; ids = new Uint32Array(scene.count);
+    held = [texture(gl, 0, gl.RGB32F, gl.FLOAT, scene.centres, 3), texture(gl, 1, gl.RGBA16F, gl.HALF_FLOAT, scene.texels, 4)];
+    gl.uniform1i(at("centres"), 0); gl.uniform1i(at("texels"), 1); gl.uniform1i(at("degree"), scene.degree);
+  }
+  load(scene);
   gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer()); gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]), gl.STATIC_DRAW);
   gl.enableVertexAttribArray(0); gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 0, 0);
   gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer()); gl.enableVertexAttribArray(1);
@@ -135,7 +143,7 @@ export function painter(scene) {
     if (!fine) return;
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null); gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
   }
-  return {canvas, gl, draw, free() { gl.getExtension("WEBGL_lose_context")?.loseContext(); }};
+  return {canvas, gl, draw, load, free() { gl.getExtension("WEBGL_lose_context")?.loseContext(); }};
 }
 
 // ---- hands: pointer, wheel and keyboard change a view {azimuth, elevation, radius, target, fov}
@@ -210,13 +218,18 @@ export function viewer(canvas, {scene, view, background = [1, 1, 1], say = () =>
   function dispose() { eye.disconnect(); ruler.disconnect(); over.abort(); release(); cancelAnimationFrame(due); seen = false; let_go(); }
   return {
     view, changed, dispose,
-    set(next) { scene = next; let_go(); changed(); },                  // another scene, from the same eye
+    set(next) {                                    // another scene, from the same eye and with the same card
+      scene = next;
+      try { card?.load(scene); } catch { let_go(); }
+      changed();
+    },
     get active() { return card !== null; }, get frames() { return frames; },
   };
 }
 
-// ---- a scene from the JSON that viewer.py writes: {count, degree, data: base64}
-export function unpack({count, degree, data}) {
-  const bytes = Uint8Array.from(atob(data), ch => ch.charCodeAt(0)), split = 12*count;
-  return {count, degree, centres: new Float32Array(bytes.buffer, 0, 3*count), texels: new Uint16Array(bytes.buffer, split)};
+// ---- a scene from the bytes that viewer.py packs, which begin at a multiple of four; or from its JSON: {count, degree, data: base64}
+export function scene_of({count, degree}, buffer) {
+  return {count, degree, centres: new Float32Array(buffer, 0, 3*count), texels: new Uint16Array(buffer, 12*count)};
 }
+
+export function unpack({count, degree, data}) { return scene_of({count, degree}, Uint8Array.from(atob(data), ch => ch.charCodeAt(0)).buffer); }
