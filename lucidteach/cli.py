@@ -295,7 +295,8 @@ class Pipe:
         try:
             return how(*what)
         except OSError as e:
-            if e.errno not in (errno.EPIPE, errno.EIO):
+            broken = (errno.EPIPE, errno.EIO, errno.EINVAL if os.name == "nt" else errno.EPIPE)
+            if e.errno not in broken:
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # what is kept to be written goes there too
 

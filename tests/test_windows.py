@@ -8,7 +8,7 @@ import lucidteach
 
 ROOT = Path(lucidteach.__file__).parent
 # JSON of ASCII letters, written and read by the library alone: the same bytes in every encoding that Windows has
-ASCII = {"scene/points.py", "prior/training_run.py", "judge/judges.py", "lab/sweep.py", "lab/notebooks.py", "run/folders.py"}
+ASCII = {"prior/training_run.py", "judge/judges.py", "lab/notebooks.py"}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "_modidx.py")
 
 

@@ -171,7 +171,7 @@ def save_job(out: str | Path, name: str, images, head: dict):
 def read_json(path: str | Path):
     "What a JSON file says. ValueError where it cannot be read"
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
         raise ValueError(f"no whole JSON ({type(e).__name__})") from None
 
@@ -205,7 +205,7 @@ def check_head(head, name: str) -> dict:
 def read_lines(path: str | Path) -> list:
     "Rows of a .jsonl file. ValueError that names the line which cannot be read"
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: no text ({e.reason}); make the file again with lucidteach sweep") from None
     rows = []

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def write_file(path: str | Path, data: bytes | str) -> Path:
         with os.fdopen(fd, "wb") as f:
             f.write(data.encode() if isinstance(data, str) else data)
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException as e:
         with suppress(OSError):
             os.unlink(temporary)
@@ -83,6 +84,16 @@ def write_file(path: str | Path, data: bytes | str) -> Path:
 
 
 write_atomic = write_file  # the name under which earlier versions had it
+
+
+def _replace(temporary: str, path: Path):
+    "Windows refuses while another process has the file open, a virus scanner, say: three more tries"
+    for wait in (0.02, 0.1, 0.5):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(wait)
+    os.replace(temporary, path)
 
 
 def _unwritten(path: str | Path, e):

@@ -23,7 +23,7 @@ from .files import left_behind, write_file
 def last_told(path: str | Path, whole=False) -> dict:
     "The JSON object in a file's last line, or in the whole of it; {} where there is none that can be read"
     try:
-        v = json.loads(path.read_text() if whole else path.read_text().split("\n")[-2])
+        v = json.loads(path.read_text(encoding="utf-8") if whole else path.read_text(encoding="utf-8").split("\n")[-2])
     except (OSError, ValueError, IndexError):
         return {}
     return v if isinstance(v, dict) else {}

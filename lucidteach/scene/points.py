@@ -278,7 +278,7 @@ def save_points_run(tr: PointTrainer, folder: str | Path):
 
     def write(new):
         save_file({k: v.contiguous() for k, v in named.items()}, new / 'state.safetensors')
-        (new / 'state.json').write_text(json.dumps(numbers))
+        (new / 'state.json').write_text(json.dumps(numbers), encoding="utf-8")
 
     tools().replace_folder(Path(folder), write)
 
@@ -291,7 +291,7 @@ def load_points_run(folder: str | Path, data: SimpleNamespace | None = None, **c
     folder = Path(folder)
     if not (folder / 'state.json').is_file():
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    meta, s = json.loads((folder / 'state.json').read_text()), load_file(folder / 'state.safetensors')
+    meta, s = json.loads((folder / 'state.json').read_text(encoding="utf-8")), load_file(folder / 'state.safetensors')
     tr = PointTrainer(PointConfig(**meta['config'] | changes), data)
     tr.step, tr.seconds, tr.losses = meta['step'], meta['seconds'], meta['losses']
     for name, tensors in dict(param=tr.params, ema=tr.ema).items():
@@ -316,9 +316,9 @@ def export_points(tr: PointTrainer, folder: str | Path):
 
     def write(new):
         save_file({k: e.half().contiguous() for k, e in zip(keys, tr.ema)}, new / 'model.safetensors')
-        (new / 'config.json').write_text(json.dumps(config, indent=1))
-        (new / 'recipe.json').write_text(json.dumps(recipe, indent=1))
-        (new / 'loss.csv').write_text('\n'.join(['step,loss', *losses, '']))
+        (new / 'config.json').write_text(json.dumps(config, indent=1), encoding="utf-8")
+        (new / 'recipe.json').write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+        (new / 'loss.csv').write_text('\n'.join(['step,loss', *losses, '']), encoding="utf-8")
         for f in new.iterdir():
             f.chmod(0o644)
 
