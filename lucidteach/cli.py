@@ -1,4 +1,4 @@
-"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`.
+"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `course`, `export`, `doctor`.
 
 Heavy imports stand only inside the command that needs them.
 """
@@ -21,7 +21,7 @@ def parser():
     )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor):
+    for add in (add_compare, add_create, add_sweep, add_lab, add_course, add_export, add_doctor):
         add(sub)
     return p
 
@@ -161,6 +161,24 @@ def add_lab(sub):
     p.set_defaults(run=lab)
 
 
+def add_course(sub):
+    p = sub.add_parser(
+        "course",
+        help="for a teacher: the lessons as student's, teacher's and graders' copies; a project's score",
+        description="build: the course as folders. score: a submission of the project against SDS and ISM.",
+    )
+    jobs = p.add_subparsers(dest="job", metavar="job", required=True)
+    b = jobs.add_parser(
+        "build",
+        help="student, solution and grader folders of the lessons",
+        description="Writes student/ (stubs for solutions, no hidden tests), solution/, grader/nbgrader/ and "
+        "grader/otter/. A file that was changed since it was built stays, and the new one comes beside it.",
+    )
+    b.add_argument("--out", default="lucidteach-course", help="folder; made where it is missing (default: %(default)s)")
+    b.add_argument("--lesson", type=int, help="number of one lesson (default: all)")
+    b.set_defaults(run=course_build)
+
+
 def add_export(sub):
     p = sub.add_parser(
         "export",
@@ -264,6 +282,13 @@ def lab(args):
     known = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [known, quiet_start]))
     return LabApp.launch_instance([*options, *args.options])
+
+
+def course_build(args):
+    "The course's folders"
+    from .lab.course import run_build
+
+    return run_build(args)
 
 
 def export(args):
