@@ -178,6 +178,17 @@ def add_course(sub):
     b.add_argument("--lesson", type=int, help="number of one lesson (default: all)")
     b.set_defaults(run=course_build)
 
+    s = jobs.add_parser(
+        "score",
+        help="a project's submission against SDS and ISM, on held-out prompts, for the same network calls",
+        description="Runs the file: read it first. It registers one loss with @method, or has a function "
+        "paint(prior, prompt, generator) that returns a picture [3,H,W] in [0, 1]. Prints tables, then a line of JSON.",
+    )
+    s.add_argument("file", help="the submission, for example mine.py")
+    s.add_argument("--quick", action="store_true", help="a try: two prompts, a tenth of the budget")
+    s.add_argument("--out", help="a file to which the whole result is added as one line of JSON")
+    s.set_defaults(run=course_score)
+
 
 def add_export(sub):
     p = sub.add_parser(
@@ -289,6 +300,13 @@ def course_build(args):
     from .lab.course import run_build
 
     return run_build(args)
+
+
+def course_score(args):
+    "A submission's standing; a line of JSON is printed last"
+    from .lab.score import run_score
+
+    return run_score(args)
 
 
 def export(args):
