@@ -28,7 +28,7 @@ $(VENV)/.lab: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lab
-	$(PIP) -e ".[lab,formats,train,dev]"
+	$(PIP) -e ".[lab,formats,train,dev,site]"
 	@touch $@
 
 compare: $(VENV)/.lab
@@ -60,11 +60,7 @@ slides: $(VENV)/.dev chromium
 	SLIDES=build/slides $(BIN)/python -m pytest tests/test_slides.py
 	@echo "build/slides/index.html"
 
-$(VENV)/.site: $(VENV)/.dev
-	$(PIP) -e ".[lab,formats,train,dev,site]"
-	@touch $@
-
-site: $(VENV)/.site chromium
+site: $(VENV)/.dev chromium
 	$(BIN)/python .site/site.py --out build/site
 	SITE=build/site/html $(BIN)/python -m pytest tests/test_site.py
 	@echo "build/site/html/index.html"

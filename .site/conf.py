@@ -26,8 +26,8 @@ myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors, myst_dmath_double_inline = 3, True
 mathjax_path = "mathjax/es5/tex-chtml.js"
 mathjax3_config = {"options": {"enableMenu": False}}
-autodoc_member_order, autodoc_typehints, autodoc_preserve_defaults = "bysource", "none", True
-autosummary_generate = False
+autodoc_member_order, autodoc_typehints = "bysource", "none"
+autosummary_generate = autodoc_inherit_docstrings = False
 # a notebook may begin a section one level deeper than the one before: said of style, not of the site
 suppress_warnings = ["myst.header", "mystnb.lexer"]
 exclude_patterns = ["extra", "static"]

@@ -128,20 +128,20 @@ def loop_settings(world: str, **own) -> dict:
 def by_method(prior, prompts: list, arm: str, world: str, budget: int, own: dict) -> tuple[Tensor, float, int]:
     "Pictures [B,3,H,W] of an arm, the calls that one cost, the steps. ValueError where the budget is less than a step"
     settings = Settings(steps=1, every=1, **loop_settings(world, **own))
-    tried = Counted(prior)
-    next(optimise(tried, prompts, arm, CANVAS[world], replace(settings, steps=2)))
-    steps = int(budget * len(prompts) // tried.calls)
-    if steps < 1:
-        raise ValueError(
-            f"one step of {arm} costs {tried.calls / len(prompts):.0f} network calls, {budget} are allowed"
-        )
-    counted = Counted(prior, budget * len(prompts))
-    for now in optimise(counted, prompts, arm, CANVAS[world], replace(settings, steps=steps)):
-        last = now
-    if last.stopped:
-        raise ValueError(last.stopped)
+    tried, tries = Counted(prior), 4
+    for _ in optimise(tried, prompts, arm, CANVAS[world], replace(settings, steps=tries)):
+        pass
+    steps = max(1, round(tries * budget * len(prompts) / tried.calls))
+    counted, last = Counted(prior, budget * len(prompts)), None
+    try:
+        for now in optimise(counted, prompts, arm, CANVAS[world], replace(settings, steps=steps)):
+            last = now
+    except BudgetSpent:
+        pass  # steps cost more at large times than at small ones: the picture of the last whole step counts
+    if last is None or last.stopped:
+        raise ValueError(last.stopped if last else f"one step of {arm} costs more than {budget} network calls")
     image = last.canvas.image().detach().float().clamp(0, 1)
-    return image.expand(-1, 3, -1, -1), counted.calls / len(prompts), steps
+    return image.expand(-1, 3, -1, -1), counted.calls / len(prompts), last.step
 
 
 def by_paint(prior, prompts: list, paint, world: str, budget: int) -> tuple[Tensor, float, int]:
