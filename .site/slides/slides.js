@@ -24,7 +24,7 @@ function fitted() {
     lines.forEach(e => { e.style.whiteSpace = ''; });
     const wide = [...inside.querySelectorAll('mjx-container, table, img')], left = slide.getBoundingClientRect().left;
     const across = () => Math.max(0, ...wide.map(e => e.getBoundingClientRect().right - left)) / Reveal.getScale() / Reveal.getConfig().width;
-    for (let i = 0; i < 25 && (high() > room || across() > 1.001); i++) {
+    for (let i = 0; i < 60 && (high() > room || across() > 1.001); i++) {
       zoom = Math.max(.3, zoom * Math.min(.97, Math.max(.85, room / high(), 1 / Math.max(1, across()))));
       inside.style.zoom = zoom;
     }
