@@ -278,3 +278,36 @@ def test_otter_takes_it(made, tmp_path):
         (tmp_path / f"{who}.ipynb").write_text(handed_in(tmp_path / "dist" / "student" / "c99_sample.ipynb", what))
         score[who] = grade_submission(str(tmp_path / f"{who}.ipynb"), str(zip_), quiet=True).total
     assert score == dict(all=4, one=2, none=0)
+
+
+# the teacher's texts
+
+TEXTS = sorted(COURSE.glob("*.md"))
+
+
+def headings():
+    "All headings of all notebooks"
+    found = set()
+    for p in sorted((root / "nbs").rglob("*.ipynb")):
+        for c in read(p)["cells"]:
+            if c["cell_type"] == "markdown": found |= {h.strip() for h in re.findall(r"^#+ (.+)$", text(c), re.M)}
+    return found
+
+
+def test_teachers_texts_name_what_is_there():
+    "Links, exercises, slides by their titles, commands"
+    import lucidteach
+
+    assert {p.stem for p in TEXTS} == {"teacher", "rubric", "exam"}
+    known, numbers = headings(), {n for one in outline(root / "nbs") for n, _, _ in one["exercises"]}
+    for p in TEXTS:
+        words = p.read_text(encoding="utf8")
+        for name in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", words): assert (p.parent / name).exists(), f"{p.name} links to {name}"
+        for n in re.findall(r"\b(?:10|[1-9])\.[1-9]\b(?! (?:minutes|GB|%))", re.sub(r"\d+\.\d+\.\d+|==[\d.]+|about \d\.\d|took [\d.]+|Python [\d.]+|nbgrader \([\d.]+\)|\d\.\d GB|guidance[^|]*", "", words)):
+            if p.stem == "teacher": assert n in numbers or n == "7.5", f"{p.name} names exercise {n}"
+        if p.stem == "teacher":
+            for title in re.findall(r"(?<!`)\"([A-Z][^\"]{4,60}?)[,.]?\"", re.sub(r"```.*?```", "", words, flags=re.S)):
+                if "?" in title and "So the paper" in title or title.startswith("my picture"): continue
+                assert any(title.removesuffix("?") in h for h in known), f"{p.name} names the section {title!r}"
+        for name in re.findall(r"\blt\.(\w+)", words): assert name in lucidteach._names, f"{p.name} names lt.{name}"
+        for command in re.findall(r"^lucidteach (\w+)", words, re.M): assert command in ("compare", "create", "export", "course", "lab", "doctor")
