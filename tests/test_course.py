@@ -80,13 +80,14 @@ def test_a_lesson_has_its_form(path):
     nb = read(path)
     assert faults(nb) == []
     words = "\n".join(text(c) for c in nb["cells"] if c["cell_type"] == "markdown")
-    for part in ("**Goals", "**Before", "| Time", "## Summary", "## Quiz", "open question", "## Read on"):
+    assert re.search(r"\*\*Time|\| *Time", words, re.I), f"{path.name} says no time"
+    for part in ("**Goals", "**Before", "## Summary", "## Quiz", "open question", "## Read on"):
         assert part.lower() in words.lower(), f"{path.name} has no {part!r}"
     quiz = words[words.index("## Quiz"):]
     assert quiz.count("<details>") >= 5 and quiz.count("<details>") == quiz.count("</details>")
     assert not [c for c in nb["cells"] if re.search(r"^#\s*\|\s*(export|default_exp)", text(c), re.M)], "a lesson exports nothing"
     kinds = [c["metadata"]["slideshow"]["slide_type"] for c in nb["cells"]]
-    assert 12 <= kinds.count("slide") <= 24 and kinds.count("notes") >= 6, (kinds.count("slide"), kinds.count("notes"))
+    assert 12 <= kinds.count("slide") <= 24 and kinds.count("notes") >= 5, (kinds.count("slide"), kinds.count("notes"))
 
 
 @each_lesson
@@ -95,11 +96,10 @@ def test_students_files_hold_no_solution(path):
     given, whole = student(nb), json.dumps(student(nb))
     code = "\n".join(text(c) for c in given["cells"] if c["cell_type"] == "code")
     assert "BEGIN SOLUTION" not in code and "HIDDEN TESTS" not in code
-    assert len(exercises(given)) == len(exercises(nb)) == whole.count("raise NotImplementedError(") >= 3
+    assert len(exercises(given)) == len(exercises(nb)) >= 3 and whole.count("raise NotImplementedError(") >= len(exercises(nb))
     for c in nb["cells"]:
         if "hidden" in tags(c):
-            lines = {line.strip() for line in HIDDEN.search(text(c))[1].splitlines() if len(line.strip()) > 25}
-            assert not [line for line in lines if "assert" in line and line in code], path.name
+            assert HIDDEN.search(text(c))[1].strip() not in code and c["id"] not in {g["id"] for g in given["cells"]}, path.name
         for m in SOLUTION.finditer(text(c)):
             assert m[2].strip() not in code, f"{path.name}: the solution\n{m[2]}stands in the student's file"
         if {*tags(c)} & {*CALLS} and c["cell_type"] == "code":
