@@ -5,6 +5,9 @@
 #   make fuzz      broken and hostile files for every reader, for MINUTES; what is found stays in fuzz-found/
 #   make lab       JupyterLab on your own copy of the notebooks, in lucidteach-lab; LAB="--no-browser --port 8899" passes options on
 #   make dev-lab   JupyterLab on the notebooks themselves, for contributors
+#   make course    the lessons for students, teachers and grading programs, in build/course
+#   make slides    the lessons as slides with speaker's notes, in build/slides, looked at in a browser
+#   make site      the pages of the project, in build/site/html, looked at in a browser
 PYTHON ?= python3
 PROMPT ?= a red mug
 MINUTES ?= 5
@@ -13,7 +16,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH  := torch==2.13.0
 
-.PHONY: compare test browser fuzz lab dev-lab doctor export readme chromium clean
+.PHONY: compare test browser fuzz lab dev-lab course slides site doctor export readme chromium clean
 .DEFAULT_GOAL := compare
 
 $(VENV)/.lab: constraints.txt pyproject.toml
@@ -25,7 +28,7 @@ $(VENV)/.lab: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lab
-	$(PIP) -e ".[lab,formats,train,dev]"
+	$(PIP) -e ".[lab,formats,train,dev,site]"
 	@touch $@
 
 compare: $(VENV)/.lab
@@ -47,6 +50,20 @@ lab: $(VENV)/.lab
 # what is saved there is the source: `make export` writes the library from it
 dev-lab: $(VENV)/.dev
 	$(BIN)/lucidteach lab --originals -- $(LAB)
+
+course: $(VENV)/.lab
+	$(BIN)/lucidteach course build --out build/course
+
+# slides and site are looked at too: whole, where the tests look at a part
+slides: $(VENV)/.dev chromium
+	$(BIN)/python .site/slides.py --out build/slides
+	SLIDES=build/slides $(BIN)/python -m pytest tests/test_slides.py
+	@echo "build/slides/index.html"
+
+site: $(VENV)/.dev chromium
+	$(BIN)/python .site/site.py --out build/site
+	SITE=build/site/html $(BIN)/python -m pytest tests/test_site.py
+	@echo "build/site/html/index.html"
 
 doctor: $(VENV)/.lab
 	$(BIN)/lucidteach doctor

@@ -1,4 +1,4 @@
-"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `export`, `doctor`.
+"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `course`, `export`, `doctor`.
 
 Heavy imports stand only inside the command that needs them.
 """
@@ -21,7 +21,7 @@ def parser():
     )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_sweep, add_lab, add_export, add_doctor):
+    for add in (add_compare, add_create, add_sweep, add_lab, add_course, add_export, add_doctor):
         add(sub)
     return p
 
@@ -161,6 +161,35 @@ def add_lab(sub):
     p.set_defaults(run=lab)
 
 
+def add_course(sub):
+    p = sub.add_parser(
+        "course",
+        help="for a teacher: the lessons as student's, teacher's and graders' copies; a project's score",
+        description="build: the course as folders. score: a submission of the project against SDS and ISM.",
+    )
+    jobs = p.add_subparsers(dest="job", metavar="job", required=True)
+    b = jobs.add_parser(
+        "build",
+        help="student, solution and grader folders of the lessons",
+        description="Writes student/ (stubs for solutions, no hidden tests), solution/, grader/nbgrader/ and "
+        "grader/otter/. A file that was changed since it was built stays, and the new one comes beside it.",
+    )
+    b.add_argument("--out", default="lucidteach-course", help="folder; made where it is missing (default: %(default)s)")
+    b.add_argument("--lesson", type=int, help="number of one lesson (default: all)")
+    b.set_defaults(run=course_build)
+
+    s = jobs.add_parser(
+        "score",
+        help="a project's submission against SDS and ISM, on held-out prompts, for the same network calls",
+        description="Runs the file: read it first. It registers one loss with @method, or has a function "
+        "paint(prior, prompt, generator) that returns a picture [3,H,W] in [0, 1]. Prints tables, then a line of JSON.",
+    )
+    s.add_argument("file", help="the submission, for example mine.py")
+    s.add_argument("--quick", action="store_true", help="a try: two prompts, a tenth of the budget")
+    s.add_argument("--out", help="a file to which the whole result is added as one line of JSON")
+    s.set_defaults(run=course_score)
+
+
 def add_export(sub):
     p = sub.add_parser(
         "export",
@@ -264,6 +293,20 @@ def lab(args):
     known = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [known, quiet_start]))
     return LabApp.launch_instance([*options, *args.options])
+
+
+def course_build(args):
+    "The course's folders"
+    from .lab.course import run_build
+
+    return run_build(args)
+
+
+def course_score(args):
+    "A submission's standing; a line of JSON is printed last"
+    from .lab.score import run_score
+
+    return run_score(args)
 
 
 def export(args):

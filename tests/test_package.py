@@ -28,7 +28,7 @@ def test_constraints_hold_every_requirement():
     pins = dict(l.split('==') for l in (root/'constraints.txt').read_text().splitlines() if '==' in l and not l.startswith('#'))
     pins = {k.lower().replace('_', '-'): v for k, v in pins.items()}
     extras = project['project']['optional-dependencies']
-    wanted = project['project']['dependencies'] + extras['lab'] + extras['formats'] + extras['train'] + extras['dev']
+    wanted = project['project']['dependencies'] + extras['lab'] + extras['formats'] + extras['train'] + extras['dev'] + extras['site']
     for r in map(Requirement, wanted):
         if r.name == 'setuptools': continue
         assert r.name.lower() in pins, f'{r.name} is not pinned in constraints.txt'

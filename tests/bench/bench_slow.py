@@ -65,7 +65,8 @@ def main():
     p.add_argument('--json', help='write all times to this file too')
     a = p.parse_args()
     found = {}
-    for path in sorted((root/'nbs').rglob('*.ipynb')):
+    first = lambda p: ([i for i, w in enumerate(a.words) if w in p.stem] or [0])[0]
+    for path in sorted((root/'nbs').rglob('*.ipynb'), key=lambda p: (first(p), p)):
         if '.ipynb_checkpoints' in path.parts or a.words and not any(w in path.stem for w in a.words): continue
         if not any(map(is_slow, nbformat.read(path, 4).cells)): continue
         found[path.stem] = measure(path)
