@@ -78,7 +78,7 @@ def take(page, n, folder, name):
     "A picture of every slide, for somebody who wants to look"
     for k in range(n):
         page.evaluate("k => { const s = Reveal.getSlides()[k]; const i = Reveal.getIndices(s); Reveal.slide(i.h, i.v); while (Reveal.availableFragments().next) Reveal.nextFragment(); }", k)
-        page.wait_for_timeout(120)
+        page.wait_for_timeout(450)
         page.screenshot(path=str(folder / f"{name}-{k + 1:02}.png"))
 
 
