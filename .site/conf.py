@@ -53,16 +53,16 @@ def comments(obj) -> dict:
 
 def literal(words: str) -> str:
     "A docstring's words as reStructuredText that says the same: `code` is code, nothing else is markup"
-    parts = re.split(r"(``[^`]+``|`[^`]+`)", words)
-    out = []
+    parts, out = re.split(r"(``[^`]+``|`[^`]+`)", words), ""
     for k, part in enumerate(parts):
         if k % 2:
-            out.append(f"``{part.strip('`').strip()}``")
+            code = f"``{part.strip('`').strip()}``"
+            apart = "" if not out or out[-1] in " (['\"{/-" else "\\ "
+            close = "\\ " if re.match(r"\w", parts[k + 1]) else ""
+            out += apart + code + close
         else:
-            out.append(re.sub(r"([*_|\\`])", r"\\\1", part))
-    text = "".join(out)
-    text = re.sub(r"(?<=[^\s(\[{'\"/:-])(``[^`]+``)", r"\\ \1", text)
-    return re.sub(r"(``[^`]+``)(?=[\w])", r"\1\\ ", text)
+            out += re.sub(r"([*_|\\])", r"\\\1", part)
+    return out
 
 
 def words_of(app, what, name, obj, options, lines):

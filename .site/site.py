@@ -102,7 +102,7 @@ def api(source: Path, part: str | None) -> list:
         if r.module and not (part and not r.path.parent.name == part):
             pages.append(f"api/{r.module}")
             floors.setdefault(r.floor, []).append(r.module)
-            where = f"Source: [{r.path.stem}](../{r.path.parent.name}/{r.path.name}). {r.summary}"
+            where = f"Source: [{r.path.stem}](../{r.path.parent.name}/{r.path.name})."
             rst = f"```{{eval-rst}}\n.. automodule:: lucidteach.{r.module}\n   :members:\n```"
             write(source / f"api/{r.module}.md", f"# {r.module}\n\n{where}\n\n{rst}\n")
     rows = [
@@ -127,7 +127,7 @@ def reference(source: Path, names: list) -> None:
         if here:
             rows = [f"| [{r.path.stem}]({r.path.parent.name}/{r.path.name}) | {r.summary} |" for r in here]
             body += f"## {k} {floor}: {what}\n\n| notebook | what it shows |\n|---|---|\n" + "\n".join(rows) + "\n\n"
-            body += tree(*(f"{r.path.parent.name}/{r.path.stem}" for r in here), hidden=True) + "\n"
+            body += tree(*(f"{r.path.stem} <{r.path.parent.name}/{r.path.stem}>" for r in here), hidden=True) + "\n"
     write(source / "reference.md", body)
 
 
@@ -240,21 +240,21 @@ START = """# lucidteach
 <div class="doors">
 <div>
 
-### You are a student
+**You are a student.**
 
 Begin with [00_start](00_start.ipynb), a quarter of an hour with sliders, then [the course](course.md): ten lessons with exercises, from what a score is to text to 3D.
 
 </div>
 <div>
 
-### You teach
+**You teach.**
 
 {teacher} Slides, solutions and graders' notebooks come by `make slides` and `lucidteach course build`.
 
 </div>
 <div>
 
-### You write a script
+**You write a script.**
 
 [About](about.ipynb) has the first lines in Python, [28_your_own](2_distill/28_your_own.ipynb) a loss of your own in ten lines, [the API](api/index.md) every function.
 
@@ -271,9 +271,9 @@ def start(source: Path) -> None:
     body = START.format(teacher=teacher if has else "[The course](course.md) has ten lessons.")
     if not (source / "00_start.ipynb").is_file():  # a part of the site
         body = body.replace("[00_start](00_start.ipynb)", "00_start").replace("[28_your_own](2_distill/28_your_own.ipynb)", "28_your_own")
-    first = ["00_start"] if (source / "00_start.ipynb").is_file() else []
+    first = ["First steps <00_start>"] if (source / "00_start.ipynb").is_file() else []
     rest = [p for p in ("gallery", "ledger", "parity") if (source / f"{p}.md").is_file()]
-    body += tree(*first, "course", "reference", *rest, "api/index", "about", hidden=True, depth=2)
+    body += tree(*first, "course", "reference", *rest, "api/index", "About <about>", hidden=True, depth=2)
     write(source / "index.md", body)
 
 

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def projected(nb: dict) -> dict:
-    "A lesson as it is projected: its notes, no solution, no hidden test, calls of figures without their code"
+    "A lesson as it is projected: its notes, no solution, no hidden test, figures without the code that draws them"
     name, cells = "", []
     for c in map(plain, nb["cells"]):
         if "exercise" in tags(c):
@@ -28,7 +28,8 @@ def projected(nb: dict) -> dict:
         c["source"] = stub(c["source"], name)
         if c["cell_type"] == "code":
             shows = any("image/png" in o.get("data", {}) for o in c["outputs"])
-            if shows and "\n" not in c["source"].strip():
+            folded = c["metadata"].get("jupyter", {}).get("source_hidden")
+            if folded or shows and ("\n" not in c["source"].strip() or re.search(r"\b(plt|fig|axs?)\b", c["source"])):
                 c["metadata"]["tags"] = [*c["metadata"].get("tags", []), "bare"]
             c["outputs"] = [o for o in c["outputs"] if seen(o)]
         cells.append(c)

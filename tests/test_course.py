@@ -3,6 +3,7 @@ grading programs take what is made for them"""
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,16 +138,24 @@ for path in sys.argv[1:]:
 '''
 
 
-def executed(lessons, folder):
-    "Of notebooks [(name, cells, folder)] what became of the exercises' cells and of what these need; one process for all"
+def started(lessons, folder):
+    "One process that runs, of notebooks [(name, cells, folder)], the exercises' cells and what these need"
     paths = []
     for name, cells, where in lessons:
         paths.append(folder / f"{name}.json")
         code = [dict(id=c["id"], tags=tags(c), source=text(c)) for c in needed(cells)]
         paths[-1].write_text(json.dumps(dict(name=name, cells=code, folder=str(where))))
-    r = subprocess.run([sys.executable, "-c", RUN, *map(str, paths)], capture_output=True, text=True, timeout=590, env=os.environ | dict(MPLBACKEND="agg"))
-    assert r.returncode == 0, r.stderr[-3000:]
-    return [json.loads(line.removeprefix("RESULT ")) for line in r.stdout.splitlines() if line.startswith("RESULT ")]
+    return subprocess.Popen([sys.executable, "-c", RUN, *map(str, paths)], stdout=subprocess.PIPE, stderr=open(folder / "errors", "w"), text=True, env=os.environ | dict(MPLBACKEND="agg"))
+
+
+def results(process, folder):
+    "What became of each notebook, as soon as it is known"
+    for line in process.stdout:
+        if line.startswith("RESULT "): yield json.loads(line.removeprefix("RESULT "))
+    assert process.wait() == 0, (folder / "errors").read_text()[-3000:]
+
+
+def executed(lessons, folder): return list(results(started(lessons, folder), folder))
 
 
 def check_stubs(found, titles):
@@ -158,13 +167,24 @@ def check_stubs(found, titles):
         if error: assert {*own} & {"check", "reward"}, f"{where} stops Run All: {error}"
 
 
-def test_all_stubs_fail_only_as_stubs(tmp_path):
-    "The student's copy of every lesson, in one process: the exercises and whatever they need of the rest"
-    given = [(p.stem, student(read(p))["cells"], COURSE) for p in LESSONS]
-    titles = {e.name for p in LESSONS for e in exercises(read(p))}
-    for found in executed(given, tmp_path):
-        print(found["name"], found["seconds"], "s")
-        check_stubs(found, titles)
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    "The students' copies of all lessons, run by one process, which imports once; a function that waits for a lesson"
+    folder, found = tmp_path_factory.mktemp("stubs"), {}
+    process = started([(p.stem, student(read(p))["cells"], COURSE) for p in LESSONS], folder)
+    coming = results(process, folder)
+
+    def wait(name):
+        while name not in found: found.update((one["name"], one) for one in [next(coming)])
+        return found[name]
+
+    yield wait
+    process.kill()
+
+
+@each_lesson
+def test_stubs_fail_only_as_stubs(path, stubs):
+    check_stubs(stubs(path.stem), {e.name for e in exercises(read(path))})
 
 
 # what is built
@@ -204,7 +224,10 @@ def test_the_command(tmp_path, capsys):
 
 def test_the_lab_brings_the_students_copy(tmp_path):
     "Without a solution, without what is for the teacher"
-    deliver(tmp_path / "mine", root / "nbs")
+    (clone := tmp_path / "nbs").mkdir()                        # the course alone: test_lab delivers all of it
+    shutil.copy(root / "nbs" / "index.ipynb", clone)
+    shutil.copytree(COURSE, clone / "course")
+    deliver(tmp_path / "mine", clone)
     got = sorted(p.name for p in (tmp_path / "mine" / "course").rglob("*") if p.is_file())
     assert got == [p.name for p in lessons(source=root / "nbs")]
     for p in (tmp_path / "mine" / "course").glob("*.ipynb"): assert "BEGIN SOLUTION" not in (body := p.read_text()) and "NotImplementedError" in body and "HIDDEN TESTS" not in body
@@ -232,8 +255,6 @@ def handed_in(release, answers):
 def test_nbgrader_takes_it(made, tmp_path):
     "Generated, handed in by three students (all right, one exercise, nothing), graded"
     pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install nbgrader, to try the grader's folder with it")
-    import shutil
-
     course = tmp_path / "nbgrader"
     shutil.copytree(made / "grader" / "nbgrader", course)
     call = lambda *args: called([sys.executable, "-m", "nbgrader", *args], course)
@@ -262,8 +283,6 @@ def test_nbgrader_takes_it(made, tmp_path):
 def test_otter_takes_it(made, tmp_path):
     "Assigned, and a right, a half and an empty notebook graded by the notebook's own tests and the hidden ones"
     pytest.importorskip("otter", reason="otter-grader is not installed: pip install otter-grader, to try the grader's folder with it")
-    import shutil
-
     master = tmp_path / "c99_sample.ipynb"
     shutil.copy(made / "grader" / "otter" / "c99_sample.ipynb", master)
     called([sys.executable, "-m", "otter", "assign", master, tmp_path / "dist"], tmp_path)       # runs all tests on the solutions

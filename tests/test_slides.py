@@ -41,7 +41,7 @@ FULL = """() => [...document.querySelectorAll('.slides section')].filter(s => !s
   const up = []; for (let e = s; e && e.tagName === 'SECTION'; e = e.parentElement) { up.push([e, e.style.display]); e.style.display = 'block'; }
   const box = s.querySelector(':scope > .fits').getBoundingClientRect(), k = Reveal.getScale(), page = Reveal.getConfig();
   const text = (s.querySelector('h1,h2,h3') || {}).textContent || s.innerText.slice(0, 40);
-  const wide = Math.max(0, ...[...s.querySelectorAll('.fits > *, pre, img, mjx-container, table')].map(e => e.getBoundingClientRect().right - s.getBoundingClientRect().left)) / k;
+  const wide = Math.max(0, ...[...s.querySelectorAll('.fits > *, pre, img, mjx-math, table')].map(e => e.getBoundingClientRect().right - s.getBoundingClientRect().left)) / k;
   const r = { text, high: box.height / k, scroll: s.scrollHeight, wide, page: [page.width, page.height], zoom: +s.querySelector(':scope > .fits').style.zoom };
   up.forEach(([e, was]) => { e.style.display = was; });
   return r; })"""
@@ -77,8 +77,8 @@ def inked(page):
 def take(page, n, folder, name):
     "A picture of every slide, for somebody who wants to look"
     for k in range(n):
-        page.evaluate("k => { const s = Reveal.getSlides()[k]; const i = Reveal.getIndices(s); Reveal.slide(i.h, i.v, 99); }", k)
-        page.wait_for_timeout(120)
+        page.evaluate("k => { const s = Reveal.getSlides()[k]; const i = Reveal.getIndices(s); Reveal.slide(i.h, i.v); while (Reveal.availableFragments().next) Reveal.nextFragment(); }", k)
+        page.wait_for_timeout(450)
         page.screenshot(path=str(folder / f"{name}-{k + 1:02}.png"))
 
 

@@ -22,7 +22,12 @@ function fitted() {
     lines.forEach(e => { e.style.whiteSpace = 'pre'; });
     while (zoom > .82 && longer() > 1.002) inside.style.zoom = zoom = Math.max(.8, zoom - .04);
     lines.forEach(e => { e.style.whiteSpace = ''; });
-    const wide = [...inside.querySelectorAll('mjx-container, table, img')], left = slide.getBoundingClientRect().left;
+    // a long equation is set smaller by itself, then the whole slide if need be
+    for (const e of inside.querySelectorAll('mjx-container[display=true]')) {
+      const math = e.querySelector('mjx-math'), room = e.getBoundingClientRect().width / math.getBoundingClientRect().width;
+      if (room < 1) e.style.setProperty('font-size', `${Math.max(60, 107 * room)}%`, 'important');
+    }
+    const wide = [...inside.querySelectorAll('mjx-math, table, img')], left = slide.getBoundingClientRect().left;
     const across = () => Math.max(0, ...wide.map(e => e.getBoundingClientRect().right - left)) / Reveal.getScale() / Reveal.getConfig().width;
     for (let i = 0; i < 60 && (high() > room || across() > 1.001); i++) {
       zoom = Math.max(.3, zoom * Math.min(.97, Math.max(.85, room / high(), 1 / Math.max(1, across()))));

@@ -158,11 +158,16 @@ def slide_type(cell: dict) -> str:
 
 
 def plain(cell: dict) -> dict:
-    "A copy of a cell with its source as one string, without directives of nbdev and without a count"
-    c = copy.deepcopy(cell) | dict(source=re.sub(r"^#\s*\|.*\n?", "", text(cell), flags=re.M))
+    """A copy of a cell with its source as one string, without directives of nbdev and without a count.
+
+    Code that is not to be shown (`echo: false`) is folded.
+    """
+    c = copy.deepcopy(cell) | dict(source=text(cell))
     if c["cell_type"] != "code":
-        c["source"] = text(cell)
-    return c | (dict(execution_count=None) if c["cell_type"] == "code" else {})
+        return c
+    if re.search(r"^#\s*\|\s*echo: *false", c["source"], re.M):
+        c["metadata"]["jupyter"] = dict(source_hidden=True)
+    return c | dict(source=re.sub(r"^#\s*\|.*\n?", "", c["source"], flags=re.M), execution_count=None)
 
 
 def without_outputs(cell: dict) -> dict:
