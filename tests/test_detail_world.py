@@ -129,3 +129,16 @@ def test_the_new_words_come_in_only_where_they_are_asked_for():
     for p in FINE_PATTERNS:
         said = words.caption(Thing("house", "blue", p), sample_camera(rng))
         assert words.parse(said).pattern == p and said.startswith(f"a {p} blue house")
+
+
+def test_the_nearest_truth_of_a_mirrored_thing():
+    "A reflected mug's stripes slant the other way: only a search that may reflect finds them"
+    from lucidteach.prior.truth import nearest_truth
+
+    cam = Camera(10, 15)
+    picture = render(Thing("mug", "red", "striped", mirrored=True), cam).rgb
+    near = nearest_truth(picture, "a striped red mug", cam, starts=12, mirrored=True)
+    assert near.thing.mirrored and near.psnr > 30 and near.camera == cam
+    again = render(near.thing, near.camera).rgb
+    assert abs(again - near.image).mean() < 0.02  # registered, else the same
+    assert nearest_truth(picture, "a striped red mug", cam, starts=12).psnr < near.psnr - 5
