@@ -338,6 +338,10 @@ def export_prior(tr: Trainer, folder: Path):
         # without a dtype transformers computes in half where diffusers computes in single precision
         config = new / "text_encoder" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))
+        # a part that was loaded remembers from where, a path of this machine
+        for f in new.rglob("config.json"):
+            told = {k: v for k, v in json.loads(f.read_text()).items() if k != "_name_or_path"}
+            f.write_text(json.dumps(told, indent=2))
         for f in new.rglob("*.safetensors"):
             f.chmod(0o644)
 
