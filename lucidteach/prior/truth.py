@@ -224,6 +224,19 @@ class Truth:
     baselines: dict  # dB of the white, silhouette and blurred pictures in the same box
 
 # %% ../../nbs/1_prior/13b_truth.ipynb #ace1e150
+def _reflected(camera):
+    "The camera in the mirror x = 0"
+    x, y, z = camera.target
+    return replace(camera, azimuth=-camera.azimuth, target=(-x, y, z))
+
+
+def _turned_over(truth):
+    "What was found for the mirror image, for the picture itself: a mirrored thing"
+    thing = replace(truth.thing, mirrored=True)
+    image = np.ascontiguousarray(truth.image[:, :, ::-1])
+    return replace(truth, image=image, thing=thing, camera=_reflected(truth.camera))
+
+
 @checks
 def nearest_truth(
     image,  # [3,H,W] in [0,1], square, side a multiple of 32: array or tensor
@@ -231,9 +244,15 @@ def nearest_truth(
     camera: Camera | None = None,  # the true camera, where it is known; else searched in the view that the prompt names
     starts: Count = 300,  # random guesses at 32 pixels
     seed: Whole = 0,
+    mirrored: bool = False,  # may the thing be reflected? A prior that was trained on mirrored things paints such ones
 ) -> Truth:
     "The true render nearest to `image` among all that `prompt` allows."
     image, told = _picture(image), parse(prompt)
+    if mirrored:
+        given = dict(starts=starts, seed=seed)
+        as_it_is = nearest_truth(image, prompt, camera, **given)
+        over = nearest_truth(np.ascontiguousarray(image[:, :, ::-1]), prompt, camera and _reflected(camera), **given)
+        return max(as_it_is, _turned_over(over), key=lambda t: t.psnr)
     if told.category is None:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     small, size = _shrink(image, 32), image.shape[1]

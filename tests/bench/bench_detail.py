@@ -1,0 +1,196 @@
+"""What a prior knows of fine detail, and what SDS and ISM leave of it:
+python tests/bench/bench_detail.py --priors toy toy-detail --out nbs/1_prior/results/detail.json --sheets images
+
+For each prior, on true pictures that no training saw, with old patterns and with fine ones: the error of eps over t, the noise that an inversion
+implies, inversion and back, and what two judges say of samples. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
+(the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread."""
+import argparse, json, time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch.nn.functional import avg_pool2d, max_pool2d, unfold
+
+import lucidteach as lt
+from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
+from lucidteach.distill.methods import METHODS
+from lucidteach.judge.judges import DETAIL, load_judge
+from lucidteach.judge.metrics import HEADS
+from lucidteach.prior.pictures import clutter
+from lucidteach.prior.schedule import UniformT
+from lucidteach.prior.truth import psnr
+from lucidteach.prior.words import caption
+from lucidteach.prior.world import CATEGORIES, FINE_PATTERNS, SURFACES, Camera, Thing, render, sample_camera, sample_thing
+
+SEED, TIMES = 20_261_130, (1, 10, 25, 50, 100, 200, 300, 500, 700, 900)
+THINGS = [Thing("mug", "red", "speckled"), Thing("teddy", "brown", "furry"), Thing("hat", "green", "woven"), Thing("house", "blue", "bricked"),
+          Thing("umbrella", "yellow", "speckled"), Thing("castle", "pink", "bricked")]
+CAMERA = Camera(30, 20, 3.0)
+ARMS = [("sds", g, {}) for g in (1., 3., 7.5, 20.)] + [("ism", g, dict(delta_s=100)) for g in (1., 3., 7.5)]
+
+def truths(n: int, fine: bool, seed: int = SEED):
+    "n true pictures on white with their captions; every fine pattern equally often"
+    rng, pictures, captions, things, cams = np.random.default_rng((seed, fine)), [], [], [], []
+    for i in range(n):
+        t, cam = sample_thing(rng, background=0, depth=0, corruption=0), sample_camera(rng)
+        if fine: t = replace(t, pattern=FINE_PATTERNS[i % 4], seed=10_000_000 + i)
+        pictures.append(render(t, cam).rgb); captions.append(caption(t, cam)); things.append(t); cams.append(cam)
+    return torch.from_numpy(np.stack(pictures)), captions, things, cams
+
+@torch.no_grad()
+def eps_error(prior, z, captions):
+    "rms of eps(x_t) - eps over t, given the caption"
+    cond, gen, out = prior.embed(captions), torch.Generator().manual_seed(SEED), {}
+    for t in TIMES:
+        e = torch.randn(z.shape, generator=gen)
+        out[t] = float((prior.eps(prior.schedule.add_noise(z, e, t), t, cond) - e).square().mean().sqrt())
+    return out
+
+@torch.no_grad()
+def inversion(prior, z):
+    "rms of the implied noise at t = 100 to 700 with strides of 50, from clean data and with start noise"
+    out, null = {}, prior.embed([""] * len(z))
+    for name, start in (("clean", None), ("start noise", 1)):
+        e = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
+        x = z if start is None else prior.schedule.add_noise(z, e, 1)
+        path = ddim_invert(prior, x, null, 700, 50, start=start)
+        out[name] = {int(t): float(noise_rms(prior, z, x_t, t).mean()) for t, x_t in zip(path.times, path.xs) if t and t >= 50}
+    return out
+
+@torch.no_grad()
+def there_and_back(prior, x):
+    "PSNR in dB of each picture after 50 steps up with the null prompt and 50 down; and of the autoencoder alone"
+    z = prior.encode(x)
+    back = ddim_sample(prior, ddim_invert(prior, z, "", 999, 20).x, "", 999, 20).x
+    db = lambda y: [psnr(a, b) for a, b in zip(y, x)]
+    return dict(back=float(np.mean(db(prior.decode(back)))), autoencoder=float(np.mean(db(prior.decode(z)))))
+
+def bars(judge, images, things, cams):
+    "Share of right answers of a judge for what the things are; a view is asked as in training, 10 degrees from a border"
+    from lucidteach.judge.judges import answers
+    asked, v = torch.tensor([answers(t, c) for t, c in zip(things, cams)]), judge(images)
+    if v.pattern.shape[1] == 3: asked[:, 2][asked[:, 2] > 2] = -1
+    return {k: float((getattr(v, k).argmax(1) == asked[:, j])[asked[:, j] >= 0].float().mean()) for j, k in enumerate(HEADS)}
+
+@torch.no_grad()
+def samples(prior, captions, guidance=3., steps=25, eta=1., batch=25):
+    rows = []
+    for i in range(0, len(captions), batch):
+        gens = [torch.Generator().manual_seed(SEED + i + k) for k in range(len(captions[i:i+batch]))]
+        rows.append(prior.pipe(captions[i:i+batch], num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=gens, output_type="pt").images.float().cpu())
+    return torch.cat(rows)
+
+def fine_part(x):
+    "Luminance [B,h,w] without what a 5x5 mean keeps"
+    y = x.mean(1, keepdim=True)
+    return (y - avg_pool2d(torch.nn.functional.pad(y, (2,)*4, mode="replicate"), 5, 1))[:, 0]
+
+def surfaces(things):
+    "Where the fine pattern lies, two pixels and more from the edge of anything else, [B,h,w] bool: what differs between seeds, filled, shrunk"
+    grow = lambda m, r: max_pool2d(m[None, None].float(), 2*r + 1, 1, r)[0, 0] > 0
+    out = []
+    for t in things:
+        seen = np.stack([render(replace(t, seed=s, detail=1.), CAMERA).rgb for s in range(12)])
+        varies = torch.from_numpy(seen.std(0).max(0) > .04)
+        out.append(~grow(~(~grow(~grow(varies, 1), 1)), 2))
+    return torch.stack(out)
+
+def contrast(x, true, plain, where):
+    "(detail - detail of the plain picture) over that of the truth, [B]: rms of the fine part on the surface"
+    rms = lambda v: torch.stack([fine_part(p[None])[0][m].square().mean().sqrt() for p, m in zip(v, where)])
+    base = rms(plain)
+    return (rms(x) - base) / (rms(true) - base)
+
+def patches(x, where, side=7):
+    "The fine part of all side-by-side patches that lie on the surface, each divided by its norm, [n,side^2]"
+    u = unfold(fine_part(x[None])[:, None], side)[0].T
+    inside = unfold(where[None, None].float(), side)[0].mean(0) > .95
+    u = u[inside]
+    return u / u.norm(dim=1, keepdim=True).clamp(min=1e-6)
+
+def off_texture(x, things, where, seeds=24, others=12):
+    """By how many standard deviations the texture of x is less like true ones than another true texture is, [B].
+
+    Likeness: the mean over patches of the largest correlation with a patch of `seeds` true textures, which differ from it in the seed."""
+    out = []
+    for p, t, m in zip(x, things, where):
+        true = lambda s: torch.from_numpy(render(replace(t, seed=s), CAMERA).rgb)
+        bank = torch.cat([patches(true(100 + s), m) for s in range(seeds)])
+        like = lambda v: float((patches(v, m) @ bank.T).amax(1).mean())
+        base = np.array([like(true(1000 + s)) for s in range(others)])
+        out.append((base.mean() - like(p)) / base.std(ddof=1))
+    return torch.tensor(out)
+
+def paint(prior, start, prompts, method, guidance, options, seed, steps=120, lr=.05):
+    "Latents moved by Adam with a falling rate from `start`; times uniform in .02 to .7, weight gamma"
+    z, cond = prior.encode(start).clone().requires_grad_(), prior.embed(prompts)
+    noises, times = (torch.Generator().manual_seed(2*seed + k) for k in (0, 1))
+    opt, draw = torch.optim.Adam([z], lr), UniformT(.02, .7)
+    for i in range(steps):
+        opt.param_groups[0]["lr"] = lr * (1 - .9*i/steps)
+        t = draw(1000, 1, i/steps, generator=times).item()
+        z.grad = METHODS[method](prior, z.detach(), cond, t, generator=noises, progress=i/steps, weight="gamma", guidance=guidance, **options).grad
+        opt.step()
+    return prior.decode(z.detach()).clamp(0, 1)
+
+def sheet(columns, file, scale=2, head=26):
+    "Columns of (title, pictures [B,3,h,w]) as one picture, without smoothing"
+    h = columns[0][1].shape[-1] * scale
+    im = Image.new("RGB", ((h + 4)*len(columns), head + (h + 4)*len(columns[0][1])), "white")
+    for j, (title, x) in enumerate(columns):
+        ImageDraw.Draw(im).multiline_text((j*(h + 4) + 4, 1), title, fill="black", spacing=0)
+        for i, p in enumerate(x):
+            im.paste(Image.fromarray((p.clamp(0, 1).permute(1, 2, 0).numpy()*255).round().astype(np.uint8)).resize((h, h), 0), (j*(h + 4), head + i*(h + 4)))
+    im.save(file)
+
+def distilled(prior, name, seeds, steps, sheets, say):
+    "SDS and ISM from the plain true picture: contrast, off-texture and clutter of each arm, and the picture"
+    true, plain = (torch.from_numpy(np.stack([render(replace(t, detail=d), CAMERA).rgb for t in THINGS])) for d in (1., 0.))
+    prompts, where = [caption(t, CAMERA, view=False) for t in THINGS], surfaces(THINGS)
+    rows, columns = [], [("truth\nanother seed", torch.from_numpy(np.stack([render(replace(t, seed=7), CAMERA).rgb for t in THINGS]))), ("start\n(plain truth)", plain)]
+    measure = lambda x: dict(contrast=contrast(x, true, plain, where).tolist(), off_texture=off_texture(x, THINGS, where).tolist(), clutter=[clutter(a, b) for a, b in zip(x, plain)])
+    rows.append(dict(arm="truth, another seed", **measure(columns[0][1])))
+    rows.append(dict(arm="truth through the autoencoder", **measure(prior.decode(prior.encode(columns[0][1])).clamp(0, 1))))
+    for method, g, options in ARMS:
+        for seed in range(seeds):
+            began = time.process_time()
+            x = paint(prior, plain, prompts, method, g, options, seed, steps)
+            rows.append(dict(arm=f"{method} {g:g}", method=method, guidance=g, seed=seed, seconds=round(time.process_time() - began, 1), **measure(x)))
+            if seed == 0: columns.append((f"{method.upper()} {g:g}\ncontrast {np.mean(rows[-1]['contrast']):.2f}", x))
+            say(f"{rows[-1]['arm']}: contrast {np.mean(rows[-1]['contrast']):.2f}, off-texture {np.mean(rows[-1]['off_texture']):.1f}, clutter {np.mean(rows[-1]['clutter']):.3f}, {rows[-1]['seconds']} s")
+    if sheets: sheet(columns, sheets/f"{name}_distilled.png")
+    return dict(prompts=prompts, steps=steps, lr=.05, times=[.02, .7], rows=rows)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--priors", nargs="+", default=["toy", "toy-detail"]); p.add_argument("--names", nargs="+", help="what they are called in the result")
+    p.add_argument("--out", type=Path, required=True); p.add_argument("--sheets", type=Path)
+    p.add_argument("--n", type=int, default=32, help="pictures for errors and inversions"); p.add_argument("--judged", type=int, default=100, help="samples of each kind for the judges")
+    p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
+    p.add_argument("--parts", nargs="+", default=["errors", "judges", "distilled"]); p.add_argument("--judges", type=Path, default=DETAIL)
+    a = p.parse_args(); torch.set_num_threads(1)
+    out = json.loads(a.out.read_text()) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
+    began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
+    keep = lambda: a.out.write_text(json.dumps(out, indent=1))
+    for name, source in zip(a.names or a.priors, a.priors):
+        prior, own = lt.load_prior(source), out.setdefault(name, {})
+        if "errors" in a.parts:
+            for kind, fine in (("old", False), ("fine", True)):
+                x, captions, *_ = truths(a.n, fine); z = prior.encode(x)
+                own.setdefault("errors", {})[kind] = dict(eps=eps_error(prior, z, captions), implied=inversion(prior, z), **there_and_back(prior, x))
+                say(f"{name} {kind}: " + json.dumps(own["errors"][kind])); keep()
+        if "judges" in a.parts:
+            for kind, fine in (("old", False), ("fine", True)):
+                x, captions, things, cams = truths(a.judged, fine, SEED + 1); y = samples(prior, captions)
+                for label, images in (("truth", x), ("samples", y)):
+                    for which, folder in (("shipped", None), ("detail", a.judges)):
+                        if folder and not Path(folder).exists(): continue
+                        for j in "ab": own.setdefault("judges", {}).setdefault(kind, {}).setdefault(label, {})[f"{j}, {which}"] = bars(load_judge(j, *([folder] if folder else [])), images, things, cams)
+                say(f"{name} {kind}: " + json.dumps(own["judges"][kind])); keep()
+                if a.sheets: sheet([(t.category, torch.stack([u, v])) for t, u, v in zip(things[:14], x, y)], a.sheets/f"{name}_samples_{kind}.png")
+        if "distilled" in a.parts and source == a.priors[-1]:
+            own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
+
+if __name__ == "__main__": main()
