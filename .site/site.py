@@ -294,8 +294,8 @@ def assemble(out: Path, part: str | None = None) -> Path:
         gallery(source)
     start(source)
     if part:
-        for page in source.glob("*.md"):
-            gone = lambda m: m[0] if (source / m[2]).exists() else f"{m[1]}{REPOSITORY})"
+        for page in source.rglob("*.md"):
+            gone = lambda m, here=page.parent: m[0] if (here / m[2]).exists() else f"{m[1]}{REPOSITORY})"
             page.write_text(re.sub(r"(\]\()([^)\s]+\.(?:ipynb|md))\)", gone, page.read_text(encoding="utf8")), encoding="utf8")
     return source
 
