@@ -162,7 +162,14 @@ MEASURES = {
     "toy": ("category_b", "refused_b", "psnr", "sharpness"),
     "ideal-detail": ("detail", "off_texture", "psnr"),
 }
-BETTER = dict(category_b="high", refused_b="low", psnr="high", sharpness="near 1", detail="near 1", off_texture="low")
+BETTER = dict(
+    category_b="high",
+    refused_b="low",
+    psnr="high",
+    sharpness="near 1",
+    detail="near 1",
+    off_texture="not above 1",  # a drawn texture is 1 off, the mean of its draws 0: neither is better than the other
+)
 
 
 def measured(prior, images: Tensor, prompts: list, world: str) -> list[dict]:
@@ -177,7 +184,7 @@ def measured(prior, images: Tensor, prompts: list, world: str) -> list[dict]:
 
 def worth(name: str, value: float) -> float:
     "A measure as a number of which more is better"
-    return {"high": value, "low": -value, "near 1": -abs(value - 1)}[BETTER[name]]
+    return {"high": value, "low": -value, "near 1": -abs(value - 1), "not above 1": -max(value, 1.0)}[BETTER[name]]
 
 # %% ../../nbs/7_lab/78a_score.ipynb #78a-019
 BASELINES = {"toy": ("sds@7.5", "ism@3"), "ideal-detail": ("sds@7.5", "ism@3")}
