@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, unfold
 import lucidteach as lt
 from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
 from lucidteach.distill.methods import METHODS
-from lucidteach.judge.judges import DETAIL, load_judge
+from lucidteach.judge.judges import answers, load_judge
 from lucidteach.judge.metrics import HEADS
 from lucidteach.prior.pictures import clutter
 from lucidteach.prior.schedule import UniformT
@@ -69,7 +69,6 @@ def there_and_back(prior, x):
 
 def bars(judge, images, things, cams):
     "Share of right answers of a judge for what the things are; a view is asked as in training, 10 degrees from a border"
-    from lucidteach.judge.judges import answers
     asked, v = torch.tensor([answers(t, c) for t, c in zip(things, cams)]), judge(images)
     if v.pattern.shape[1] == 3: asked[:, 2][asked[:, 2] > 2] = -1
     return {k: float((getattr(v, k).argmax(1) == asked[:, j])[asked[:, j] >= 0].float().mean()) for j, k in enumerate(HEADS)}
@@ -169,7 +168,7 @@ def main():
     p.add_argument("--out", type=Path, required=True); p.add_argument("--sheets", type=Path)
     p.add_argument("--n", type=int, default=32, help="pictures for errors and inversions"); p.add_argument("--judged", type=int, default=100, help="samples of each kind for the judges")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
-    p.add_argument("--parts", nargs="+", default=["errors", "judges", "distilled"]); p.add_argument("--judges", type=Path, default=DETAIL)
+    p.add_argument("--parts", nargs="+", default=["errors", "judges", "distilled"]); p.add_argument("--judges", type=Path, help="folder of judges that name fine patterns too")
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text()) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -186,8 +185,9 @@ def main():
                 x, captions, things, cams = truths(a.judged, fine, SEED + 1); y = samples(prior, captions)
                 for label, images in (("truth", x), ("samples", y)):
                     for which, folder in (("shipped", None), ("detail", a.judges)):
-                        if folder and not Path(folder).exists(): continue
-                        for j in "ab": own.setdefault("judges", {}).setdefault(kind, {}).setdefault(label, {})[f"{j}, {which}"] = bars(load_judge(j, *([folder] if folder else [])), images, things, cams)
+                        for j in "ab":
+                            if folder and not (Path(folder)/f"judge_{j}").exists(): continue
+                            own.setdefault("judges", {}).setdefault(kind, {}).setdefault(label, {})[f"{j}, {which}"] = bars(load_judge(j, *([folder] if folder else [])), images, things, cams)
                 say(f"{name} {kind}: " + json.dumps(own["judges"][kind])); keep()
                 if a.sheets: sheet([(t.category, torch.stack([u, v])) for t, u, v in zip(things[:14], x, y)], a.sheets/f"{name}_samples_{kind}.png")
         if "distilled" in a.parts and source == a.priors[-1]:
