@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARD', 'SLIDE', 'PAGE', 'LEFT_2D', 'to_edit', 'file_to_edit', 'of_bytes', 'EditedPicture', 'page', 'enlarged',
            'judged', 'resume_picture', 'take_up', 'run_picture', 'why_ended', 'picture_cost', 'EditedScene', 'grid',
-           'begin_scene', 'beside', 'scene_cost', 'run_scene', 'check_settings', 'notes_on', 'whole_scene',
-           'prepare_picture', 'prepare_scene', 'make_picture', 'make_scene', 'edit', 'run_edit']
+           'begin_scene', 'beside', 'scene_cost', 'run_scene', 'check_settings', 'whole_scene', 'prepare_picture',
+           'prepare_scene', 'make_picture', 'make_scene', 'edit', 'run_edit']
 
 # %% ../../nbs/7_lab/72a_edit.ipynb #s72a-03
 import base64
@@ -558,12 +558,6 @@ def check_settings(settings: dict, known, scene: bool):
             raise TypeError(f"edit() of a {kind} has no setting {k!r}: {near}It takes {', '.join([*own, *known])}.")
 
 
-def notes_on(source: str, target: str, name: str) -> list:
-    "ValueError for words that a prior of the toy world does not know"
-    check_prompts([source, target], toy=name in TOY)
-    return []
-
-
 def whole_scene(what, c: Config, source: str, device) -> Splats | FieldScene:
     "The scene that is edited; ValueError for one that is not finite"
     scene = as_scene(c, source, what, device)
@@ -577,12 +571,12 @@ def prepare_picture(what, source: str, target: str, method: str, mask, prior, de
     check_settings(settings, [f.name for f in fields(EditConfig)], scene=False)
     c, name = EditConfig(**settings), prior_name(prior)
     check_edit(source, target, method, c.options)
-    notes = notes_on(source, target, name)
+    check_prompts([source, target], toy=name in TOY)
     if isinstance(prior, str) and prior in TOY:
         read_picture(what, 64)  # before the prior is loaded
     prior = opened(prior, [source, target], device)
     before = read_picture(what, prior.image_size)
-    r = EditedPicture(source, target, method, c, name, before, notes=notes)
+    r = EditedPicture(source, target, method, c, name, before)
     if isinstance(mask, str) and mask == "found":
         z = prior.encode(before[None].to(getattr(prior, "device", "cpu")))
         found = found_mask(prior, z, source, target, level=c.level, seed=c.seed)
@@ -605,7 +599,7 @@ def prepare_scene(what, source: str, target: str, method: str, mask, prior, devi
     anchors = anchors if isinstance(anchors, Anchors) else Anchors(**(anchors or {}))
     level = EditConfig(level=own.get("level", 0.2)).level
     name = prior_name(prior)
-    notes = notes_on(source, target, name)
+    check_prompts([source, target], toy=name in TOY)
     c = edit_config(is_small(prior, name), **settings)
     prior = opened(prior, [source, target], device)
     check_size(prior, c.size)
@@ -617,9 +611,7 @@ def prepare_scene(what, source: str, target: str, method: str, mask, prior, devi
         conditions(prior, text, draw_views(c, 0), c)  # words that the prior does not know
     if mask == "found" and not isinstance(before, Splats):
         raise ValueError("a mask says which Gaussians may change, and a field has none: give mask=None")
-    r = EditedScene(
-        target, method, c, name, State(scene), source=source, job=job, masked=mask, level=level, notes=notes
-    )
+    r = EditedScene(target, method, c, name, State(scene), source=source, job=job, masked=mask, level=level)
     r.began = fingerprint(before)
     return prior, r
 
@@ -690,8 +682,8 @@ def edit(
     work."""
     if threads not in (None, "auto"):
         raise ValueError(f"threads is 'auto' (the faster of one and all) or None, got {threads!r}")
-    prior, thing, check_first = str(prior) if isinstance(prior, Path) else prior, None, method
-    check_edit(source, target, check_first, {})
+    prior = str(prior) if isinstance(prior, Path) else prior
+    check_edit(source, target, method, {})
     thing = to_edit(what)
     if isinstance(thing, (str, Path, Tensor, np.ndarray)):
         if anchors is not None:

@@ -9,6 +9,7 @@ __all__ = ['NEAR', 'COUNTS', 'FIELD', 'ARMS', 'NOTHING', 'SCENES', 'Edit', 'draw
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-03
 import argparse
+import io
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..judge.judges import load_judge
-from ..judge.metrics import CATS, COLS, PATS, chamfer
+from ..judge.metrics import CATS, COLS, PATS, chamfer, correct
 from .create import create
 from .edit import edit
 from ..prior.checkpoints import load_prior
@@ -28,8 +30,9 @@ from ..prior.words import caption
 from ..prior.world import BACKGROUNDS, CATEGORIES, Camera, Thing, render, sample_camera
 from ..run.files import write_file
 from ..run.live import Live
+from ..scene.config import config
 from ..scene.edit import EditConfig, edited, found_mask, pixel_mask
-from ..scene.text_to_3d import orbit, shoot
+from ..scene.text_to_3d import Splats, orbit, shoot
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-05
 @dataclass(frozen=True)
@@ -222,12 +225,8 @@ def study(out: Path, which: str = "test", arms=None, mode: str = "auto", **setti
 
 def save_sheet(path: Path, picture: Tensor):
     "A picture [3,H,W] as WebP"
-    from io import BytesIO
-
-    from PIL import Image
-
     array = (255 * picture.clamp(0, 1) + 0.5).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(array).save(f := BytesIO(), "webp", quality=90, method=6)
+    Image.fromarray(array).save(f := io.BytesIO(), "webp", quality=90, method=6)
     write_file(path, f.getvalue())
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-15
@@ -266,18 +265,14 @@ def opaque(g) -> Tensor:
 
 def judged_views(g, prompt: str, judge, n: int = 12) -> dict:
     "Shares of n views around Gaussians in which a judge sees each attribute that the prompt names"
-    from lucidteach.judge.metrics import correct
-    from lucidteach.scene.config import config
-    from lucidteach.scene.text_to_3d import Splats
-
     x = shoot(Splats(g, config()), orbit(n, size=64)).rgb
     hit = correct(judge, x, [prompt] * n)
     return {k: v.nanmean().item() for k, v in hit.items() if k != "view"}
 
 
 def study_scenes(out: Path, method: str = "dds", mode: str = "quiet", scenes=SCENES, **settings) -> list[dict]:
-    "Edits of scenes: views judged before and after, shape moved, seconds; written into `out`"
-    prior, judge, rows = load_prior("toy", device="cpu"), load_judge("b"), []
+    "Edits of scenes: views judged before and after, shape moved, seconds; `edit-3d.jsonl` and `edit-3d.webp` in `out`"
+    prior, judge, rows, strips = load_prior("toy", device="cpu"), load_judge("b"), [], []
     for kind, source, target in scenes:
         made = [create(source, "sds", prior=prior, seed=s, mode=mode) for s in (0, 1)]
         g, twin = (m.gaussians for m in made)
@@ -290,9 +285,8 @@ def study_scenes(out: Path, method: str = "dds", mode: str = "quiet", scenes=SCE
         row |= dict(moved=chamfer(opaque(g), opaque(after)), two_seeds=chamfer(opaque(g), opaque(twin)))
         rows.append(row)
         write_file(out / "edit-3d.jsonl", "".join(json.dumps(v) + "\n" for v in rows))
-        views = [shoot(m.shown, orbit(8, size=96)).rgb for m in (r.was, r)]
-        strip = torch.cat([torch.cat(list(v), 2) for v in views], 1)
-        save_sheet(out / f"edit-3d-{len(rows)}.webp", strip)
+        strips += [torch.cat(list(shoot(m.shown, orbit(8, size=96)).rgb), 2) for m in (r.was, r)]
+        save_sheet(out / "edit-3d.webp", torch.cat(strips, 1))
     return rows
 
 

@@ -191,7 +191,7 @@ def told(method: str, x_src: Tensor, c_src: Cond) -> dict:
 class EditConfig:
     "What the editing of a picture depends on besides picture, prompts, method, mask and prior"
 
-    steps: Many = 40  # updates; of sdedit: steps of its sampling
+    steps: Many = 30  # updates; of sdedit: steps of its sampling
     seed: Whole = 0  # times and noises
     guidance: Finite = 3.0  # classifier-free guidance, uncond-based
     canvas: Literal["latents", "pixels"] = "latents"  # what is changed
