@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'COUNTS', 'FIELD', 'ARMS', 'NOTHING', 'SCENES', 'Edit', 'drawn', 'edits', 'psnr_of', 'ground_of', 'attributes',
-           'measured', 'painted', 'run_arm', 'sheet', 'study', 'save_sheet', 'table', 'mean_of', 'opaque',
+           'measured', 'painted', 'run_arm', 'sheet', 'kept_arm', 'study', 'save_sheet', 'table', 'mean_of', 'opaque',
            'judged_views', 'study_scenes', 'main']
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-03
@@ -28,7 +28,8 @@ from ..prior.checkpoints import load_prior
 from ..prior.cond import Denoiser
 from ..prior.words import caption
 from ..prior.world import BACKGROUNDS, CATEGORIES, Camera, Thing, render, sample_camera
-from ..run.files import write_file
+from ..run.files import read_with_numbers, with_numbers, write_file
+from ..run.folders import folder_name
 from ..run.live import Live
 from ..scene.config import config
 from ..scene.edit import EditConfig, edited, found_mask, pixel_mask
@@ -202,8 +203,23 @@ def sheet(pictures: dict[str, Tensor], scale: int = 1) -> Tensor:
     return torch.cat([torch.cat(list(v), 1) for v in pictures.values()], 2)
 
 
-def study(out: Path, which: str = "test", arms=None, mode: str = "auto", **settings) -> list[dict]:
-    "Rows of all arms on all edits; written into the folder `out` after each arm"
+def kept_arm(keep: Path | None, prior: Denoiser, arm: str, es: list[Edit], **settings) -> tuple[Tensor, int, float]:
+    "`run_arm`, or what an earlier call has left of it in the folder `keep`"
+    path = keep and keep / f"{folder_name(arm)}.safetensors"
+    told = json.dumps(dict(arm=ARMS[arm], recipe=asdict(EditConfig(**(ARMS[arm][1] | settings))), n=len(es)))
+    if path and path.exists():
+        named, numbers = read_with_numbers(path)
+        if numbers["told"] == told:
+            return named["pictures"], numbers["calls"], numbers["seconds"]
+    x, calls, seconds = run_arm(prior, arm, es, **settings)
+    if path:
+        keep.mkdir(parents=True, exist_ok=True)
+        write_file(path, with_numbers(dict(pictures=x), dict(told=told, calls=calls, seconds=seconds)))
+    return x, calls, seconds
+
+
+def study(out: Path, which: str = "test", arms=None, keep: Path | None = None, mode: str = "auto", **settings):
+    "Rows of all arms on all edits; written into the folder `out` after each arm. `keep`: see `kept_arm`"
     es, prior, judge = edits(which), load_prior("toy", device="cpu"), load_judge("b" if which == "test" else "a")
     rows, pictures, arms = [], {}, list(ARMS) if arms is None else arms
     with Live(len(arms) + len(NOTHING), f"{len(es)} edits", mode=mode) as live:
@@ -211,7 +227,7 @@ def study(out: Path, which: str = "test", arms=None, mode: str = "auto", **setti
             if arm in NOTHING:
                 x, calls, seconds = torch.stack([NOTHING[arm](e) for e in es]), 0, 0.0
             else:
-                x, calls, seconds = run_arm(prior, arm, es, **settings)
+                x, calls, seconds = kept_arm(keep, prior, arm, es, **settings)
             pictures[arm] = x
             cost = dict(arm=arm, calls=calls / len(es), seconds=round(seconds / len(es), 2))
             rows += [dict(n=i, **cost) | row for i, row in enumerate(measured(x, es, judge))]
@@ -298,6 +314,7 @@ def main(argv=None):
         "--which", choices=("test", "dev"), default="test", help="the table's edits, or those of the choices"
     )
     p.add_argument("--arms", help=f"with semicolons, of: {'; '.join(ARMS)}")
+    p.add_argument("--keep", type=Path, help="folder of the arms' pictures: what is there is not computed again")
     p.add_argument("--scenes", action="store_true", help="the edits in three dimensions instead")
     p.add_argument("--method", default="dds", help="of the scenes")
     a = p.parse_args(argv)
@@ -305,7 +322,7 @@ def main(argv=None):
     if a.scenes:
         rows = study_scenes(a.out, a.method)
     else:
-        rows = table(study(a.out, a.which, a.arms and [s.strip() for s in a.arms.split(";")]))
+        rows = table(study(a.out, a.which, a.arms and [s.strip() for s in a.arms.split(";")], a.keep))
     for row in rows:
         print(json.dumps(row))
 
