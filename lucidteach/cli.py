@@ -123,7 +123,7 @@ def add_edit(sub):
         "--mask", help="where it may change: a picture of that size, white where it may; or found, by the two prompts"
     )
     add_run_options(
-        p, "updates (default: 30 of a picture, 60 of a scene)", "of everything random", "runs/<target>-edit)", "3"
+        p, "updates (default: 30 of a picture, 40 of a scene)", "of everything random", "runs/<target>-edit)", "3"
     )
     p.set_defaults(run=edit)
 

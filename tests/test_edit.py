@@ -357,6 +357,7 @@ WRONG = {  # name: (what, words, options, kind of error, what it says)
     "anchors of a picture": (P, WORDS, dict(anchors={}), ValueError, "mask"),
     "threads": (P, WORDS, dict(threads=3), ValueError, "threads is 'auto'"),
     "sdedit of a scene": (ball(), WORDS, dict(method="sdedit"), ValueError, "use dds for a scene"),
+    "ground of a scene": (ball(), ("a red mug", "a red mug on blue"), {}, ValueError, "a ground is no part of a scene"),
     "mask of a scene": (ball(), WORDS, dict(mask=torch.eye(16)), ValueError, "mask='found' or None"),
     "mask of a field": (Field(resolutions=(3,), samples=4), WORDS, dict(mask="found", **SCENE), ValueError, "a field has none"),
     "setting of pictures": (ball(), WORDS, dict(canvas="latents"), TypeError, "edit() of a scene has no setting"),

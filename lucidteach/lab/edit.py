@@ -80,7 +80,7 @@ from lucidteach.scene.edit import (
     read_picture,
 )
 from ..scene.run import PANEL, Timed, as_scene, bad_tensor, digest, given
-from ..scene.text_to_3d import FieldScene, Splats, State, conditions, draw_views, orbit, shoot
+from ..scene.text_to_3d import FieldScene, Splats, State, backdrop, conditions, draw_views, orbit, shoot
 from ..splat.files import FORMATS
 from ..splat.gaussians import Gaussians
 from ..viz import viewer
@@ -596,6 +596,11 @@ def prepare_scene(what, source: str, target: str, method: str, mask, prior, devi
         raise ValueError("sdedit edits one picture at a time, and views would not fit each other: use dds for a scene")
     if mask not in (None, "found"):
         raise ValueError(f"the mask of a scene is found in its views: give mask='found' or None, got {mask!r:.60}")
+    if not backdrop(source).equal(backdrop(target)):
+        remedy = "draw it on another with scene.render(camera, background=...)"
+        raise ValueError(
+            f"{source!r} and {target!r} name different grounds, and a ground is no part of a scene: {remedy}"
+        )
     anchors = anchors if isinstance(anchors, Anchors) else Anchors(**(anchors or {}))
     level = EditConfig(level=own.get("level", 0.2)).level
     name = prior_name(prior)

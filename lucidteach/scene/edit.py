@@ -397,7 +397,7 @@ def edited(
 # what editing changes of the toy preset: no noise on half-axes (source and edit would differ by it), no pressure on
 # their size, one window of times, gentle rates of geometry; fmt: off
 EDIT = dict(
-    steps=60,
+    steps=40,
     head_start=0.0,
     scale_noise=0.0,
     scale=0.0,
@@ -411,7 +411,7 @@ EDIT = dict(
     flip=0.0,
     densify=(0, 0, 1),
     lr_means=(0.002, 0.0005),
-    lr_color=(0.08, 0.02),
+    lr_color=(0.2, 0.04),
     lr_opacity=(0.02, 0.01),
     lr_scales=(0.005, 0.001),
     lr_quats=(0.003, 0.001),
