@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'COUNTS', 'FIELD', 'ARMS', 'NOTHING', 'SCENES', 'Edit', 'drawn', 'edits', 'psnr_of', 'ground_of', 'attributes',
-           'measured', 'painted', 'run_arm', 'sheet', 'kept_arm', 'study', 'save_sheet', 'table', 'mean_of', 'opaque',
-           'judged_views', 'study_scenes', 'main']
+           'measured', 'painted', 'run_arm', 'sheet', 'kept_arm', 'study', 'save_sheet', 'table', 'mean_of', 'made',
+           'opaque', 'judged_views', 'study_scenes', 'main']
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-03
 import argparse
@@ -34,6 +34,7 @@ from ..run.live import Live
 from ..scene.config import config
 from ..scene.edit import EditConfig, edited, found_mask, pixel_mask
 from ..scene.text_to_3d import Splats, orbit, shoot
+from ..splat.gaussians import Gaussians
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-05
 @dataclass(frozen=True)
@@ -218,9 +219,18 @@ def kept_arm(keep: Path | None, prior: Denoiser, arm: str, es: list[Edit], **set
     return x, calls, seconds
 
 
-def study(out: Path, which: str = "test", arms=None, keep: Path | None = None, mode: str = "auto", **settings):
-    "Rows of all arms on all edits; written into the folder `out` after each arm. `keep`: see `kept_arm`"
-    es, prior, judge = edits(which), load_prior("toy", device="cpu"), load_judge("b" if which == "test" else "a")
+def study(
+    out: Path, which: str = "test", arms=None, keep: Path | None = None, every: int = 1, mode: str = "auto", **settings
+) -> list[dict]:
+    """Rows of all arms on all edits, or on some; written into the folder `out` after each arm; a sheet of pictures.
+
+    Of the `test` edits into edit.jsonl and edit.webp, of the `dev` ones into edit-dev.jsonl. `keep`: see `kept_arm`."""
+    name = "edit" if which == "test" else f"edit-{which}"
+    es, prior, judge = (
+        edits(which)[::every],
+        load_prior("toy", device="cpu"),
+        load_judge("b" if which == "test" else "a"),
+    )
     rows, pictures, arms = [], {}, list(ARMS) if arms is None else arms
     with Live(len(arms) + len(NOTHING), f"{len(es)} edits", mode=mode) as live:
         for k, arm in enumerate([*NOTHING, *arms]):
@@ -232,10 +242,10 @@ def study(out: Path, which: str = "test", arms=None, keep: Path | None = None, m
             cost = dict(arm=arm, calls=calls / len(es), seconds=round(seconds / len(es), 2))
             rows += [dict(n=i, **cost) | row for i, row in enumerate(measured(x, es, judge))]
             live.update(k + 1)
-            head = dict(recipe=asdict(EditConfig(**settings)), which=which, prior="toy", judge=judge.name, arms=ARMS)
-            lines = [head | dict(command="python -m lucidteach.lab.edits"), *rows]
-            write_file(out / "edit.jsonl", "".join(json.dumps(v) + "\n" for v in lines))
-    save_sheet(out / "edit.webp", sheet(pictures))
+            head = dict(recipe=asdict(EditConfig(**settings)), which=which, every=every, judge=judge.name, arms=ARMS)
+            lines = [head | dict(prior="toy", command="python -m lucidteach.lab.edits"), *rows]
+            write_file(out / f"{name}.jsonl", "".join(json.dumps(v) + "\n" for v in lines))
+    save_sheet(out / f"{name}.webp", sheet(pictures))
     return rows
 
 
@@ -265,13 +275,25 @@ def mean_of(rows: list[dict], key: str, kind: str | None = None) -> float:
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-17
 SCENES = (
-    ("colour", "a red mug", "a blue mug"),
-    ("colour", "a blue car", "a yellow car"),
-    ("colour", "a green house", "a red house"),
-    ("colour", "a brown teddy bear", "a pink teddy bear"),
-    ("pattern", "a purple teapot", "a purple striped teapot"),
-    ("category", "a yellow duck", "a yellow teddy bear"),
+    ("colour", "a blue mug", "a yellow mug"),
+    ("pattern", "a blue mug", "a striped blue mug"),
+    ("category", "a blue mug", "a blue teapot"),
+    ("colour", "a red car", "a green car"),
+    ("pattern", "a red car", "a dotted red car"),
+    ("category", "a red car", "a red boat"),
 )
+
+
+def made(prior: Denoiser, prompt: str, seed: int, keep: Path | None) -> Gaussians:
+    "The scene of a prompt by `create`, or what an earlier call has left of it in the folder `keep`"
+    path = keep and keep / f"{folder_name(prompt)}-{seed}.ply"
+    if path and path.exists():
+        return Gaussians.load(path)
+    g = create(prompt, "sds", prior=prior, seed=seed, mode="quiet").gaussians
+    if path:
+        keep.mkdir(parents=True, exist_ok=True)
+        g.save(path)
+    return g
 
 
 def opaque(g) -> Tensor:
@@ -286,12 +308,13 @@ def judged_views(g, prompt: str, judge, n: int = 12) -> dict:
     return {k: v.nanmean().item() for k, v in hit.items() if k != "view"}
 
 
-def study_scenes(out: Path, method: str = "dds", mode: str = "quiet", scenes=SCENES, **settings) -> list[dict]:
+def study_scenes(
+    out: Path, method: str = "dds", keep: Path | None = None, scenes=SCENES, mode: str = "quiet", **settings
+) -> list[dict]:
     "Edits of scenes: views judged before and after, shape moved, seconds; `edit-3d.jsonl` and `edit-3d.webp` in `out`"
     prior, judge, rows, strips = load_prior("toy", device="cpu"), load_judge("b"), [], []
     for kind, source, target in scenes:
-        made = [create(source, "sds", prior=prior, seed=s, mode=mode) for s in (0, 1)]
-        g, twin = (m.gaussians for m in made)
+        g, twin = (made(prior, source, seed, keep) for seed in (0, 1))
         began = time.perf_counter()
         r = edit(g, source, target, method, prior=prior, mode=mode, **settings)
         after = r.gaussians
@@ -314,15 +337,16 @@ def main(argv=None):
         "--which", choices=("test", "dev"), default="test", help="the table's edits, or those of the choices"
     )
     p.add_argument("--arms", help=f"with semicolons, of: {'; '.join(ARMS)}")
-    p.add_argument("--keep", type=Path, help="folder of the arms' pictures: what is there is not computed again")
+    p.add_argument("--every", type=int, default=1, help="each so many-th edit alone")
+    p.add_argument("--keep", type=Path, help="folder of arms' pictures and scenes: what is there is not computed again")
     p.add_argument("--scenes", action="store_true", help="the edits in three dimensions instead")
     p.add_argument("--method", default="dds", help="of the scenes")
     a = p.parse_args(argv)
     a.out.mkdir(parents=True, exist_ok=True)
     if a.scenes:
-        rows = study_scenes(a.out, a.method)
+        rows = study_scenes(a.out, a.method, a.keep)
     else:
-        rows = table(study(a.out, a.which, a.arms and [s.strip() for s in a.arms.split(";")], a.keep))
+        rows = table(study(a.out, a.which, a.arms and [s.strip() for s in a.arms.split(";")], a.keep, a.every))
     for row in rows:
         print(json.dumps(row))
 
