@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'COUNTS', 'FIELD', 'ARMS', 'NOTHING', 'SCENES', 'Edit', 'drawn', 'edits', 'psnr_of', 'ground_of', 'attributes',
-           'measured', 'painted', 'run_arm', 'sheet', 'kept_arm', 'study', 'save_sheet', 'table', 'mean_of', 'made',
-           'opaque', 'judged_views', 'study_scenes', 'main']
+           'measured', 'painted', 'run_arm', 'sheet', 'toy', 'kept_arm', 'study', 'save_sheet', 'table', 'mean_of',
+           'made', 'opaque', 'judged_views', 'study_scenes', 'main']
 
 # %% ../../nbs/7_lab/72b_edits.ipynb #s72b-03
 import argparse
+import functools
 import io
 import json
 import time
@@ -204,7 +205,13 @@ def sheet(pictures: dict[str, Tensor], scale: int = 1) -> Tensor:
     return torch.cat([torch.cat(list(v), 1) for v in pictures.values()], 2)
 
 
-def kept_arm(keep: Path | None, prior: Denoiser, arm: str, es: list[Edit], **settings) -> tuple[Tensor, int, float]:
+@functools.cache
+def toy() -> Denoiser:
+    "The prior of the table, loaded when it is first asked"
+    return load_prior("toy", device="cpu")
+
+
+def kept_arm(keep: Path | None, arm: str, es: list[Edit], **settings) -> tuple[Tensor, int, float]:
     "`run_arm`, or what an earlier call has left of it in the folder `keep`"
     path = keep and keep / f"{folder_name(arm)}.safetensors"
     told = json.dumps(dict(arm=ARMS[arm], recipe=asdict(EditConfig(**(ARMS[arm][1] | settings))), n=len(es)))
@@ -212,7 +219,7 @@ def kept_arm(keep: Path | None, prior: Denoiser, arm: str, es: list[Edit], **set
         named, numbers = read_with_numbers(path)
         if numbers["told"] == told:
             return named["pictures"], numbers["calls"], numbers["seconds"]
-    x, calls, seconds = run_arm(prior, arm, es, **settings)
+    x, calls, seconds = run_arm(toy(), arm, es, **settings)
     if path:
         keep.mkdir(parents=True, exist_ok=True)
         write_file(path, with_numbers(dict(pictures=x), dict(told=told, calls=calls, seconds=seconds)))
@@ -226,18 +233,14 @@ def study(
 
     Of the `test` edits into edit.jsonl and edit.webp, of the `dev` ones into edit-dev.jsonl. `keep`: see `kept_arm`."""
     name = "edit" if which == "test" else f"edit-{which}"
-    es, prior, judge = (
-        edits(which)[::every],
-        load_prior("toy", device="cpu"),
-        load_judge("b" if which == "test" else "a"),
-    )
+    es, judge = edits(which)[::every], load_judge("b" if which == "test" else "a")
     rows, pictures, arms = [], {}, list(ARMS) if arms is None else arms
     with Live(len(arms) + len(NOTHING), f"{len(es)} edits", mode=mode) as live:
         for k, arm in enumerate([*NOTHING, *arms]):
             if arm in NOTHING:
                 x, calls, seconds = torch.stack([NOTHING[arm](e) for e in es]), 0, 0.0
             else:
-                x, calls, seconds = kept_arm(keep, prior, arm, es, **settings)
+                x, calls, seconds = kept_arm(keep, arm, es, **settings)
             pictures[arm] = x
             cost = dict(arm=arm, calls=calls / len(es), seconds=round(seconds / len(es), 2))
             rows += [dict(n=i, **cost) | row for i, row in enumerate(measured(x, es, judge))]
@@ -312,7 +315,7 @@ def study_scenes(
     out: Path, method: str = "dds", keep: Path | None = None, scenes=SCENES, mode: str = "quiet", **settings
 ) -> list[dict]:
     "Edits of scenes: views judged before and after, shape moved, seconds; `edit-3d.jsonl` and `edit-3d.webp` in `out`"
-    prior, judge, rows, strips = load_prior("toy", device="cpu"), load_judge("b"), [], []
+    prior, judge, rows, strips = toy(), load_judge("b"), [], []
     for kind, source, target in scenes:
         g, twin = (made(prior, source, seed, keep) for seed in (0, 1))
         began = time.perf_counter()
