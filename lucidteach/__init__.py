@@ -28,6 +28,7 @@ _names = {
     "rasterization": "splat.rasterize",
     "Field": "scene.field",
     "create": "lab.create",
+    "edit": "lab.edit",
     "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
@@ -51,6 +52,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .lab.board import board as board
     from .lab.compare import compare as compare
     from .lab.create import create as create
+    from .lab.edit import edit as edit
     from .prior.checkpoints import load_prior as load_prior
     from .prior.latent import LinearAutoencoder as LinearAutoencoder
     from .prior.latent import ModelMixin as ModelMixin

@@ -1,4 +1,4 @@
-"""The command line: `lucidteach compare`, `create`, `sweep`, `lab`, `course`, `export`, `doctor`.
+"""The command line: `lucidteach compare`, `create`, `edit`, `sweep`, `lab`, `course`, `export`, `doctor`.
 
 Heavy imports stand only inside the command that needs them.
 """
@@ -21,7 +21,7 @@ def parser():
     )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_sweep, add_lab, add_course, add_export, add_doctor):
+    for add in (add_compare, add_create, add_edit, add_sweep, add_lab, add_course, add_export, add_doctor):
         add(sub)
     return p
 
@@ -102,6 +102,30 @@ def add_create(sub):
         "the preset's: toy 3, paper 7.5",
     )
     p.set_defaults(run=create)
+
+
+def add_edit(sub):
+    p = sub.add_parser(
+        "edit",
+        help="a picture or a scene changed from what one prompt says to what another says",
+        description="Writes report.html with a slider between before and after, metrics.jsonl, config.json, a "
+        "checkpoint, and after.png or object.ply; the same command goes on with an unfinished run.",
+    )
+    p.add_argument("what", help="a picture's file, a file of Gaussians, or the folder of a run")
+    p.add_argument("source", help='what it shows, for example "a red mug"')
+    p.add_argument("target", help='what it shall show, for example "a blue mug"')
+    p.add_argument(
+        "--method",
+        default="dds",
+        help="dds, pds, dreamcatalyst, bridge, ism; of pictures also sdedit (default: %(default)s)",
+    )
+    p.add_argument(
+        "--mask", help="where it may change: a picture of that size, white where it may; or found, by the two prompts"
+    )
+    add_run_options(
+        p, "updates (default: 30 of a picture, 40 of a scene)", "of everything random", "runs/<target>-edit)", "3"
+    )
+    p.set_defaults(run=edit)
 
 
 def add_sweep(sub):
@@ -254,6 +278,13 @@ def create(args):
     from .lab.create import run_create
 
     return run_create(args)
+
+
+def edit(args):
+    "A picture or a scene, changed; the report's path is the last line printed"
+    from .lab.edit import run_edit
+
+    return run_edit(args)
 
 
 def sweep(args):
