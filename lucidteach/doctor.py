@@ -222,7 +222,7 @@ def prior(name, online=False):
     if name in checkpoints.IDEAL:
         yield ok("prior", f"{name}: the ideal denoiser of true renders; a formula, without weights")
         return
-    path = checkpoints.TOY if name == "toy" else Path(name)
+    path = checkpoints.TOY.with_name(name) if name in checkpoints.SHIPPED else Path(name)
     if path.is_file() or path.suffix == ".safetensors":
         yield from single(path, checkpoints)
         return
@@ -230,7 +230,7 @@ def prior(name, online=False):
     folder = path if path.is_dir() else checkpoints.cached(name)
     gone = checkpoints.missing_files(folder) if folder else []
     if folder is None:
-        hint = nearest_name(name, ("toy", *checkpoints.IDEAL)) if "/" not in name else ""
+        hint = nearest_name(name, (*checkpoints.SHIPPED, *checkpoints.IDEAL)) if "/" not in name else ""
         yield fail("prior", f"{name}: not on this machine, neither a folder nor in the model cache. {hint}".rstrip())
     elif gone:
         yield fail("prior", f"{name}: incomplete in {folder}; missing: {', '.join(gone)}")
@@ -243,7 +243,7 @@ def prior(name, online=False):
     if (folder is None or gone) and not path.is_dir():
         source = (checkpoints.mirrors(name) or [name])[0]
         yield note("to get it", f"where there is a network: hf download {source} --local-dir model; then --prior model")
-    if online and name != "toy" and not path.is_dir():
+    if online and name not in checkpoints.SHIPPED and not path.is_dir():
         yield from hub(name)
 
 

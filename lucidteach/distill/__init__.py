@@ -1,1 +1,1 @@
-from . import vsd  # every method is in METHODS, whichever module is asked for
+from . import dream, vsd  # every method is in METHODS, whichever module is asked for

@@ -110,7 +110,7 @@ class Implicit:
 
 
 CANVASES = {"pixels": Pixels, "latents": Latents, "implicit": Implicit}
-EDITING = ("dds", "pds")  # methods that need a picture to start from
+EDITING = ("dds", "pds", "dreamcatalyst")  # methods that need a picture to start from
 
 # %% ../../nbs/2_distill/26_canvas.ipynb #26-030b
 # setting -> what it is in a single step, in a comparison and in text to 3D (both on the toy prior), and why

@@ -473,7 +473,7 @@ def cost_text(cost: dict, c: Config, scene) -> str:
     )
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057b
-EDITING = ("dds", "pds")  # losses that change a given object
+EDITING = ("dds", "pds", "dreamcatalyst")  # losses that change a given object
 
 
 def check_size(prior: Denoiser | str, size: int):
@@ -518,7 +518,7 @@ def check_options(settings: dict):
 def is_small(prior: Denoiser | str, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
-        return name in ("toy", "ideal", "ideal-detail")
+        return name in ("toy", "toy-detail", "ideal", "ideal-detail")
     return getattr(prior, "image_size", 0) <= 128
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058

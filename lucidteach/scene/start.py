@@ -143,5 +143,7 @@ def tinted(
 def true_points(thing: Thing, n: Count = 1024, seed: Whole = 0) -> tuple[Tensor, Tensor]:
     "Points [n, 3] of a thing's true surface and their unlit colours [n, 3], as tensors."
     p, m, ink = surface(thing, n, np.random.default_rng(seed))
-    c = tinted(m, ink, world.palette(thing.color), PATTERNS.index(thing.pattern))
+    c = tinted(
+        m, ink, world.palette(thing.color), PATTERNS.index(thing.pattern if thing.pattern in PATTERNS else "plain")
+    )
     return torch.from_numpy(p).float(), torch.from_numpy(c).float()
