@@ -117,7 +117,7 @@ REFUSED = {
     'a mug on a table': "unknown background 'table'",
     'a mug on a red background': "unknown background 'red'",
     'a hat seen from below': 'nothing is seen from below',
-    'a house made of brick': "unknown word 'brick'",
+    'a house made of straw': "unknown word 'straw'",
 }
 
 @pytest.mark.parametrize('prompt', MEANT)

@@ -6,8 +6,8 @@
 __all__ = ['FREE', 'PROMPTS', 'HELP', 'NUMBERS', 'bank_chunk', 'make_bank', 'save_bank', 'open_bank', 'same_words', 'pool_at',
            'posterior_mean', 'bank_at', 'Bank', 'mend_folder', 'replace_folder', 'save_checkpoint', 'read_checkpoint',
            'check_config', 'load_checkpoint', 'make_scheduler', 'averaged', 'make_pipeline', 'export_prior',
-           'start_from', 'sample_sheet', 'save_all', 'stop_event', 'drop_lines', 'append_line', 'train', 'prepared',
-           'command_line', 'main']
+           'grow_words', 'start_from', 'sample_sheet', 'save_all', 'stop_event', 'drop_lines', 'append_line', 'train',
+           'prepared', 'command_line', 'main']
 
 # %% ../../nbs/1_prior/16a_training_run.ipynb #trun03
 import argparse
@@ -47,6 +47,7 @@ from lucidteach.prior.train import (
     Trainer,
     bare_caption,
     draw_times,
+    drawn_from,
     encode_texts,
     rng_for,
     text_kinds,
@@ -62,7 +63,7 @@ def bank_chunk(k: int, n: int, config: Config, ae) -> tuple[np.ndarray, list[str
 
     Latents [n,C,h,w] in half precision, captions [n] and bare [n], which do not tell the view.
     """
-    b = sample(n, seed=(config.seed, k, 1 << 20), size=config.size, background=config.background)
+    b = sample(n, seed=(config.seed, k, 1 << 20), size=config.size, **drawn_from(config))
     rng, _ = rng_for(config.seed, k, 1 << 20)
     with torch.no_grad():
         latents = ae.encode(torch.from_numpy(b.images) * 2 - 1).latent_dist.mode().half()
@@ -157,7 +158,7 @@ def bank_at(bank: dict, step: int, config: Config, rank: int = 0) -> SimpleNames
     return SimpleNamespace(
         i=torch.from_numpy(i),
         text=torch.from_numpy(text),
-        t=draw_times(config.batch, gen, noisy=config.noisy),
+        t=draw_times(config.batch, gen, noisy=config.noisy, times=config.times),
         gen=gen,
         pool=pool,
     )
@@ -179,13 +180,14 @@ class Bank(FreshPictures):
     def clean(self, b) -> tuple[Tensor, Tensor]:
         "The latents x0 [B,C,h,w] and the token ids [B,L] of a batch"
         dev = self.trainer.acc.device
-        return self.bank["latents"][b.i.to(dev)].float(), self.bank["ids"][b.text.to(dev)]
+        return self.grainy(self.bank["latents"][b.i.to(dev)].float(), b), self.bank["ids"][b.text.to(dev)]
 
     def target(self, b, x0: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         "With pools the mean of the pictures that could be meant, and the noise that then is left"
         if not self.trainer.config.pool:
             return x0, eps
         pool = self.bank["latents"][b.pool.to(x0.device)].float()
+        pool[:, 0] = x0  # with its grain
         return posterior_mean(x0, eps, self.trainer.schedule.abar(b.t), pool)
 
 # %% ../../nbs/1_prior/16a_training_run.ipynb #trun06-1
@@ -344,13 +346,38 @@ def export_prior(tr: Trainer, folder: Path):
 
 # %% ../../nbs/1_prior/16a_training_run.ipynb #train91
 @torch.no_grad()
+def grow_words(pipe, tokenizer):
+    """Gives the text encoder of a pipeline the vocabulary of another tokenizer.
+
+    A token that both know keeps its row; a new one begins at the mean of the rows of the pieces it was cut into.
+    """
+    rows, old = pipe.text_encoder.get_input_embeddings().weight, pipe.tokenizer
+    known, wanted = old.get_vocab(), tokenizer.get_vocab()
+    if known == wanted:
+        return
+    new = torch.empty(len(wanted), rows.shape[1])
+    for token, i in wanted.items():
+        word = token.removesuffix("</w>")
+        pieces = [known[token]] if token in known else old(word, add_special_tokens=False).input_ids
+        new[i] = rows[pieces].mean(0)
+    config = deepcopy(pipe.text_encoder.config)
+    config.vocab_size, config.eos_token_id = len(wanted), tokenizer.eos_token_id
+    config.bos_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+    grown, state = CLIPTextModel(config), pipe.text_encoder.state_dict()
+    name = next(k for k in state if k.endswith("token_embedding.weight"))
+    grown.load_state_dict(state | {name: new})
+    pipe.text_encoder, pipe.tokenizer = grown, tokenizer
+
+
+@torch.no_grad()
 def start_from(tr: Trainer, folder: Path):
-    """Weights and autoencoder from a prior that export_prior wrote, with a fresh optimiser.
+    """Weights and autoencoder from a prior that export_prior wrote, with a fresh optimiser; new words get rows.
 
     ValueError if it is of another network.
     """
     with quiet():
         pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    grow_words(pipe, tr.tokenizer)
     theirs = list(Toy(pipe.unet, pipe.text_encoder).parameters())
     if [p.shape for p in theirs] != [p.shape for p in tr.params]:
         raise ValueError(f"the prior in {folder} is of another network than this configuration makes")
@@ -501,8 +528,12 @@ HELP = dict(
     channels="of the levels of the network; multiples of 64 are fast",
     compile="torch.compile the network",
     precision="on a CPU; bf16 pays where the processor has it",
+    times="their density: rising 1/2 + t/T, even 1, small 1/(2 sqrt(t/T))",
+    cap="of the weight of an error in x0",
+    detailed="share of pictures with fine patterns",
+    grain="std of noise on the clean latents",
 )
-NUMBERS = "steps batch seed size warmup bank pool lr decay ema floor background noisy p_view".split()
+NUMBERS = "steps batch seed size warmup bank pool lr decay ema floor background noisy p_view cap detailed grain".split()
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -520,7 +551,7 @@ def command_line() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render the bank")
 
     kinds = dict(channels=dict(type=int, nargs="+"), compile=dict(action="store_true"))
-    kinds |= dict(precision=dict(choices=("no", "bf16")))
+    kinds |= dict(precision=dict(choices=("no", "bf16")), times=dict(choices=("rising", "even", "small")))
     kinds |= {k: dict(type=type(getattr(Config, k))) for k in NUMBERS}
     for k, kind in kinds.items():
         said = f"{HELP.get(k, '')} (default: {getattr(Config, k)})".strip()

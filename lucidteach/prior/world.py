@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['MAIN', 'CREAM', 'DARK', 'WOOD', 'SKIN', 'ORANGE', 'GLASS', 'GOLD', 'LEAF', 'METAL', 'SHADE', 'RED', 'NAVY', 'CLAY',
            'INK', 'ELLIPSOID', 'BOX', 'CONE', 'TORUS', 'LIMB', 'PRISM', 'UNION', 'CUT', 'COLORS', 'BACKGROUNDS',
-           'PATTERNS', 'VIEWS', 'CATEGORIES', 'KERNEL', 'FieldOfView', 'Pixels', 'Rays', 'Size', 'CORRUPTIONS', 'Span',
-           'ellipsoid', 'ball', 'box', 'prism', 'cone', 'cylinder', 'cut', 'torus', 'limb', 'Category', 'category',
-           'Categories', 'mix', 'mug', 'shape_distance', 'part_distance', 'sdf', 'known', 'Thing', 'parts_of',
-           'distance', 'view_of', 'Camera', 'inked', 'palette', 'Render', 'disparity', 'blur', 'corrupt', 'render',
-           'sample_camera', 'sample_thing']
+           'PATTERNS', 'FINE_PATTERNS', 'SURFACES', 'GROUNDS', 'VIEWS', 'CATEGORIES', 'HELD_OUT', 'KERNEL',
+           'FieldOfView', 'Pixels', 'Rays', 'Size', 'CORRUPTIONS', 'Span', 'ellipsoid', 'ball', 'box', 'prism', 'cone',
+           'cylinder', 'cut', 'torus', 'limb', 'Category', 'category', 'Categories', 'mix', 'mug', 'held_out',
+           'anvil_parts', 'camera_parts', 'watering_can_parts', 'shape_distance', 'part_distance', 'sdf', 'known',
+           'category_of', 'shown', 'Thing', 'parts_of', 'distance', 'view_of', 'Camera', 'inked', 'cell_hash',
+           'smooth_noise', 'on_face', 'textured', 'seen_in', 'palette', 'Render', 'disparity', 'blur', 'corrupt',
+           'render', 'sample_camera', 'sample_thing']
 
 # %% ../../nbs/1_prior/13_world.ipynb #c064ebea
 import difflib
 import importlib
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from math import atan, cos, hypot, radians, sin, sqrt, tan
 from typing import Annotated
@@ -29,6 +31,7 @@ from lucidteach.run.settings import (
     Positive,
     Range,
     Share,
+    Whole,
     brief,
     brief_value,
     checked,
@@ -53,6 +56,9 @@ BACKGROUNDS = dict(
 )
 # fmt: on
 PATTERNS = ("plain", "striped", "dotted")
+FINE_PATTERNS = ("speckled", "furry", "woven", "bricked")  # drawn anew for each object, see `Thing.seed`
+SURFACES = PATTERNS + FINE_PATTERNS
+GROUNDS = ("even", "sandy", "shaded", "cloudy", "shadow")
 VIEWS = ("front view", "side view", "back view", "overhead view")
 
 # %% ../../nbs/1_prior/13_world.ipynb #cfe1ca9b
@@ -196,6 +202,62 @@ def mug(wide, tall, handle):
         cut(cylinder(r - 0.07, h, at=(s, 0, 0.09), mat=CREAM)),
     ]
 
+# %% ../../nbs/1_prior/13_world.ipynb #w13-held-c
+HELD_OUT = {}  # name -> Category: known to `render` and `distance`, sampled by nobody
+
+
+def held_out(has_front: bool = True) -> Callable:
+    "Decorator: register a function of shape parameters in [0,1] as an object that no training samples."
+
+    def add(f):
+        params = f.__code__.co_varnames[: f.__code__.co_argcount]
+        name = f.__name__.removesuffix("_parts").replace("_", " ")
+        HELD_OUT[name] = Category(name, params, has_front, f)
+        return f
+
+    return add
+
+
+@held_out(has_front=False)
+def anvil_parts(long, tall):
+    "Horn towards +x."
+    L, h = mix(0.34, 0.46, long), mix(0.2, 0.3, tall)
+    return [
+        box(0.42, 0.26, 0.09, 0.03, at=(0, 0, -0.46), mat=SHADE),
+        cone(0.26, 0.17, h, at=(0, 0, -0.4 + h)),
+        box(L, 0.2, 0.14, 0.03, at=(-0.08, 0, -0.3 + 2 * h)),
+        cone(0.14, 0.03, 0.2, 0.02, at=(L + 0.1, 0, -0.29 + 2 * h), turn=(0, 90, 0)),
+    ]
+
+
+@held_out()
+def camera_parts(wide, lens):
+    "Lens towards +y."
+    w, n = mix(0.48, 0.62, wide), mix(0.14, 0.26, lens)
+    return [
+        box(w, 0.2, 0.34, 0.05),
+        box(0.17, 0.17, 0.09, 0.03, at=(0, 0, 0.39), mat=SHADE),
+        cylinder(0.25, n, 0.02, at=(0, 0.18 + n, -0.02), turn=(90, 0, 0), mat=DARK),
+        ellipsoid(0.18, 0.05, 0.18, at=(0, 0.18 + 2 * n, -0.02), mat=GLASS),
+        box(0.08, 0.03, 0.05, 0.01, at=(w - 0.14, 0.2, 0.2), mat=CREAM),
+        cylinder(0.07, 0.04, 0.01, at=(0.13 - w, 0, 0.37), mat=RED),
+        box(w - 0.1, 0.02, 0.2, 0.01, at=(0, -0.2, -0.04), mat=DARK),
+    ]
+
+
+@held_out(has_front=False)
+def watering_can_parts(wide, tall):
+    "Spout towards +x."
+    r, h = mix(0.3, 0.38, wide), mix(0.3, 0.4, tall)
+    s = -0.14
+    return [
+        torus(0.27, 0.05, 100, at=(s, 0, h + 0.02), turn=(90, 0, 0), mat=SHADE),
+        limb((r + s - 0.08, 0, -0.2), (r + s + 0.34, 0, 0.3), 0.09, 0.06),
+        cone(0.06, 0.14, 0.06, at=(r + s + 0.38, 0, 0.36), turn=(0, 40, 0), mat=METAL),
+        cylinder(r, h, 0.03, at=(s, 0, 0)),
+        cut(cylinder(r - 0.06, h, at=(s, 0, 0.12), mat=DARK)),
+    ]
+
 # %% ../../nbs/1_prior/13_world.ipynb #6546ca6d
 KERNEL = dict(cache=True, fastmath=True, nogil=True, error_model="numpy")  # how numba compiles all of them
 
@@ -281,24 +343,45 @@ def known(word: object, words, what: str):
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(words)}"
     raise ValueError(f"unknown {what} {brief_value(word)}: {hint}")
 
+
+def category_of(name: str) -> Category:
+    "A category by its name, held out or not; ValueError with the nearest name."
+    if isinstance(name, str) and name in HELD_OUT:
+        return HELD_OUT[name]
+    return CATEGORIES[known(name, CATEGORIES, "category")]
+
 # %% ../../nbs/1_prior/13_world.ipynb #e4f87a6a
+def shown(self) -> str:
+    "A dataclass as text, without the `repr=False` fields that are at their default."
+    told = [f.name for f in fields(self) if f.repr or getattr(self, f.name) != f.default]
+    return f"{type(self).__name__}({', '.join(f'{k}={getattr(self, k)!r}' for k in told)})"
+
+
 @dataclass(frozen=True)
 class Thing:
     "One object of the world, and how its picture is made."
 
+    __repr__ = shown
     category: str
     color: str = "red"
-    pattern: str = "plain"
+    pattern: str = "plain"  # one of SURFACES
     params: tuple = ()  # shape parameters in [0,1]; () means all .5
     background: str = "white"
     kind: str = "photo"  # or "depth"
     corruption: str | None = None  # a name of CORRUPTIONS
+    seed: int = field(default=0, repr=False)  # where the fine pattern of this object has its speckles, hairs, bricks
+    detail: float = field(default=1.0, repr=False)  # strength of a fine pattern; 0: as plain
+    grain: float = field(default=0.0, repr=False)  # std of the sensor noise on the whole picture
+    ground: str = field(default="even", repr=False)  # what the background is like, one of GROUNDS
+    mirrored: bool = field(default=False, repr=False)  # object, pattern and lamp reflected in the plane x = 0
 
 
 @checks
 def parts_of(thing: Thing) -> np.ndarray:
-    "The table of parts of a thing, float64 [P,21]; ValueError for an unknown category or other parameters than it has."
-    cat = CATEGORIES[known(thing.category, CATEGORIES, "category")]
+    """The table of parts of a thing, float64 [P,21]; of a mirrored one, of what it mirrors.
+
+    ValueError for an unknown category or other parameters than it has."""
+    cat = category_of(thing.category)
     p = thing.params or (0.5,) * len(cat.params)
     if len(p) != len(cat.params):
         raise ValueError(f"{cat.name} has {len(cat.params)} parameters {cat.params}, got {len(p)}")
@@ -322,6 +405,8 @@ def distance(thing: Thing, points) -> np.ndarray:
         raise ValueError(f"points must be numbers [N,3], got {brief_value(points)}") from None
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points must be [N,3], got {points.shape}")
+    if thing.mirrored:
+        points = points * (-1.0, 1.0, 1.0)
     _distances(parts_of(thing), points, out := np.empty(len(points)))
     return out
 
@@ -464,6 +549,109 @@ def _openness(parts, every, x, y, z, nx, ny, nz, soft):
     d, _ = sdf(parts, every, len(parts), x + 0.1 * nx, y + 0.1 * ny, z + 0.1 * nz, 0.1 + soft)
     return min(max(10 * d, 0.0), 1.0)
 
+# %% ../../nbs/1_prior/13_world.ipynb #w13-fine-h
+@njit(**KERNEL)
+def cell_hash(i, j, k, seed):
+    "A number in [0,1) that depends on three whole numbers and a seed, and looks like chance."
+    h = (int(i) * 73856093) ^ (int(j) * 19349663) ^ (int(k) * 83492791) ^ (int(seed) * 2654435761 + 1013904223)
+    h &= 0xFFFFFFFF
+    for _ in range(2):
+        h = ((h ^ (h >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    return ((h ^ (h >> 16)) & 0xFFFFFF) / 16777216.0
+
+
+@njit(**KERNEL)
+def smooth_noise(x, y, z, seed):
+    "Noise in [0,1): chance at whole numbers, smooth between them."
+    i, j, k = np.floor(x), np.floor(y), np.floor(z)
+    u, v, w = x - i, y - j, z - k
+    u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
+    out = 0.0
+    for c in range(8):
+        a, b, d = c & 1, (c >> 1) & 1, c >> 2
+        share = (u if a else 1 - u) * (v if b else 1 - v) * (w if d else 1 - w)
+        out += share * cell_hash(i + a, j + b, k + d, seed)
+    return out
+
+
+@njit(**KERNEL)
+def on_face(x, y, z, nx, ny, nz):
+    "Coordinates along the face of a box that this normal belongs to (v upwards on a wall), and the face's number."
+    a, b, c = abs(nx), abs(ny), abs(nz)
+    if c >= a and c >= b:
+        return x, y, 2
+    if b >= a:
+        return x, z, 1
+    return y, z, 0
+
+# %% ../../nbs/1_prior/13_world.ipynb #w13-fine-p
+@njit(**KERNEL)
+def _speckled(x, y, z, nx, ny, nz, seed):
+    "Ink: a disc of its own place and size in most cells of .1"
+    u, v, face = on_face(x, y, z, nx, ny, nz)
+    i, j = np.floor(u / 0.1), np.floor(v / 0.1)
+    if cell_hash(i, j, face, seed) < 0.12:
+        return 0.0, 1.0
+    r = 0.026 + 0.02 * cell_hash(i, j, face, seed + 1)
+    u -= i * 0.1 + r + (0.1 - 2 * r) * cell_hash(i, j, face, seed + 2)
+    v -= j * 0.1 + r + (0.1 - 2 * r) * cell_hash(i, j, face, seed + 3)
+    return (0.75 if u * u + v * v < r * r else 0.0), 1.0
+
+
+@njit(**KERNEL)
+def _furry(x, y, z, seed):
+    "Light: noise of .045 across and .15 along hairs that hang down, slanting to a side that the seed tells"
+    lean_x, lean_y = cell_hash(0, 0, 0, seed) - 0.5, cell_hash(0, 0, 1, seed) - 0.5
+    bend = 0.06 * smooth_noise(x / 0.25, y / 0.25, z / 0.25, seed + 1)
+    n = smooth_noise((x + lean_x * z + bend) / 0.045, (y + lean_y * z + bend) / 0.045, z / 0.15, seed + 2)
+    return 0.0, 0.3 + 0.9 * min(max(1.7 * (n - 0.5) + 0.5, 0.0), 1.0)
+
+
+@njit(**KERNEL)
+def _woven(x, y, z, nx, ny, nz, seed):
+    "Light: cells of .15 with two threads each, which lie one way or the other and are bright on top"
+    u, v, face = on_face(x, y, z, nx, ny, nz)
+    u, v = u / 0.15 + cell_hash(0, 0, 0, seed), v / 0.15 + cell_hash(0, 0, 1, seed)
+    i, j = np.floor(u), np.floor(v)
+    u, v = u - i, v - j
+    if cell_hash(i, j, face, seed) < 0.5:
+        u, v = v, u
+    across = 2 * u - np.floor(2 * u)
+    thread = 1 - 0.75 * (2 * across - 1) ** 2 - 0.2 * (2 * v - 1) ** 4
+    return 0.0, (0.35 + 0.85 * thread) * (0.75 + 0.4 * cell_hash(i, j, face, seed + 1))
+
+
+@njit(**KERNEL)
+def _bricked(x, y, z, nx, ny, nz, seed):
+    "Ink in the mortar, light of the bricks: rows of .13, bricks of .2 to .3, each row shifted on its own"
+    u, v, face = on_face(x, y, z, nx, ny, nz)
+    v = v / 0.13 + cell_hash(0, 0, 0, seed)
+    row = np.floor(v)
+    u = u / (0.2 + 0.08 * cell_hash(row, face, 1, seed)) + 7 * cell_hash(row, face, 0, seed)
+    i = np.floor(u)
+    u, v = u - i, v - row
+    if v < 0.24 or u < 0.16:
+        return 0.65, 1.0
+    return 0.0, 0.45 + 0.7 * cell_hash(i, row, face, seed + 1)
+
+
+@njit(**KERNEL)
+def textured(pattern, seed, x, y, z, nx, ny, nz):
+    "Share of ink and factor of the light at a surface point, for the fine patterns, numbers 3 to 6 of `SURFACES`"
+    if pattern == 3:
+        return _speckled(x, y, z, nx, ny, nz, seed)
+    if pattern == 4:
+        return _furry(x, y, z, seed)
+    if pattern == 5:
+        return _woven(x, y, z, nx, ny, nz, seed)
+    return _bricked(x, y, z, nx, ny, nz, seed)
+
+
+@njit(**KERNEL)
+def seen_in(r, g, b, w, f):
+    "On black, shade does not show: bright hairs and threads take some of the ink's colour there."
+    return w + 0.4 * max(f - 0.3, 0.0) if max(r, g, b) < 0.16 else w
+
 # %% ../../nbs/1_prior/13_world.ipynb #9c25c443
 # fmt: off
 _FIXED = np.array([  # RGB of the materials in their order; those of the object's colour are filled in
@@ -503,7 +691,7 @@ def _light(nx, ny, nz, openness):
 
 # %% ../../nbs/1_prior/13_world.ipynb #w13-draw
 @njit(**KERNEL)
-def _draw(parts, palette, pattern, cam, tan_half, H, W, ss, out):
+def _draw(parts, palette, pattern, seed, detail, cam, tan_half, H, W, ss, out):
     "Fill `out` [8,H,W] with sums over subsamples: rgb, hits, z-depth, normal."
     o, B, px = cam[3], 4, 2 * tan_half / H
     every, ids = np.arange(len(parts)), np.empty(len(parts), np.int64)
@@ -543,8 +731,15 @@ def _draw(parts, palette, pattern, cam, tan_half, H, W, ss, out):
                         if near != last:
                             last, open_ = near, _openness(parts, every, x, y, z, nx, ny, nz, soft)
                         light = _light(nx, ny, nz, open_)
-                        for c in range(3):
-                            out[c, i, j] += palette[m, c] * light
+                        if pattern > 2 and (m == 0 or m == 10):
+                            w, f = textured(pattern, seed, x, y, z, nx, ny, nz)
+                            w = seen_in(palette[m, 0], palette[m, 1], palette[m, 2], w, f if f != 1 else 0.0)
+                            w, light = w * detail, light * (1 + detail * (f - 1))
+                            for c in range(3):
+                                out[c, i, j] += (palette[m, c] + w * (palette[ink, c] - palette[m, c])) * light
+                        else:
+                            for c in range(3):
+                                out[c, i, j] += palette[m, c] * light
                         out[3, i, j] += 1
                         out[4, i, j] += t * q
                         out[5, i, j] += nx
@@ -625,13 +820,71 @@ def corrupt(image: np.ndarray, name: str, rng: np.random.Generator | None = None
         raise ValueError(f"image must be [3,H,W], got {image.shape}")
     return np.clip(spoil(image, rng or np.random.default_rng(0)), 0, 1).astype(np.float32)
 
+# %% ../../nbs/1_prior/13_world.ipynb #w13-ground-c
+@njit(**KERNEL)
+def _undersides(parts, xs, zs):
+    "Height [n,n] of the lowest point above each (x, y) of a grid; 9 where there is none."
+    every, n = np.arange(len(parts)), len(xs)
+    out = np.full((n, n), 9.0)
+    for i in range(n):
+        for j in range(n):
+            z = zs
+            for _ in range(40):
+                d, _ = sdf(parts, every, len(parts), xs[i], xs[j], z, 1e3)
+                if d < 0.01:
+                    out[i, j] = z
+                    break
+                z += d
+                if z > 1:
+                    break
+    return out
+
+
+def _shadow(thing, camera, H, W):
+    "How much light the ground under a thing lacks, [H,W]: its undersides, the lower the darker, blurred."
+    xs = np.linspace(-0.84, 0.84, 13)
+    z = _undersides(parts_of(thing), xs, -1.2)
+    i, j = np.nonzero(z < 9)
+    weight, low = np.exp((z.min() - z[i, j]) / 0.15), z.min()
+    v, u = np.mgrid[:H, :W] + 0.5
+    px = 2 * tan(radians(camera.fov) / 2) / H
+    right, down, forward = camera.axes
+    ray = forward[:, None, None] + right[:, None, None] * (u - W / 2) * px + down[:, None, None] * (v - H / 2) * px
+    eye = camera.position
+    t = (low - eye[2]) / np.minimum(ray[2], -1e-3)
+    x, y = eye[0] + t * ray[0], eye[1] + t * ray[1]
+    side = -1 if thing.mirrored else 1
+    centre = np.average(xs[i], weights=weight), np.average(xs[j], weights=weight)
+    spread = [np.sqrt(np.average((a - m) ** 2, weights=weight)) + 0.12 for a, m in zip((xs[i], xs[j]), centre)]
+    far = ((side * x - centre[0]) / spread[0]) ** 2 + ((y - centre[1]) / spread[1]) ** 2
+    return np.where((ray[2] < -1e-3) & (t > 0), 0.42 * np.exp(-far / 3), 0)
+
+
+def _ground_light(thing, camera, H, W):
+    "What the background's colour is multiplied by, [H,W] or 1, from 0 to a little over 1"
+    rng = np.random.default_rng((thing.seed, 1))
+    if thing.ground == "sandy":
+        return 0.9 + rng.normal(0, 0.07, (H, W))
+    if thing.ground == "shaded":
+        a, (v, u) = rng.uniform(0, 2 * np.pi), np.mgrid[:H, :W] / max(H, W) - 0.5
+        return 0.85 + rng.uniform(0.15, 0.45) * (u * cos(a) + v * sin(a))
+    if thing.ground == "cloudy":
+        coarse = rng.normal(0, 1, (3, 10, 10))
+        fine = np.stack([coarse[0][np.ix_(np.arange(H) * 10 // H, np.arange(W) * 10 // W)]] * 3)
+        return 0.88 + 0.16 * blur(fine, H / 24)[0]
+    return 1 - _shadow(thing, camera, H, W) if thing.ground == "shadow" else 1.0
+
 # %% ../../nbs/1_prior/13_world.ipynb #083a23e1
 def _check_words(thing):
     "ValueError if a word of `thing` is not of this world."
     known(thing.color, COLORS, "colour")
-    known(thing.pattern, PATTERNS, "pattern")
+    known(thing.pattern, SURFACES, "pattern")
     known(thing.background, BACKGROUNDS, "background")
     known(thing.kind, ("photo", "depth"), "kind")
+    known(thing.ground, GROUNDS, "ground")
+    checked("seed", thing.seed, Whole)
+    checked("detail", thing.detail, Amount)
+    checked("grain", thing.grain, Amount)
     if thing.corruption:
         known(thing.corruption, CORRUPTIONS, "corruption")
 
@@ -647,19 +900,37 @@ def render(
     "The true picture of `thing` from `camera`; ValueError for an unknown word or a size that makes no picture."
     H, W = (size, size) if np.isscalar(size) else size
     _check_words(thing)
-    cam, out = np.concatenate([camera.axes, camera.position[None]]), np.zeros((8, H, W))
-    half, pattern = tan(radians(camera.fov) / 2), PATTERNS.index(thing.pattern)
-    _draw(parts_of(thing), palette(thing.color), pattern, cam, half, H, W, supersample, out)
+    out = _traced(thing, camera, H, W, supersample)
 
     hits = np.maximum(out[3], 1e-9)
     alpha, depth = out[3] / supersample**2, out[4] / hits
     normal = out[5:] / np.maximum(np.sqrt((out[5:] ** 2).sum(0)), 1e-9)
-    rgb = out[:3] / supersample**2 + (1 - alpha) * np.array(BACKGROUNDS[thing.background])[:, None, None]
+    fill = np.array(BACKGROUNDS[thing.background])[:, None, None]
+    if thing.ground != "even":
+        fill = np.clip(fill * _ground_light(thing, camera, H, W), 0, 1)
+    rgb = out[:3] / supersample**2 + (1 - alpha) * fill
     if thing.kind == "depth":
         rgb = np.repeat(disparity(depth, alpha, camera.fov)[None], 3, 0)
+    elif thing.grain:
+        rgb = rgb + np.random.default_rng((thing.seed, 2)).normal(0, thing.grain, rgb.shape)
     if thing.corruption:
         rgb = corrupt(rgb, thing.corruption, rng)
     return Render(*(np.ascontiguousarray(a, np.float32) for a in (np.clip(rgb, 0, 1), alpha, depth, normal)))
+
+
+def _traced(thing, camera, H, W, supersample):
+    "The sums of `_draw` [8,H,W]; those of a mirrored thing are seen by the mirrored camera and turned over."
+    if thing.mirrored:
+        x, y, z = camera.target
+        camera = replace(camera, azimuth=-camera.azimuth, target=(-x, y, z))
+    cam, out = np.concatenate([camera.axes, camera.position[None]]), np.zeros((8, H, W))
+    half, pattern = tan(radians(camera.fov) / 2), SURFACES.index(thing.pattern)
+    paint = palette(thing.color), pattern, thing.seed, float(thing.detail)
+    _draw(parts_of(thing), *paint, cam, half, H, W, supersample, out)
+    if thing.mirrored:
+        out = out[:, :, ::-1].copy()
+        out[5] *= -1
+    return out
 
 # %% ../../nbs/1_prior/13_world.ipynb #7f8e95fd
 Span = tuple[Finite, Finite]  # from ... to
@@ -690,10 +961,13 @@ def sample_thing(
     background: Share = 0.25,  # share on another background than white
     depth: Share = 0.1,  # share of depth maps
     corruption: Share = 0.05,  # share of spoilt pictures
+    detailed: Share = 0.0,  # share with one of the fine patterns, each with a seed of its own
+    grounds: Share = 0.0,  # share of photos on a ground that is not even; white things on white then have a shadow
+    mirrored: Share = 0.0,  # share of objects that are mirrored; with .5 a picture is as likely as its mirror image
 ) -> Thing:
-    "A random object."
+    "A random object; with the last three at 0 the same as ever from the same `rng`."
     pick = lambda xs: xs[rng.integers(len(xs))]
-    cat = CATEGORIES[known(pick(list(categories or CATEGORIES)), CATEGORIES, "category")]
+    cat = category_of(pick(list(categories or CATEGORIES)))
     params = tuple((0.5 + breadth * (rng.random(len(cat.params)) - 0.5)).tolist())
     color, pattern = pick(list(COLORS)), pick(("plain", "plain", "plain", "striped", "dotted"))
     others = ("black", "black", *(b for b in BACKGROUNDS if b != "white"))
@@ -702,4 +976,15 @@ def sample_thing(
     kind = "depth" if u < depth else "photo"
     spoilt = pick(list(CORRUPTIONS)) if depth <= u < depth + corruption else None
     bg = "white" if bg == color else bg
-    return Thing(cat.name, color, pattern, params, bg, kind, spoilt)
+    thing = Thing(cat.name, color, pattern, params, bg, kind, spoilt)
+    return _refined(thing, rng, detailed, grounds, mirrored) if detailed or grounds or mirrored else thing
+
+
+def _refined(thing, rng, detailed, grounds, mirrored):
+    "The thing with a fine pattern, a ground and a mirror, each with its own probability."
+    seed, u = int(rng.integers(1 << 30)), rng.random(3)
+    pattern = FINE_PATTERNS[rng.integers(len(FINE_PATTERNS))] if u[0] < detailed else thing.pattern
+    ground = GROUNDS[1 + rng.integers(3)] if u[1] < grounds and thing.kind == "photo" else "even"
+    if grounds and ground == "even" and thing.color == thing.background == "white" and thing.kind == "photo":
+        ground = "shadow"
+    return replace(thing, pattern=pattern, seed=seed, ground=ground, mirrored=bool(u[2] < mirrored))
