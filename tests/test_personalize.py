@@ -66,6 +66,8 @@ def test_a_lora_begins_as_the_prior_and_leaves_it_alone(tmp_path):
     made = with_lora(prior, rank=2, seed=3, text_encoder=True)
     assert torch.get_rng_state().equal(was)  # torch's own generator is not asked
     assert far(asked(made), before) < 1e-12 and far(before, asked(plain)) > 1e-3
+    with pytest.raises(ValueError, match="learned an object already.*lora=file"):
+        run.personalize(pictures(), prior=made, **QUICK)
     for p in learned(made).values():
         p.data += 0.3
     assert far(asked(made), before) > 1e-3 and far(asked(prior), before) == 0
@@ -139,7 +141,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(own, tmp_path, monkeypatch):
 def test_the_others_are_kept_by_the_prior_s_own_answer():
     "At the first step nothing is forgotten; the error comes with what is learned, and without a weight it grows"
     def kept(weight):
-        made = run.personalize(pictures(), prior=tiny(), **QUICK | dict(steps=40, lr=3e-2, weight=weight))
+        made = run.personalize(pictures(), prior=tiny(), **QUICK | dict(steps=20, lr=3e-2, weight=weight))
         return [r["kept"] for r in made.rows]
     prior = tiny()
     made = run.begin_personal(prior, run.Recipe(rank=2, batch=2), ["a sks"] * 3)

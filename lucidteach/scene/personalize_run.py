@@ -530,6 +530,9 @@ def check_recipe(r: Recipe, prior: LatentPrior):
         raise ValueError("by='inversion' is for models with one text encoder, and this one has two: by='lora'")
     if r.by == "inversion" and r.text_encoder:
         raise ValueError("by='inversion' learns one word and nothing else: leave text_encoder=False, or by='lora'")
+    if learned(prior):
+        again = "save what it has learned, and give load_prior(..., lora=file), which goes on from there"
+        raise ValueError(f"this prior has learned an object already: {again}")
     if prior.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{prior.dtype} is too coarse to learn in: load_prior(..., dtype=torch.float32)")
 
