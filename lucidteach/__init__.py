@@ -29,6 +29,7 @@ _names = {
     "Field": "scene.field",
     "create": "lab.create",
     "edit": "lab.edit",
+    "personalize": "scene.personalize_run",
     "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
@@ -59,6 +60,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .prior.truth import nearest_truth as nearest_truth
     from .scene.config import Config as Config
     from .scene.field import Field as Field
+    from .scene.personalize_run import personalize as personalize
     from .splat.camera import Camera as Camera
     from .splat.gaussians import Gaussians as Gaussians
     from .splat.rasterize import rasterization as rasterization

@@ -1,4 +1,4 @@
-"""The command line: `lucidteach compare`, `create`, `edit`, `sweep`, `lab`, `course`, `export`, `doctor`.
+"""The command line: `lucidteach compare`, `create`, `edit`, `personalize`, `sweep`, `lab`, `course`, `export`, `doctor`.
 
 Heavy imports stand only inside the command that needs them.
 """
@@ -21,7 +21,8 @@ def parser():
     )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (add_compare, add_create, add_edit, add_sweep, add_lab, add_course, add_export, add_doctor):
+    adding = add_compare, add_create, add_edit, add_personalize, add_sweep, add_lab, add_course, add_export, add_doctor
+    for add in adding:
         add(sub)
     return p
 
@@ -39,6 +40,16 @@ def add_run_options(p, steps, seed, out, guidance, prior="toy"):
         help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})",
     )
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
+
+
+def add_lora(p):
+    "The option of commands whose prior may be given a LoRA"
+    p.add_argument(
+        "--lora",
+        metavar="FILE[@STRENGTH]",
+        help="a LoRA for the prior, such as lucidteach personalize leaves: a .safetensors file, a folder or a hub id "
+        "(default: none; of the toy prior where --prior is not given)",
+    )
 
 
 def add_compare(sub):
@@ -66,6 +77,7 @@ def add_compare(sub):
         "3 in a plain comparison; in the two worlds each arm has its own",
         prior=None,
     )
+    add_lora(p)
     p.set_defaults(run=compare)
 
 
@@ -101,6 +113,7 @@ def add_create(sub):
         "runs/<prompt>-3d); of several prompts, the folder of their folders",
         "the preset's: toy 3, paper 7.5",
     )
+    add_lora(p)
     p.set_defaults(run=create)
 
 
@@ -126,6 +139,35 @@ def add_edit(sub):
         p, "updates (default: 30 of a picture, 40 of a scene)", "of everything random", "runs/<target>-edit)", "3"
     )
     p.set_defaults(run=edit)
+
+
+def add_personalize(sub):
+    p = sub.add_parser(
+        "personalize",
+        help="teach a prior an object from a folder with 4 to 8 pictures of it",
+        description="Writes lora.safetensors, which --lora and diffusers' load_lora_weights read, report.html, "
+        "metrics.jsonl, config.json and a checkpoint; the same command goes on with an unfinished run. A file "
+        "metadata.jsonl beside the pictures may give each a text or a view: "
+        '{"file_name": "a.png", "view": "front view"}.',
+    )
+    p.add_argument("folder", help="of square pictures of one object")
+    p.add_argument("--token", default="sks", help="the word that will mean the object (default: %(default)s)")
+    p.add_argument("--category", help="what the object is like, in words that the prior knows (default: nothing)")
+    p.add_argument("--by", choices=("lora", "inversion"), help="what learns: a LoRA, or one word (default: lora)")
+    p.add_argument("--rank", type=int, help="of the LoRA (default: 4)")
+    p.add_argument("--lr", type=float, help="rate of learning (default: 1e-3)")
+    p.add_argument("--layers", choices=("attention", "all"), help="of the UNet that learn (default: all)")
+    p.add_argument("--text-encoder", action="store_true", help="let the text encoder learn too")
+    p.add_argument("--no-view-words", action="store_true", help="leave the views out of the captions")
+    p.add_argument("--preservation", type=int, help="pictures of other prompts to be kept; 0: none (default: 16)")
+    p.add_argument("--background", metavar="COLOUR", help="what lies behind transparent pictures, such as white")
+    p.add_argument("--steps", type=int, help="updates (default: 200)")
+    p.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    p.add_argument("--out", help="output folder (default: runs/<token>-personal)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
+    p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
+    p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
+    p.set_defaults(run=personalize)
 
 
 def add_sweep(sub):
@@ -263,11 +305,35 @@ def doctor(args):
     return doctor(args.online, args.prior)
 
 
+def with_lora(args):
+    "The prior of the arguments, loaded with its LoRA where one is asked for"
+    if not args.lora:
+        return
+    from .prior.checkpoints import load_prior
+
+    name, at, strength = args.lora.rpartition("@")
+    lora = args.lora
+    if at and name:
+        try:
+            lora = {name: float(strength)}
+        except ValueError:
+            pass  # an @ in the file's name
+    args.prior = load_prior(args.prior or "toy", device=args.device, lora=lora)
+
+
+def personalize(args):
+    "An object from pictures; the path of what was learned is the last line printed"
+    from .scene.personalize_run import run_personalize
+
+    return run_personalize(args)
+
+
 def compare(args):
     "The main job; its report's path is the last line printed"
     if None not in (args.text, args.prompt) and args.text != args.prompt:
         raise ValueError(f"two prompts were given, {args.text!r} and --prompt {args.prompt!r}: give one")
     args.prompt = next(p for p in (args.prompt, args.text, "a red mug") if p is not None)
+    with_lora(args)
     from .lab.compare import run_compare
 
     return run_compare(args)
@@ -275,7 +341,12 @@ def compare(args):
 
 def create(args):
     "Text to 3D; the report's path is the last line printed"
-    from .lab.create import run_create
+    with_lora(args)
+    from .lab.create import is_small, names_object, run_create
+
+    fresh = args.lora and args.preset is None and args.init is None
+    if fresh and is_small(args.prior, "") and not all(map(names_object, args.text)):
+        args.preset = "ball"  # points are drawn for words of the toy world, and the LoRA's is none of them
 
     return run_create(args)
 
