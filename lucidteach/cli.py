@@ -1,4 +1,4 @@
-"""The command line: `lucidteach compare`, `create`, `edit`, `personalize`, `sweep`, `lab`, `course`, `export`, `doctor`.
+"""The command line: `lucidteach compare`, `create`, `edit`, `personalize`, `sweep`, `lab`, `course`, `export`, ....
 
 Heavy imports stand only inside the command that needs them.
 """
