@@ -16,7 +16,7 @@ OWN = {"sjc": ["variance_reduced"], "nfsd": ["switch"], "pds": ["stride"], "sdi"
        "gcs": ["delta_t", "delta_e", "w_cc", "w_gc", "w_cp"], "vsd": ["gamma", "phi", "phi_lr", "phi_steps"], "asd": ["gamma", "phi", "phi_lr", "phi_steps"]}
 
 def call(name, **options):
-    more = {"source": (X, "a")} if name in ("dds", "pds") else {"negative": "b"} if name in ("bridge", "nfsd") else {}
+    more = {"source": (X, "a")} if name in ("dds", "pds", "dreamcatalyst") else {"negative": "b"} if name in ("bridge", "nfsd") else {}
     return METHODS[name](PRIOR, X, "a", 500, **{"state": init_state(name, PRIOR, X), **more, **options})
 
 @pytest.mark.parametrize("name", sorted(METHODS))

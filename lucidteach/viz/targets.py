@@ -123,8 +123,10 @@ def smeared(prior: Denoiser | str, x: Tensor, pixels: float) -> Tensor:
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-instc
 METHODS_SHOWN = tuple(
-    m for m in METHODS if m not in EDITING and METHODS[m].init is None and m != "bridge"
-)  # without those that need a source, a memory, or words that an exact prior does not know
+    m
+    for m, f in METHODS.items()
+    if m not in EDITING and f.init is None and m != "bridge" and f.__module__.startswith("lucidteach.")
+)  # without those that need a source, a memory, words that an exact prior does not know, or that a reader has registered
 
 
 def grid_dials(last: int) -> list[Dial]:

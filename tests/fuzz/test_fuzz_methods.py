@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz import inputs
 from lucidteach import METHODS, init_state
+from lucidteach.distill.canvas import EDITING
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior, MixturePrior, toy_images
 
 torch.set_num_threads(1)
@@ -35,7 +36,7 @@ def calls(draw, sizes=(0., 1e-8, 1., 30.), guidances=(0., 1., 7.5, 100., -7.5), 
     for k, values in {"negative": prompts, "base": ["cond"], "weight": ["gamma", "uniform", "sigma2"], **OWN.get(name, {})}.items():
         if draw(st.booleans()): options[k] = draw(st.sampled_from(values))
     if name == "bridge": options.setdefault("negative", prompts[0])          # an exact prior knows no faults
-    if name in ("dds", "pds"): options["source"] = (x.flip(0), prompts[-1])
+    if name in EDITING: options["source"] = (x.flip(0), prompts[-1])
     if memory := init_state(name, prior, x, generator=torch.Generator().manual_seed(seed)): options["state"] = memory
     return name, prior, x, prompts[0], t, options
 
@@ -68,7 +69,7 @@ def test_an_option_that_is_no_number_is_named(name, bad):
     prior, x = PRIORS["mixture"][0], torch.zeros(1, 2, 3, 3)
     with pytest.raises(ValueError, match="guidance must be a finite number"): METHODS[name](prior, x, "cat", 500, guidance=bad)
     with pytest.raises(ValueError, match="progress must be a share within 0..1"): METHODS[name](prior, x, "cat", 500, progress=bad)
-    if name in ("dds", "pds"):
+    if name in EDITING:
         with pytest.raises(ValueError, match="source latents hold values that are NaN or infinite"): METHODS[name](prior, x, "cat", 500, source=(x + bad, "cat"))
 
 def test_a_run_gets_the_step_that_overflowed():
