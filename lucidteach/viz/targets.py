@@ -126,7 +126,7 @@ METHODS_SHOWN = tuple(
     m
     for m, f in METHODS.items()
     if m not in EDITING and f.init is None and m != "bridge" and f.__module__.startswith("lucidteach.")
-)  # without those that need a source, a memory, words that an exact prior does not know, or that a reader has registered
+)  # without those that need a source, a memory or words that an exact prior does not know, and without a reader's own
 
 
 def grid_dials(last: int) -> list[Dial]:
