@@ -82,7 +82,7 @@ def test_pages_in_a_browser_dark_and_light(browser, site, tmp_path):
         page.set_default_timeout(120_000)
         errors, gone = [], outside(page, HOME)
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+        page.add_init_script(f"if (self === top) localStorage.setItem('theme', '{theme}')")     # a sandboxed frame has no storage
         for name in there:
             page.goto(f"file://{site / name}.html")
             if page.locator("span.math, div.math").count(): page.wait_for_selector("mjx-container", timeout=120_000)
