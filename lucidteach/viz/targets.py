@@ -61,6 +61,10 @@ def targets_at(
         generator=torch.Generator().manual_seed(0),
         **options,
     )
+    if step.x0_target is None:
+        raise ValueError(
+            f"the step of {method!r} has no x0_target, so there is nothing to show; let the loss return one"
+        )
     return step.x0_target.unflatten(0, (len(times), n)).expand(-1, len(noises), -1, -1, -1)
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-nearc
@@ -123,10 +127,8 @@ def smeared(prior: Denoiser | str, x: Tensor, pixels: float) -> Tensor:
 
 # %% ../../nbs/6_viz/65_targets.ipynb #65-instc
 METHODS_SHOWN = tuple(
-    m
-    for m, f in METHODS.items()
-    if m not in EDITING and f.init is None and m != "bridge" and f.__module__.startswith("lucidteach.")
-)  # without those that need a source, a memory or words that an exact prior does not know, and without a reader's own
+    m for m in METHODS if m not in EDITING and METHODS[m].init is None and m != "bridge"
+)  # without those that need a source, a memory, or words that an exact prior does not know
 
 
 def grid_dials(last: int) -> list[Dial]:
