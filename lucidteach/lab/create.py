@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
            'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
-           'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'run', 'typical_step', 'estimate',
+           'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'watched', 'run', 'typical_step', 'estimate',
            'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'fingerprint', 'begun', 'folders', 'make',
            'create', 'check_quotes', 'names_object', 'run_create']
 
@@ -19,6 +19,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,6 +59,7 @@ from lucidteach.scene.run import (
 )
 from ..scene.sources import check_source
 from ..scene.text_to_3d import Splats, State, conditions, draw_views, orbit, shoot, step_generator
+from ..splat.captures import open_picture
 from ..viz import viewer
 from ..viz.report import CSS
 
@@ -308,7 +310,7 @@ def panel_urls(r: Creation, folder: str | Path) -> list[tuple[int, str]]:
     found = []
     for step, path in r.panel_files(folder):
         with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError):
-            found.append((step, png_url(Image.open(path))))
+            found.append((step, png_url(open_picture(path))))
     return found
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-053bz
@@ -412,10 +414,10 @@ def ended(result: Creation, folder: Path | None) -> list[str]:
     return []
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-11x
-def run(prior: Denoiser | str, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
-    "Advance a Creation to its end: records, panels, checkpoints"
+def watched(states: Iterator[State], prior, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
+    "Go through the states of a run to its end: records, panels, checkpoints"
     state, c, saved = result.state, result.settings, time.monotonic()
-    for _ in generate(prior, result.prompt, result.method, c, state=state):
+    for _ in states:
         if state.stopped:
             break
         if state.step == 1 or state.step % c.every == 0 or state.step == c.steps:
@@ -432,6 +434,12 @@ def run(prior: Denoiser | str, result: Creation, live, folder: Path | None, ctrl
     result.notes += ended(result, folder)
     if result.notes:
         live.say(" ".join(result.notes))
+
+
+def run(prior: Denoiser | str, result: Creation, live, folder: Path | None, ctrl_c: CtrlC):
+    "Advance a Creation to its end"
+    states = generate(prior, result.prompt, result.method, result.settings, state=result.state)
+    watched(states, prior, result, live, folder, ctrl_c)
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-e01
 def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> int:

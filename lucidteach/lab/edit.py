@@ -37,16 +37,14 @@ from lucidteach.lab.create import (
     as_pil,
     check_size,
     clear_parts,
-    ended,
     fingerprint,
     is_small,
-    keep,
     panel_urls,
     resume,
     sizes,
     summary,
-    tell,
     typical_step,
+    watched,
     webp,
     write,
     writing,
@@ -62,7 +60,6 @@ from ..run.patch import patch
 from ..run.settings import checks, nearest_name
 from ..scene.config import Config
 from lucidteach.scene.edit import (
-    PICTURES,
     Anchors,
     EditConfig,
     SceneEdit,
@@ -81,6 +78,7 @@ from lucidteach.scene.edit import (
 )
 from ..scene.run import PANEL, Timed, as_scene, bad_tensor, digest, given
 from ..scene.text_to_3d import FieldScene, Splats, State, backdrop, conditions, draw_views, orbit, shoot
+from ..splat.captures import ENDINGS
 from ..splat.files import FORMATS
 from ..splat.gaussians import Gaussians
 from ..viz import viewer
@@ -113,13 +111,13 @@ def file_to_edit(path: Path):
             raise FileNotFoundError(f"{path} holds no object.ply and no after.png: is its run done? Run it to its end")
         return given(made[0]) if made[0].suffix == ".ply" else made[0]
     suffix = path.suffix.lower()
-    if suffix in PICTURES:
+    if suffix in ENDINGS:
         return path
     if path.name.lower().endswith(tuple(f".{f}" for f in FORMATS)):
         return given(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    known = ", ".join([*PICTURES, *(f".{f}" for f in FORMATS)])
+    known = ", ".join([*ENDINGS, *(f".{f}" for f in FORMATS)])
     raise ValueError(f"{path.name!r} has an ending that is neither a picture's nor a scene's: there are {known}")
 
 # %% ../../nbs/7_lab/72a_edit.ipynb #s72a-08
@@ -528,25 +526,8 @@ def scene_cost(r: EditedScene) -> str:
 
 
 def run_scene(r: EditedScene, live, folder: Path | None, ctrl_c: CtrlC):
-    "Advance an edited scene to its end: records, panels, checkpoints"
-    state, c, saved = r.state, r.settings, time.monotonic()
-    for _ in edit_scene(r.job, state):
-        if state.stopped:
-            break
-        if state.step == 1 or state.step % c.every == 0 or state.step == c.steps:
-            keep(r.job.prior, r, folder)
-        tell(live, r)
-        if folder is not None and time.monotonic() - saved >= c.save_seconds:
-            r.checkpoint(folder)
-            saved = time.monotonic()
-        if ctrl_c.heard:
-            break
-    r.interrupted = ctrl_c.heard and not r.complete
-    if state.stopped and folder is not None:
-        r.checkpoint(folder)
-    r.notes += ended(r, folder)
-    if r.notes:
-        live.say(" ".join(r.notes))
+    "Advance an edited scene to its end"
+    watched(edit_scene(r.job, r.state), r.job.prior, r, live, folder, ctrl_c)
 
 # %% ../../nbs/7_lab/72a_edit.ipynb #s72a-21
 def check_settings(settings: dict, known, scene: bool):

@@ -56,6 +56,7 @@ from ..prior.pictures import as_bytes
 from ..run.files import write_file
 from ..run.folders import last_told, prior_name
 from ..run.settings import Count, Finite, Positive, Whole, checked, nearest_name, row
+from ..splat.captures import open_picture
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-012
 STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen", "detail")
@@ -147,7 +148,7 @@ def strip_of(images) -> bytes:
 
 def images_of(path: str | Path) -> torch.Tensor:
     "The inverse of strip_of: float [B,3,H,H] in [0,1]"
-    a = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).float() / 255
+    a = torch.from_numpy(np.asarray(open_picture(path).convert("RGB")).copy()).float() / 255
     return torch.stack(a.split(len(a), 1)).movedim(-1, 1)
 
 
@@ -227,7 +228,7 @@ def check_strip(path: str | Path, n: int):
 def read_png(path: str | Path) -> np.ndarray:
     "The bytes [H,W,3] of a picture. ValueError where it cannot be read"
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return np.array(image.convert("RGB"))
     except Exception as e:  # Pillow raises of all kinds
         raise ValueError(f"no whole PNG ({type(e).__name__})") from None
