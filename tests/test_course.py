@@ -330,3 +330,13 @@ def test_teachers_texts_name_what_is_there():
                 assert any(title.removesuffix("?") in h for h in known), f"{p.name} names the section {title!r}"
         for name in re.findall(r"\blt\.(\w+)", words): assert name in lucidteach._names, f"{p.name} names lt.{name}"
         for command in re.findall(r"^lucidteach (\w+)", words, re.M): assert command in ("compare", "create", "export", "course", "lab", "doctor")
+
+
+def test_held_out_prompts_are_used_nowhere():
+    "What a submission is scored on stands in no lesson, notebook, result or test"
+    from lucidteach.lab.score import held_out
+    files = [*(root / "nbs").rglob("*"), *(root / "tests").rglob("*.py")]
+    files = [f for f in files if f.suffix in (".ipynb", ".json", ".jsonl", ".md", ".csv", ".py") and not f.stem.startswith("78a_") and ".ipynb_checkpoints" not in f.parts]
+    read = {f: f.read_text(encoding="utf8") for f in files}
+    used = {(p, f.name) for p in held_out() for f, text in read.items() if p in text}
+    assert len(read) > 100 and not used
