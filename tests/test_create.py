@@ -511,7 +511,8 @@ def test_ctrl_c_ends_the_list(tmp_path, monkeypatch):
 def test_ctrl_c_twice_stops_at_once(tmp_path):
     "In the middle of an update: nothing of it is saved, and the run goes on from the checkpoint before"
     code, said = ctrl_c(tmp_path, 2, "adam", 0.)
-    assert code == -signal.SIGINT and "KeyboardInterrupt" in said and saved_step(tmp_path) == 4, said
+    # Python ends by SIGINT, or with 1 where a thread has called exec(text) meanwhile: that clears the interpreter's flag
+    assert code in (-signal.SIGINT, 1) and said.rstrip().endswith("KeyboardInterrupt") and saved_step(tmp_path) == 4, said
     assert ctrl_c(tmp_path, 0, "adam", 0.)[0] == 0
     assert torch.equal(Gaussians.load(tmp_path/"object.ply").means, unbroken())
 

@@ -74,7 +74,7 @@ def picture_files(folder: Path) -> list[Path]:
 def told_of(folder: Path) -> dict[str, dict]:
     "What metadata.jsonl in a folder says: file name -> its line; {} where there is none"
     file, found = folder / TOLD, {}
-    for i, line in enumerate(file.read_text().splitlines() if file.is_file() else ()):
+    for i, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()):
         if line.strip():
             row = parse_json(line, f"{file}, line {i + 1},")
             if not isinstance(row.get("file_name"), str):
