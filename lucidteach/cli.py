@@ -58,8 +58,9 @@ def add_compare(sub):
         help="SDS against ISM (or other methods) on one prompt, with the truth beside them",
         description="Optimise a canvas by each method from the same start; write report.html, comparison.png, "
         "metrics.jsonl, config.json and checkpoints; the same command goes on with an unfinished run. With neither "
-        "--prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and the small trained "
-        "prior, SDS and ISM at several guidances. With --methods or --guidance: a plain comparison on one prior.",
+        "--prior nor --methods: in two worlds, the ideal denoiser of renders with speckles and a small trained "
+        "network that knows fine patterns (the prompt gets speckles there where it names no pattern), SDS and ISM at "
+        "several guidances. With --methods or --guidance: a plain comparison on one prior.",
     )
     p.add_argument("text", nargs="?", metavar="prompt", help='what to draw, for example "a red mug"')
     p.add_argument("--prompt", help="the same as an option")
@@ -71,7 +72,7 @@ def add_compare(sub):
     )
     add_run_options(
         p,
-        "optimisation steps per method (default: 80 in ideal-detail, 100 in toy; 200 in a plain comparison)",
+        "optimisation steps per method (default: 80 in ideal-detail, 120 in toy-detail, 100 in toy; 200 in a plain comparison)",
         "start canvas, times and noises",
         "runs/<prompt>)",
         "3 in a plain comparison; in the two worlds each arm has its own",

@@ -47,13 +47,14 @@ def test_compare_end_to_end(tmp_path):
     page = (out/'report.html').read_text()
     assert str(out/'report.html') in r.stdout.strip().splitlines()[-1]
     assert 'src="http' not in page and 'url(http' not in page and '27_regimes.ipynb' in page and page.count('class="final truth"') == 2
-    assert page.count(' off</figcaption>') == 7 and 'strength 100%<br>1.0 off' in page and 'sharpness 100%' in page       # both numbers: six arms and the truth
+    assert page.count(' off</figcaption>') == 7 + 7 and page.count('strength 100%<br>1.0 off') == 2      # both numbers: six arms, five and the start, and the truths
+    assert page.count('class="final start"') == 1 and 'strength 0%<br>3.3 off' in page and 'from the object without its pattern: &#34;a speckled red mug&#34;' in page
     assert 'a true picture is 1.0 off, a smooth object 3.2' in page and 'columns:2' not in page
-    for name in ('comparison.png', 'ideal-detail/comparison.png', 'toy/comparison.png'): assert (out/name).read_bytes()[:4] == b'\x89PNG'
+    for name in ('comparison.png', 'ideal-detail/comparison.png', 'toy-detail/comparison.png'): assert (out/name).read_bytes()[:4] == b'\x89PNG'
     config = json.loads((out/'config.json').read_text())
-    assert config['prompts'] == ['a red mug'] and [w['prior'] for w in config['worlds']] == ['ideal-detail', 'toy'] and config['threads'] >= 1
+    assert config['prompts'] == ['a red mug'] and [(w['prior'], w['prompts']) for w in config['worlds']] == [('ideal-detail', ['a red mug']), ('toy-detail', ['a speckled red mug'])] and config['threads'] >= 1
     rows = [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
-    assert {(x['prior'], x['method'].partition('@')[0]) for x in rows if x['kind'] == 'result'} == {(p, m) for p in ('ideal-detail', 'toy') for m in ('sds', 'ism')}
+    assert {(x['prior'], x['method'].partition('@')[0]) for x in rows if x['kind'] == 'result'} == {(p, m) for p in ('ideal-detail', 'toy-detail') for m in ('sds', 'ism')}
     assert rows[-1] == {'kind': 'end', 'complete': True}
 
     before = (out/'report.html').stat().st_mtime_ns
@@ -95,7 +96,7 @@ def test_help_names_the_defaults(capsys):
     from lucidteach.lab.comparison import WORLDS
     with pytest.raises(SystemExit): cli.main(['compare', '--help'])
     said = ' '.join(capsys.readouterr().out.replace('-\n', '-').split()).replace('ideal- detail', 'ideal-detail')
-    assert f"default: {WORLDS['ideal-detail']['steps']} in ideal-detail, {WORLDS['toy']['steps']} in toy; {Settings().steps} in a plain comparison" in said
+    assert f"default: {WORLDS['ideal-detail']['steps']} in ideal-detail, {WORLDS['toy-detail']['steps']} in toy-detail, {WORLDS['toy']['steps']} in toy; {Settings().steps} in a plain comparison" in said
     assert f"default: {DEFAULTS['guidance']['compare']:g} in a plain comparison" in said
 
 @pytest.mark.parametrize('args, unbuffered', [(['doctor'], ''), (['compare', 'a red mug', '--steps', 2, '--methods', 'sds'], '1'), (['--help'], '')], ids=lambda a: a and a[0])

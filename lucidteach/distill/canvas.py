@@ -186,6 +186,7 @@ class Settings:
     every: Count = 20  # steps between records
     equal: Literal["steps", "calls"] = "steps"  # "calls": cheaper methods average several gradients per step
     options: dict = field(default_factory=ism_options)  # method -> its own options
+    start: Literal["grey", "plain"] = "grey"  # or the true picture without its fine pattern, see prior.texture
 
     def __post_init__(self):
         if not self.t_range[0] < self.t_range[1] <= self.t_start:

@@ -24,6 +24,7 @@ from .methods import METHODS, attempt, init_state, method_color
 from .sds import Step, surrogate
 from ..prior.cond import Denoiser, Prompt
 from ..prior.guidance import as_cond
+from ..prior.texture import plain_starts
 from ..run.memory import check_whole, recall, remember
 from ..run.names import check_names
 from ..run.settings import Count, Shape, Whole, checks
@@ -158,6 +159,8 @@ def started(
     `ValueError` where `kept` is not whole.
     """
     cond = as_cond(prior, cond, 1 if isinstance(cond, str) else len(cond))
+    if start is None and settings.start == "plain":
+        start = plain_starts(cond.texts, prior.image_size)
     begin = start_image(prior, len(cond), settings.seed) if start is None else start
     here = CANVASES[canvas](prior, begin.to(getattr(prior, "device", "cpu")))
     adam = torch.optim.Adam(here.params, lr=getattr(settings, f"lr_{canvas}"))

@@ -7,7 +7,7 @@ __all__ = ['STATE', 'compare', 'LEGEND', 'probe', 'parts_left', 'estimate', 'cos
            'interrupted_text', 'run', 'as_rows', 'checkpoint', 'numbers_of_each', 'check_record', 'check_checkpoint',
            'part', 'resume', 'check_arms', 'check_used', 'check_seeds', 'settings_of', 'check_asked', 'prepare',
            'load_for', 'execute', 'interrupted_before', 'promised', 'in_folder', 'again', 'check_call', 'with_settings',
-           'as_one', 'said_first', 'carry_out', 'worlds', 'split_methods', 'planned', 'run_compare']
+           'as_one', 'said_first', 'carry_out', 'asked_of', 'worlds', 'split_methods', 'planned', 'run_compare']
 
 # %% ../../nbs/7_lab/71_compare.ipynb #run03
 import inspect
@@ -26,10 +26,22 @@ from torch import Tensor
 from ..distill.canvas import CANVASES, EDITING, Settings
 from ..distill.loop import mean_time, optimise, spelled, started
 from ..distill.methods import METHODS
-from .comparison import LEFT, WORLDS, Comparison, Record, Seeds, Worlds, record, save_means, yardstick
+from lucidteach.lab.comparison import (
+    FRONT,
+    LEFT,
+    WORLDS,
+    Comparison,
+    Record,
+    Seeds,
+    Worlds,
+    record,
+    save_means,
+    yardstick,
+)
 from .page import save_report
 from ..prior.cond import Denoiser
 from ..prior.prompts import TOY, check_prompts, opened
+from ..prior.texture import Textured, patterned, textured_truth
 from ..prior.truth import nearest_truth
 from ..run.files import read_with_numbers, with_numbers, write_file
 from ..run.folders import claim, folder_name, occupied, prior_name
@@ -323,6 +335,8 @@ def check_asked(prompt, methods: list, settings: Settings, toy: bool) -> tuple[l
         if method in EDITING:
             raise ValueError(f"{method} is an editing loss: it changes a given picture, and compare begins from grey")
     prompts, known = check_prompts(prompt, toy=toy)
+    for p in prompts if settings.start == "plain" else ():
+        Textured(p)  # ValueError where there is no fine pattern to begin without
     for negative in {own.negative for _, own in owns if own.negative}:
         check_prompts(negative, toy=toy)
     if twice := [p for p in prompts if prompts.count(p) > 1]:
@@ -358,7 +372,7 @@ def load_for(result: Comparison, prior: Denoiser | str, device: str, world: bool
     "The prior of a comparison, which gets the truth that this prior has; `ValueError` where they do not fit."
     there = opened(str(prior) if isinstance(prior, Path) else prior, result.prompts, device)
     if world:
-        result.truth = yardstick(there, known)
+        result.truth = textured_truth if result.settings.start == "plain" else yardstick(there, known)
     if result.truth is nearest_truth and there.image_size % 32:
         raise ValueError(
             "the nearest truth is for pictures of a multiple of 32 px, "
@@ -554,11 +568,18 @@ def carry_out(
     return whole
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-w3
+def asked_of(prompt, settings: dict):
+    "What a world is asked for: the prompt, with a fine pattern where its canvases begin without one."
+    if settings.get("start") != "plain":
+        return prompt
+    return patterned(prompt) if isinstance(prompt, str) else [patterned(p) for p in prompt]
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def worlds(
     prompt,
-    priors=tuple(WORLDS),  # names or objects
+    priors=FRONT,  # names or objects
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -566,12 +587,12 @@ def worlds(
     mode: str = "auto",
     **settings,  # of `prepare`; they hold in all worlds
 ) -> Comparison | Worlds:
-    "Compare in several worlds, each with the arms and settings that `WORLDS` has for it, as `lucidteach compare` does."
+    "Compare in several worlds, each with the arms and settings that `WORLDS` has, as `lucidteach compare` does."
     check_call(mode, out, overwrite)
     priors = [priors] if isinstance(priors, (str, Path)) or not hasattr(priors, "__iter__") else list(priors)
     called = check_names([prior_name(p) for p in priors], map(prior_name, priors), "prior")
-    own = [WORLDS.get(name, {}) for name in called]
-    runs = [prepare(prompt, prior=p, device=device, **w | settings) for p, w in zip(priors, own)]
+    own = [WORLDS.get(name, {}) | settings for name in called]
+    runs = [prepare(asked_of(prompt, w), prior=p, device=device, **w) for p, w in zip(priors, own)]
     for r, _ in runs:
         check_used(settings.get("options", {}), r.methods)
     if out:
@@ -586,7 +607,7 @@ def split_methods(text: str) -> list:
 
 
 def planned(args) -> list:
-    """What `lucidteach compare` runs: the worlds of `WORLDS`, or one prior where it is named.
+    """What `lucidteach compare` runs: the worlds of `FRONT`, or one prior where it is named.
 
     With methods or guidance given a plain comparison on one prior.
     """
@@ -595,8 +616,9 @@ def planned(args) -> list:
     if args.methods is not None or "guidance" in given:
         methods = "sds,ism" if args.methods is None else args.methods
         return [prepare(args.prompt, split_methods(methods), prior=args.prior or "toy", device=args.device, **given)]
-    names = [args.prior] if args.prior is not None else list(WORLDS)
-    return [prepare(args.prompt, prior=name, device=args.device, **WORLDS.get(name, {}) | given) for name in names]
+    names = [args.prior] if args.prior is not None else FRONT
+    own = [WORLDS.get(name, {}) | given for name in names]
+    return [prepare(asked_of(args.prompt, w), prior=p, device=args.device, **w) for p, w in zip(names, own)]
 
 # %% ../../nbs/7_lab/71_compare.ipynb #64-038_1
 def run_compare(args) -> int:

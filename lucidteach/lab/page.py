@@ -24,7 +24,6 @@ from ..distill.loop import spelled, title_of
 from ..distill.methods import METHOD_COLORS, METHODS, init_state
 from ..distill.regimes import kind_of
 from lucidteach.lab.comparison import (
-    KINDS,
     WORLDS,
     Comparison,
     Worlds,
@@ -35,7 +34,10 @@ from lucidteach.lab.comparison import (
     numbers_of,
     numbers_of_truth,
     said,
+    start_numbers,
+    start_of,
     window,
+    world_title,
 )
 from ..prior.cond import Denoiser
 from ..run.folders import claim
@@ -365,6 +367,12 @@ def final_tile(result: Comparison, arm: tuple, row: dict, prompt: int = 0) -> Ma
 def final_tiles(result: Comparison, canvas: str, rows: list, prompt: int) -> list:
     "Where every arm of a canvas ended, and at the end the truth."
     tiles = [final_tile(result, (r["method"], canvas), r, prompt) for r in rows]
+    if result.settings.start == "plain":
+        image = cut_to(result, canvas, prompt, start_of(result, prompt))
+        caption = filled(FINAL, lines=["the start"], numbers=start_numbers(rows))
+        tiles.insert(
+            0, tile(image, caption, "The object without its fine pattern: where every arm began", "final start")
+        )
     near = result.common(canvas, prompt)
     if near is not None:
         image = cut_to(result, canvas, prompt, torch.as_tensor(near.image))
@@ -430,7 +438,8 @@ PROMPT = """<h1>{{ prompt }}</h1>{{ worlds }}<div class="text">{{ why }}
 def prompt_html(results: list, priors: list, prompt: int = 0) -> Markup:
     "Everything about one prompt: first of every world where its arms ended and what that says, then all else."
     several = len(results) > 1
-    results = [(r, p, KINDS.get(r.prior, r.prior) * several) for r, p in zip(results, priors) if r.begun]
+    asked = results[0].prompts[prompt]
+    results = [(r, p, world_title(r, prompt, asked) * several) for r, p in zip(results, priors) if r.begun]
     both = {"sds", "ism"} <= {spelled(m)[0] for r, *_ in results for m in r.methods}
     return filled(
         PROMPT,
