@@ -33,6 +33,9 @@ function fitted() {
       zoom = Math.max(.3, zoom * Math.min(.97, Math.max(.85, room / high(), 1 / Math.max(1, across()))));
       inside.style.zoom = zoom;
     }
+    // a picture takes what room is left
+    const pictures = [...inside.querySelectorAll('img')], left_over = (room - high()) / zoom;
+    if (left_over > 8) pictures.forEach(e => { e.style.maxHeight = `${e.getBoundingClientRect().height / Reveal.getScale() / zoom + left_over / pictures.length - 4}px`; });
     out.push({ zoom, high: high(), head: (slide.querySelector('h1,h2,h3') || {}).textContent || '' });
     slide.style.display = shown;
     lifted.forEach(([up, was]) => { up.style.display = was; });
