@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEED', 'TRIED', 'BUDGET', 'FREE', 'CANVAS', 'MEASURES', 'BETTER', 'BASELINES', 'KEPT', 'held_out', 'BudgetSpent',
-           'Counted', 'Dry', 'Submission', 'loop_settings', 'whole_steps', 'rehearsed', 'by_method', 'by_paint',
+           'Counted', 'Dry', 'Submission', 'loop_settings', 'calls_of', 'rehearsed', 'by_method', 'by_paint',
            'measured', 'comparable', 'worth', 'Arm', 'opened_world', 'planned', 'seconds_of_a_call', 'cost', 'done',
            'truths', 'kept', 'keep', 'sheet', 'standing', 'means', 'score', 'cost_text', 'run_score']
 
@@ -169,34 +169,29 @@ def loop_settings(world: str, **own) -> Settings:
     return Settings(**usual | dict(head_start=0.0) | own)
 
 
-def whole_steps(prior, prompts: list, arm: str, world: str, budget: int, settings: Settings) -> tuple[int, int]:
-    "(steps, calls for one picture) of a rehearsal that ends with its steps or with the budget"
-    dry, done, calls = Dry(prior, budget * len(prompts)), 0, 0
-    try:
-        for now in optimise(dry, prompts, arm, CANVAS[world], settings):
-            done, calls = now.step, dry.calls
-    except BudgetSpent:
+def calls_of(prior, prompts: list, arm: str, world: str, settings: Settings) -> int:
+    "Network calls for one picture, by a rehearsal"
+    dry = Dry(prior)
+    for _ in optimise(dry, prompts, arm, CANVAS[world], settings):
         pass
-    return done, calls // len(prompts)
+    return math.ceil(dry.calls / len(prompts))
 
 
 def rehearsed(prior, prompts: list, arm: str, world: str, budget: int, own: dict) -> tuple[Settings, int]:
-    "Settings with the steps that a budget allows, and the calls of one picture. ValueError where it allows none"
-    settings = loop_settings(world, **own)
-    steps, calls = budget, 0  # no step has less than one call
-    for _ in range(4):  # again where the times that are drawn depend on the number of steps
-        settings, before = replace(settings, steps=steps), steps
-        steps, calls = whole_steps(prior, prompts, arm, world, budget, settings)
-        if not steps:
-            raise ValueError(f"one step of {arm} costs more than {budget} network calls")
-        if steps == before:
-            break
-    return replace(settings, steps=steps), calls
+    "Settings with the most steps that a budget allows, and the calls of one picture. ValueError where it allows none"
+    settings, price, fits, over, steps = loop_settings(world, **own), {0: 0}, 0, budget + 1, 4
+    while over - fits > 1:  # the times that are drawn, and so the price, depend on the number of steps
+        steps = min(max(steps, fits + 1), over - 1)
+        price[steps] = calls_of(prior, prompts, arm, world, replace(settings, steps=steps))
+        fits, over = (steps, over) if price[steps] <= budget else (fits, steps)
+        steps = steps * budget // max(price[steps], 1)
+    if not fits:
+        raise ValueError(f"one step of {arm} costs more than {budget} network calls")
+    return replace(settings, steps=fits), price[fits]
 
 
-def by_method(prior, prompts: list, arm: str, world: str, budget: int, own: dict, live=None) -> tuple:
+def by_method(prior, prompts: list, arm: str, world: str, budget: int, settings: Settings, live=None) -> tuple:
     "Pictures [B,3,H,W] of an arm, the calls that one cost, the steps. ValueError where the budget is less than a step"
-    settings, _ = rehearsed(prior, prompts, arm, world, budget, own)
     asked, last = Counted(prior, budget * len(prompts)), None
     try:
         for now in optimise(asked, prompts, arm, CANVAS[world], settings):
@@ -307,33 +302,30 @@ def seconds_of_a_call(prior, prompts: list) -> float:
     return (time.perf_counter() - began) / len(prompts)
 
 
-def cost(arms: list[Arm], priors: dict, submission: Submission) -> tuple[int, float]:
-    "(network calls, seconds) of arms that are to be done, by a rehearsal. ValueError for a loss that fails in it"
-    calls, seconds = 0, 0.0
+def cost(arms: list[Arm], priors: dict, submission: Submission) -> tuple[int, float, dict]:
+    "(network calls, seconds, settings by key) of arms, by a rehearsal. ValueError for a loss that fails in it"
+    calls, seconds, settings = 0, 0.0, {}
     for arm in arms:
         prior, one = priors[arm.world], arm.budget
         if not (arm.digest and submission.paint):
             try:
-                _, one = rehearsed(prior, arm.prompts, arm.name, arm.world, arm.budget, arm.own)
+                settings[arm.key], one = rehearsed(prior, arm.prompts, arm.name, arm.world, arm.budget, arm.own)
             except Exception as e:
                 raise submission.refused(e) from e
         calls += one * len(arm.prompts)
         seconds += one * len(arm.prompts) * seconds_of_a_call(prior, arm.prompts)
-    return calls, seconds
+    return calls, seconds, settings
 
 
-def done(arm: Arm, prior, submission: Submission, mode: str) -> tuple[list[dict], list[Tensor]]:
+def done(arm: Arm, prior, submission: Submission, settings: Settings | None, mode: str) -> tuple[list, list]:
     "Rows (arm, prompt, calls, measures) of one arm, and its pictures; of the submission their nearest truths too"
-    began, painter = time.perf_counter(), arm.digest and submission.paint
-    steps = len(arm.prompts)
-    if not painter:
-        steps = rehearsed(prior, arm.prompts, arm.name, arm.world, arm.budget, arm.own)[0].steps
-    with Live(steps, f"{arm.world}: {arm.name}", mode=mode) as live:
+    began, one = time.perf_counter(), (prior, arm.prompts)
+    with Live(settings.steps if settings else len(arm.prompts), f"{arm.world}: {arm.name}", mode=mode) as live:
         try:
-            if painter:
-                images, calls, steps = by_paint(prior, arm.prompts, painter, arm.world, arm.budget, live)
+            if settings:
+                images, calls, steps = by_method(*one, arm.name, arm.world, arm.budget, settings, live)
             else:
-                images, calls, steps = by_method(prior, arm.prompts, arm.name, arm.world, arm.budget, arm.own, live)
+                images, calls, steps = by_paint(*one, submission.paint, arm.world, arm.budget, live)
         except Exception as e:
             raise submission.refused(e) from e
     common = dict(calls=calls, steps=steps, seconds=time.perf_counter() - began)
@@ -449,14 +441,15 @@ def score(
     arms, folder = planned(submission, worlds, asked, budget), None if folder is None else Path(folder)
     left = [a for a in arms if kept(a, folder) is None]
     priors = {world: opened_world(world) for world in dict.fromkeys(a.world for a in left)}
+    calls, seconds, settings = cost(left, priors, submission)
     if mode != "quiet":
-        print(cost_text(arms, left, *cost(left, priors, submission)), flush=True)
+        print(cost_text(arms, left, calls, seconds), flush=True)
 
     rows = []
     for arm in arms:
         found = kept(arm, folder)
         if found is None:
-            found, images = done(arm, priors[arm.world], submission, mode)
+            found, images = done(arm, priors[arm.world], submission, settings.get(arm.key), mode)
             if folder is not None:
                 with held(folder):
                     keep(arm, folder, found, images)
