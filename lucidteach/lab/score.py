@@ -328,8 +328,9 @@ def done(arm: Arm, prior, submission: Submission, settings: Settings | None, mod
                 images, calls, steps = by_paint(*one, submission.paint, arm.world, arm.budget, live)
         except Exception as e:
             raise submission.refused(e) from e
-    common = dict(calls=calls, steps=steps, seconds=time.perf_counter() - began)
-    rows = measured(prior, images, arm.prompts, arm.world)
+        common = dict(calls=calls, steps=steps, seconds=time.perf_counter() - began)
+        live.say("measuring")
+        rows = measured(prior, images, arm.prompts, arm.world)
     rows = [dict(world=arm.world, arm=arm.name, prompt=p) | common | r for p, r in zip(arm.prompts, rows)]
     return rows, [images, truths(prior, images, arm.prompts)] if arm.digest else [images]
 
