@@ -39,9 +39,12 @@ def notebook(name: str, data: bytes) -> bytes:
                 continue
         else:
             source = re.sub(r"(\]\((?:\.\./)*)index\.ipynb", r"\1about.ipynb", source)
+            if re.match(r"\d", name) and not cells:  # `detail` is the name of two pages, 16c_detail and 53b_detail are not
+                source = re.sub(r"\A# .+", f"# {Path(name).stem}", source)
             source = re.sub(r"(\]\([^)\s#]*#)([^)\s]+)\)", lambda m: f"{m[1]}{anchor(m[2])})", source)
         tags = c["metadata"].get("tags", [])
-        imports = c.get("id") == first and re.match(r"(from|import) ", source)  # folded: a page is read, not run
+        only = not re.search(r"^(?!from |import |[\s)#]|$)", source, re.M)  # a page is read, not run: imports are folded
+        imports = re.match(r"(from|import) ", source) and (only or c.get("id") == first)
         hidden = c["metadata"].get("jupyter", {}).get("source_hidden") or imports
         meta = {"tags": [*tags, *(["hide-input"] if hidden else [])]}
         cells.append(c | dict(source=source, metadata=meta))
