@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lucidteach import _names
 from lucidteach.lab.course import outline
 from lucidteach.lab.house import FLOORS, rooms
 from lucidteach.lab.notebooks import COURSE, NOTEBOOKS, SWITCH, files
+from lucidteach.viz.explore import EXPLORERS, Explorer
 
 HERE = Path(__file__).parent
 REPOSITORY = "https://github.com/lucidteach/lucidteach"
@@ -25,7 +27,7 @@ REPOSITORY = "https://github.com/lucidteach/lucidteach"
 def notebook(name: str, data: bytes) -> bytes:
     "A reader's copy of a notebook as a page: outputs that a page can show, links to pages"
     nb = json.loads(data)
-    cells = []
+    cells, first = [], next((c["id"] for c in nb["cells"] if c["cell_type"] == "code"), None)
     for c in nb["cells"]:
         source = "".join(c["source"])
         if c.get("id") == SWITCH["id"]:
@@ -37,9 +39,13 @@ def notebook(name: str, data: bytes) -> bytes:
                 continue
         else:
             source = re.sub(r"(\]\((?:\.\./)*)index\.ipynb", r"\1about.ipynb", source)
+            if re.match(r"\d", name) and not cells:  # `detail` is the name of two pages, 16c_detail and 53b_detail are not
+                source = re.sub(r"\A# .+", f"# {Path(name).stem}", source)
             source = re.sub(r"(\]\([^)\s#]*#)([^)\s]+)\)", lambda m: f"{m[1]}{anchor(m[2])})", source)
         tags = c["metadata"].get("tags", [])
-        hidden = c["metadata"].get("jupyter", {}).get("source_hidden")
+        only = not re.search(r"^(?!from |import |[\s)#]|$)", source, re.M)  # a page is read, not run: imports are folded
+        imports = re.match(r"(from|import) ", source) and (only or c.get("id") == first)
+        hidden = c["metadata"].get("jupyter", {}).get("source_hidden") or imports
         meta = {"tags": [*tags, *(["hide-input"] if hidden else [])]}
         cells.append(c | dict(source=source, metadata=meta))
     spec = dict(name="python3", display_name="python3", language="python")
@@ -165,6 +171,7 @@ def pages_of_numbers(source: Path) -> None:
     write(source / "ledger.png", base64.b64decode(png))
     linked = lambda words: re.sub(r"\]\((?!\.\./|http|#)([^)]+\.ipynb)", r"](5_judge/\1", words).replace("](../", "](")
     count = next("".join(o["text"]) for o in pictures if o["output_type"] == "stream")
+    head, says = head.replace("the stored results", "stored results").replace(" above)", ")"), says.split("\n## ")[0]
     body = "# The ledger\n\n" + linked(head).replace("## The ledger", "").replace("### The ledger", "").strip()
     body += f"\n\n```text\n{count.strip()}\n```\n\n![All claims of the article, with their intervals](ledger.png)\n\n{linked(caption)}\n\n{linked(says)}\n\n"
     body += "Computed in [53_sweep](5_judge/53_sweep.ipynb), with the studies behind it; what is claimed, seen and why is told in [27_regimes](2_distill/27_regimes.ipynb).\n"
@@ -175,7 +182,10 @@ def pages_of_numbers(source: Path) -> None:
     body = "# Parity\n\nWhat the losses of this library are held against, with the largest relative difference that was found, in "
     body += "[25b_parity](2_distill/25b_parity.ipynb).\n\n## Released implementations\n\nWritten afresh from reading them, with their own conventions.\n\n"
     body += f"```text\n{text(released)}\n```\n\n## Identities\n\n```text\n{text(identities)}\n```\n\n"
-    body += f"## Prices, and where each loss would stay\n\n```text\n{text(contract)}\n```\n"
+    body += "## Prices, and where each loss would stay\n\nOn one Gaussian of mean .5, at t = 500. *Trains*: a network of its own; "
+    body += "*keeps*: a memory between steps; *spread*: standard deviation of the gradient over draws, in units of its change "
+    body += "over one standard deviation of the data; *stays at*: where it is zero.\n\n"
+    body += f"```text\n{text(contract)}\n```\n"
     write(source / "parity.md", body)
 
 
@@ -200,6 +210,13 @@ def turntable(prompt: str, frames: int = 24, size: int = 160) -> bytes:
     return out.getvalue()
 
 
+def card(e: Explorer) -> str:
+    "An explorer: its picture, what one sees, the line that opens it, the page that explains it"
+    picture = f'<img src="images/explorers/{e.name}.webp" alt="{escape(e.sentence)}" loading="lazy">'
+    page = f'<a href="{e.page.removesuffix(".ipynb")}.html">{Path(e.page).stem}</a>'
+    return f"<figure>{picture}<figcaption>{escape(e.sentence)} {page}<code>{escape(e.call)}</code></figcaption></figure>"
+
+
 def gallery(source: Path) -> None:
     "Objects that turn, one to turn by hand, and the pictures of the front page"
     figures = []
@@ -216,9 +233,8 @@ def gallery(source: Path) -> None:
     body += '<iframe src="turning/mug.html" title="a red mug, to be turned" style="border:0;width:340px;height:340px"></iframe>\n\n'
     for title, image, words in PICTURES:
         body += f"## {title}\n\n![{title}](images/{image})\n\n{words}\n\n"
-    body += "## Explorers\n\nWhat `lt.explore()` lists, as it moves.\n\n"
-    for path in sorted((NOTEBOOKS.parent / "images" / "explorers").glob("*.webp")):
-        body += f'<img src="images/explorers/{path.name}" alt="the explorer {path.stem}" loading="lazy" style="max-width:100%">\n\n'
+    body += "## Explorers\n\nEach is one line in a notebook, with dials that need a kernel; `lt.explore()` lists them.\n\n"
+    body += f'<div class="cards">{"".join(map(card, EXPLORERS))}</div>\n'
     write(source / "gallery.md", body)
 
 

@@ -15,10 +15,11 @@ from lucidteach.lab.course import lessons, moved_out
 from lucidteach.lab.exercises import exercises, plain, stub, tags
 
 HERE = Path(__file__).parent
+LONGEST = 10  # lines of code that a page shows beside their output; longer code is seen in the notebook
 
 
 def projected(nb: dict) -> dict:
-    "A lesson as it is projected: its notes, no solution, no hidden test, figures without the code that draws them"
+    "A lesson as it is projected: its notes, no solution, no hidden test, figures and numbers without long code"
     name, cells = "", []
     for c in map(plain, nb["cells"]):
         if "exercise" in tags(c):
@@ -29,7 +30,8 @@ def projected(nb: dict) -> dict:
         if c["cell_type"] == "code":
             shows = any("image/png" in o.get("data", {}) for o in c["outputs"])
             folded = c["metadata"].get("jupyter", {}).get("source_hidden")
-            if folded or shows and ("\n" not in c["source"].strip() or re.search(r"\b(plt|fig|axs?)\b", c["source"])):
+            drawn = shows and ("\n" not in c["source"].strip() or re.search(r"\b(plt|fig|axs?)\b", c["source"]))
+            if folded or drawn or c["outputs"] and c["source"].strip().count("\n") > LONGEST:
                 c["metadata"]["tags"] = [*c["metadata"].get("tags", []), "bare"]
             c["outputs"] = [o for o in c["outputs"] if seen(o)]
         cells.append(c)

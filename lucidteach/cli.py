@@ -252,8 +252,20 @@ def add_course(sub):
         "paint(prior, prompt, generator) that returns a picture [3,H,W] in [0, 1]. Prints tables, then a line of JSON.",
     )
     s.add_argument("file", help="the submission, for example mine.py")
-    s.add_argument("--quick", action="store_true", help="a try: two prompts, a tenth of the budget")
+    s.add_argument("--quick", action="store_true", help="a try: two development prompts, a tenth of the budget")
     s.add_argument("--out", help="a file to which the whole result is added as one line of JSON")
+    s.add_argument(
+        "--keep",
+        default="lucidteach-score",
+        help="folder for what is done, numbers and pictures: the same command goes on there, and SDS and ISM are "
+        "painted once for all submissions (default: %(default)s)",
+    )
+    s.add_argument(
+        "--seed",
+        type=int,
+        default=20261203,
+        help="draws the held-out prompts; another one is a board of its own (default: %(default)s)",
+    )
     s.set_defaults(run=course_score)
 
 

@@ -340,3 +340,56 @@ def test_held_out_prompts_are_used_nowhere():
     read = {f: f.read_text(encoding="utf8") for f in files}
     used = {(p, f.name) for p in held_out() for f, text in read.items() if p in text}
     assert len(read) > 100 and not used
+
+
+# the score
+
+PAINTER = """
+import torch
+
+def paint(prior, prompt, generator):
+    x = torch.zeros(1, *prior.latent_shape)
+    return prior.decode(x - 0.1 * prior.eps(x, 500, prior.embed(prompt)))[0]
+"""
+
+
+def test_a_score_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
+    "What is done is not done again; another file, budget or draw of prompts is another score"
+    from lucidteach.lab import score as lab_score
+
+    (file := tmp_path / "mine.py").write_text(PAINTER, encoding="utf-8")
+    few, real, asked = dict(worlds=("ideal-detail",), prompts=2, budget=4, folder=tmp_path / "kept", mode="lines"), lab_score.done, []
+
+    def done(arm, *rest):
+        asked.append(arm.name)
+        if len(asked) == 2: raise KeyboardInterrupt
+        return real(arm, *rest)
+
+    prior = lab_score.opened_world("ideal-detail")                # once, for all calls
+    monkeypatch.setattr(lab_score, "opened_world", lambda world: prior)
+    monkeypatch.setattr(lab_score, "done", done)
+    with pytest.raises(KeyboardInterrupt): lab_score.score(file, **few)
+    assert asked == ["sds@7.5", "ism@3"] and len([*few["folder"].glob("*.json")]) == 1
+    found = lab_score.score(file, **few)
+    assert asked == ["sds@7.5", "ism@3", "ism@3", "paint"] and "1 of 3 parts are done" in capsys.readouterr().out
+    assert [row["calls"] for row in found["means"] if row["arm"] == "paint"] == [1] and Path(found["picture"]).is_file()
+    assert lab_score.score(file, **few) == found and len(asked) == 4 and "all done before" in capsys.readouterr().out
+    file.write_text(PAINTER.replace("0.1", "0.2"), encoding="utf-8")
+    assert lab_score.score(file, **few)["digest"] != found["digest"] and asked[4:] == ["paint"]       # SDS and ISM stand
+    lab_score.score(file, **few | dict(seed=1))
+    assert asked[5:] == ["sds@7.5", "ism@3", "paint"]
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    from lucidteach.lab import score as lab_score
+
+    def stopped(*a, **k): raise KeyboardInterrupt
+    monkeypatch.setattr(lab_score, "score", stopped)
+    assert cli.main(["course", "score", "mine.py", "--keep", str(tmp_path / "kept")]) == 130
+    assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_a_try_is_not_on_the_held_out_prompts():
+    from lucidteach.lab.score import TRIED, held_out
+
+    assert not {p for prompts in TRIED.values() for p in prompts} & {*held_out(28)}

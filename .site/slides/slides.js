@@ -13,14 +13,17 @@ function fitted() {
       lifted.push([up, up.style.display]);
       up.style.display = 'block';
     }
-    // large where there is little to say; long lines of code decide too, down to four fifths, then they wrap
+    // large where there is little to say; code with long lines gets smaller letters, down to 14, then it wraps
     const lines = [...inside.querySelectorAll('pre')], room = 738;
     const longer = () => Math.max(1, ...lines.map(e => e.scrollWidth / e.clientWidth));
     const high = () => inside.getBoundingClientRect().height / Reveal.getScale();
-    let zoom = lines.length ? 1.1 : 1.3;
+    let zoom = lines.length ? 1.1 : 1.3, letters = 19;
     inside.style.zoom = zoom;
     lines.forEach(e => { e.style.whiteSpace = 'pre'; });
-    while (zoom > .82 && longer() > 1.002) inside.style.zoom = zoom = Math.max(.8, zoom - .04);
+    while (letters > 14 && longer() > 1.002) {
+      letters -= .5;
+      lines.forEach(e => { e.style.fontSize = `${letters}px`; });
+    }
     lines.forEach(e => { e.style.whiteSpace = ''; });
     // a long equation is set smaller by itself, then the whole slide if need be
     for (const e of inside.querySelectorAll('mjx-container[display=true]')) {
@@ -33,6 +36,9 @@ function fitted() {
       zoom = Math.max(.3, zoom * Math.min(.97, Math.max(.85, room / high(), 1 / Math.max(1, across()))));
       inside.style.zoom = zoom;
     }
+    // a picture takes what room is left
+    const pictures = [...inside.querySelectorAll('img')], left_over = (room - high()) / zoom;
+    if (left_over > 8) pictures.forEach(e => { e.style.maxHeight = `${e.getBoundingClientRect().height / Reveal.getScale() / zoom + left_over / pictures.length - 4}px`; });
     out.push({ zoom, high: high(), head: (slide.querySelector('h1,h2,h3') || {}).textContent || '' });
     slide.style.display = shown;
     lifted.forEach(([up, was]) => { up.style.display = was; });
