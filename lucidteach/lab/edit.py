@@ -66,6 +66,7 @@ from lucidteach.scene.edit import (
     advance_edit,
     begun,
     check_edit,
+    check_method_of,
     edit_config,
     edit_once,
     edit_scene,
@@ -556,6 +557,7 @@ def prepare_picture(what, source: str, target: str, method: str, mask, prior, de
     if isinstance(prior, str) and prior in TOY:
         read_picture(what, 64)  # before the prior is loaded
     prior = opened(prior, [source, target], device)
+    check_method_of(prior, method)
     before = read_picture(what, prior.image_size)
     r = EditedPicture(source, target, method, c, name, before)
     if isinstance(mask, str) and mask == "found":
@@ -588,6 +590,7 @@ def prepare_scene(what, source: str, target: str, method: str, mask, prior, devi
     check_prompts([source, target], toy=name in TOY)
     c = edit_config(is_small(prior, name), **settings)
     prior = opened(prior, [source, target], device)
+    check_method_of(prior, method)
     check_size(prior, c.size)
 
     at = getattr(prior, "device", "cpu")
@@ -649,7 +652,7 @@ def edit(
     what: Any,  # a picture (file or tensor [3,H,W]), Gaussians, a file of them, a field, or the folder of a run
     source: Any,  # what it shows, for example "a red mug"
     target: Any,  # what it shall show, for example "a blue mug"
-    method: Any = "dds",  # dds, pds, dreamcatalyst, bridge, ism; of pictures also sdedit
+    method: Any = "dds",  # dds, contrastive, pds, dreamcatalyst, bridge, ism; of pictures also sdedit
     *,
     mask: Any = None,  # where it may change: a file or a tensor [H,W]; "found": where the prompts' predictions differ
     prior: Any = "toy",  # "toy", "ideal", a diffusers folder, a hub id, or an object

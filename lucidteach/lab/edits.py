@@ -166,6 +166,7 @@ ARMS = {
     "dds": ("dds", {}, None),
     "dds, mask found": ("dds", {}, "found"),
     "dds, true mask": ("dds", {}, "true"),
+    "contrastive": ("contrastive", {}, None),
     "pds": ("pds", {}, None),
     "dreamcatalyst": ("dreamcatalyst", {}, None),
     "bridge": ("bridge", {}, None),
