@@ -109,7 +109,8 @@ def file_to_edit(path: Path):
     if path.is_dir():
         made = [path / name for name in ("object.ply", "after.png") if (path / name).is_file()]
         if not made:
-            raise FileNotFoundError(f"{path} holds no object.ply and no after.png: is its run done? Run it to its end")
+            field_ = "a radiance field leaves none, there give edit what create returned"
+            raise FileNotFoundError(f"{path} holds no object.ply and no after.png: run it to its end ({field_})")
         return given(made[0]) if made[0].suffix == ".ply" else made[0]
     suffix = path.suffix.lower()
     if suffix in ENDINGS:
@@ -208,7 +209,7 @@ img{width:auto;height:auto;max-width:100%}
 .slide .top{position:absolute;left:0;top:0;clip-path:inset(0 calc(100% - var(--cut)) 0 0)}
 .slide input{width:100%;margin:6px 0 0}
 .slide .words{display:flex;justify-content:space-between;font-size:.85rem}
-.big img{width:{{ tile }}px;image-rendering:pixelated}.big figure{flex:0 1 auto}
+.big img{width:{{ tile }}px;image-rendering:pixelated}.big figure{flex:0 1 auto;max-width:{{ tile + 2 }}px}
 .strip{flex:none;max-width:900px;margin:0 0 14px}.strip img{width:100%;image-rendering:pixelated}
 .strip div{display:grid;grid-template-columns:repeat({{ panel|length or 1 }},1fr);font-size:.8rem;text-align:center}
 </style></head><body><main>
