@@ -176,7 +176,7 @@ ARMS = {
     "dds": ("dds", {}, None),
     "dds, mask found": ("dds", {}, "found"),
     "dds, true mask": ("dds", {}, "true"),
-    "contrastive": ("contrastive", {}, None),
+    "contrastive": ("contrastive", dict(options=dict(centred=True, contrast=0.05)), None),
     "pds": ("pds", {}, None),
     "dreamcatalyst": ("dreamcatalyst", {}, None),
     "bridge": ("bridge", {}, None),
