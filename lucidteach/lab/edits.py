@@ -286,7 +286,8 @@ def wilson(hits: list[bool]) -> tuple[float, float]:
     "95 % interval of a share"
     n, p, z = len(hits), sum(hits) / len(hits), 1.96
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 AIMS = dict(flipped=0.9, kept=0.9, outside=30.0)  # shares; decibels outside of what changes, of colours
