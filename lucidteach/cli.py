@@ -131,7 +131,7 @@ def add_edit(sub):
     p.add_argument(
         "--method",
         default="dds",
-        help="dds, pds, dreamcatalyst, bridge, ism; of pictures also sdedit (default: %(default)s)",
+        help="dds, contrastive, pds, dreamcatalyst, bridge, ism; of pictures also sdedit (default: %(default)s)",
     )
     p.add_argument(
         "--mask", help="where it may change: a picture of that size, white where it may; or found, by the two prompts"
@@ -139,6 +139,7 @@ def add_edit(sub):
     add_run_options(
         p, "updates (default: 30 of a picture, 40 of a scene)", "of everything random", "runs/<target>-edit)", "3"
     )
+    add_lora(p)
     p.set_defaults(run=edit)
 
 
@@ -366,6 +367,7 @@ def create(args):
 
 def edit(args):
     "A picture or a scene, changed; the report's path is the last line printed"
+    with_lora(args)
     from .lab.edit import run_edit
 
     return run_edit(args)

@@ -21,7 +21,7 @@ from lucidteach.scene.edit import EditConfig, SceneEdit, edit_config, edit_scene
 from lucidteach.scene.field import Field
 from lucidteach.scene.text_to_3d import Splats, State
 from lucidteach.splat.gaussians import Gaussians
-from tiny import build, folders  # noqa: F401  a fixture
+from tiny import folders, lora_file  # noqa: F401  folders: a fixture
 
 torch.set_num_threads(1)
 WORDS = ("a red mug", "a blue mug")
@@ -331,6 +331,9 @@ WRONG = {  # name: (what, words, options, kind of error, what it says)
     "target a list": (P, ("a red mug", ["a blue mug"]), {}, ValueError, "target is one prompt"),
     "method misspelt": (P, WORDS, dict(method="ddss"), ValueError, "did you mean 'dds'"),
     "no method of editing": (P, WORDS, dict(method="sds"), ValueError, "unknown method of editing 'sds'"),
+    "a contrast without a network": (P, WORDS, dict(method="contrastive"), ValueError, "use dds"),
+    "the same of a scene": (ball(), WORDS, dict(method="contrastive", **SCENE), ValueError, "use dds"),
+    "contrast below 0": (P, WORDS, dict(method="contrastive", options=dict(contrast=-1.0)), ValueError, "0 or more"),
     "option misspelt": (P, WORDS, dict(method="pds", options=dict(strid=3)), TypeError, "did you mean 'stride'"),
     "option that editing sets": (P, WORDS, dict(options=dict(guidance=3.0)), ValueError, "editing sets itself"),
     "setting misspelt": (P, WORDS, dict(step=3), TypeError, "did you mean 'steps'"),
@@ -423,8 +426,14 @@ def test_any_checkpoint_folder(family, folders, tmp_path):  # noqa: F811
         assert r.complete and r.after.shape == x.shape and 0 <= r.after.min() and r.after.max() <= 1
     if family == "sd15":
         assert quiet(x, *words, prior=pipe, method="sdedit", steps=2).complete
-        s = quiet(ball(), *words, prior=pipe, steps=2, size=side, batch=1)
-        assert s.complete and not s.state.scene.params["sh0"].equal(s.job.before.params["sh0"])
+        plain, held = (
+            quiet(x, *words, prior=pipe, method=m, steps=2, options=o)
+            for m, o in (("dds", {}), ("contrastive", dict(contrast=1.0)))
+        )
+        assert held.complete and held.calls == 1.5 * plain.calls and not held.after.equal(plain.after)
+        for method in ("dds", "contrastive"):
+            s = quiet(ball(), *words, prior=pipe, method=method, steps=1, size=side, batch=1)
+            assert s.complete and not s.state.scene.params["sh0"].equal(s.job.before.params["sh0"])
 
 
 # --- the command
@@ -446,3 +455,22 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "say in the target what shall be different" in capsys.readouterr().err
     assert cli.main(["edit", str(picture), *WORDS, "--maks", "found"]) == 2
     assert "did you mean --mask?" in capsys.readouterr().err
+
+
+def test_the_command_takes_a_lora(folders, tmp_path, capsys):  # noqa: F811
+    "As compare and create take it; another LoRA is another run"
+    from lucidteach import cli
+
+    path, picture = tmp_path / "style.safetensors", tmp_path / "cat.png"
+    lora_file(lt.load_prior(folders / "sd15", device="cpu").pipe, path)
+    Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(picture)
+    words = ["edit", str(picture), "a cat", "a dog", "--prior", str(folders / "sd15"), "--device", "cpu", "--steps", "2"]
+    assert cli.main([*words, "--out", str(tmp_path / "plain")]) == 0
+    assert cli.main([*words, "--out", str(tmp_path / "lora"), "--lora", f"{path}@0.5"]) == 0
+    with_it, without = ((tmp_path / k / "after.png").read_bytes() for k in ("lora", "plain"))
+    assert with_it != without
+    capsys.readouterr()
+    assert cli.main([*words, "--out", str(tmp_path / "lora")]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert cli.main([*words, "--lora", str(tmp_path / "none.safetensors")]) == 2
+    assert "there is no LoRA file" in capsys.readouterr().err

@@ -66,6 +66,7 @@ from lucidteach.scene.edit import (
     advance_edit,
     begun,
     check_edit,
+    check_method_of,
     edit_config,
     edit_once,
     edit_scene,
@@ -108,7 +109,8 @@ def file_to_edit(path: Path):
     if path.is_dir():
         made = [path / name for name in ("object.ply", "after.png") if (path / name).is_file()]
         if not made:
-            raise FileNotFoundError(f"{path} holds no object.ply and no after.png: is its run done? Run it to its end")
+            field_ = "a radiance field leaves none, there give edit what create returned"
+            raise FileNotFoundError(f"{path} holds no object.ply and no after.png: run it to its end ({field_})")
         return given(made[0]) if made[0].suffix == ".ply" else made[0]
     suffix = path.suffix.lower()
     if suffix in ENDINGS:
@@ -207,7 +209,7 @@ img{width:auto;height:auto;max-width:100%}
 .slide .top{position:absolute;left:0;top:0;clip-path:inset(0 calc(100% - var(--cut)) 0 0)}
 .slide input{width:100%;margin:6px 0 0}
 .slide .words{display:flex;justify-content:space-between;font-size:.85rem}
-.big img{width:{{ tile }}px;image-rendering:pixelated}.big figure{flex:0 1 auto}
+.big img{width:{{ tile }}px;image-rendering:pixelated}.big figure{flex:0 1 auto;max-width:{{ tile + 2 }}px}
 .strip{flex:none;max-width:900px;margin:0 0 14px}.strip img{width:100%;image-rendering:pixelated}
 .strip div{display:grid;grid-template-columns:repeat({{ panel|length or 1 }},1fr);font-size:.8rem;text-align:center}
 </style></head><body><main>
@@ -556,6 +558,7 @@ def prepare_picture(what, source: str, target: str, method: str, mask, prior, de
     if isinstance(prior, str) and prior in TOY:
         read_picture(what, 64)  # before the prior is loaded
     prior = opened(prior, [source, target], device)
+    check_method_of(prior, method)
     before = read_picture(what, prior.image_size)
     r = EditedPicture(source, target, method, c, name, before)
     if isinstance(mask, str) and mask == "found":
@@ -588,6 +591,7 @@ def prepare_scene(what, source: str, target: str, method: str, mask, prior, devi
     check_prompts([source, target], toy=name in TOY)
     c = edit_config(is_small(prior, name), **settings)
     prior = opened(prior, [source, target], device)
+    check_method_of(prior, method)
     check_size(prior, c.size)
 
     at = getattr(prior, "device", "cpu")
@@ -649,7 +653,7 @@ def edit(
     what: Any,  # a picture (file or tensor [3,H,W]), Gaussians, a file of them, a field, or the folder of a run
     source: Any,  # what it shows, for example "a red mug"
     target: Any,  # what it shall show, for example "a blue mug"
-    method: Any = "dds",  # dds, pds, dreamcatalyst, bridge, ism; of pictures also sdedit
+    method: Any = "dds",  # dds, contrastive, pds, dreamcatalyst, bridge, ism; of pictures also sdedit
     *,
     mask: Any = None,  # where it may change: a file or a tensor [H,W]; "found": where the prompts' predictions differ
     prior: Any = "toy",  # "toy", "ideal", a diffusers folder, a hub id, or an object
