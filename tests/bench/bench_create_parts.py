@@ -108,7 +108,9 @@ def main():
     print(f"{'part':20} {'cpu s':>7} {'clock s':>8}")
     for k in runs[0]:
         print(f"{k:20} {middle(k, 0):7.2f} {middle(k, 1):8.2f}")
-    print(f"{'outside the loop':20} {middle('all', 0) - middle('loop', 0):7.2f} {middle('all', 1) - middle('loop', 1):8.2f}")
+    print(
+        f"{'outside the loop':20} {middle('all', 0) - middle('loop', 0):7.2f} {middle('all', 1) - middle('loop', 1):8.2f}"
+    )
 
 
 if __name__ == "__main__":
