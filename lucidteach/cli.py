@@ -4,9 +4,11 @@ Heavy imports stand only inside the command that needs them.
 """
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import errno
+import gc
 import os
 import sys
 from pathlib import Path
@@ -356,11 +358,7 @@ def compare(args):
 def create(args):
     "Text to 3D; the report's path is the last line printed"
     with_lora(args)
-    from .lab.create import is_small, names_object, run_create
-
-    fresh = args.lora and args.preset is None and args.init is None
-    if fresh and is_small(args.prior, "") and not all(map(names_object, args.text)):
-        args.preset = "ball"  # points are drawn for words of the toy world, and the LoRA's is none of them
+    from .lab.create import run_create
 
     return run_create(args)
 
@@ -495,6 +493,8 @@ def unknown_words(commands, command, unknown) -> str:
 @piped()
 def main(argv=None):
     "Entry point: errors that a user can mend are one line, not a traceback"
+    gc.set_threshold(50_000, 20, 20)  # a million objects are about to be loaded, none of them garbage,
+    atexit.register(gc.freeze)  # and at its end Python need not look through them either
     commands = parser()
     args, unknown = commands.parse_known_args(argv)
     if unknown:

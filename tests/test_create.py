@@ -440,7 +440,9 @@ def test_a_loaded_prior_is_known_by_its_name(tmp_path):
     for f in (compare, lab.create):                                  # as with prior="toy": the toy prior spells an unknown word, and draws nonsense
         with pytest.raises(ValueError, match="unknown word 'zebra'"): f("a red zebra", prior=toy)
     toy.pipe.save_pretrained(tmp_path/"other")
-    for other in (load_prior(tmp_path/"other", device="cpu"), LatentPrior(toy.pipe, "cpu", name="mine")): assert lab.prepare("a red zebra", "ism", None, other, {})[1:] == (t3.config("toy"), other.name)
+    for other in (load_prior(tmp_path/"other", device="cpu"), LatentPrior(toy.pipe, "cpu", name="mine")):      # a word that it may have learned has no points
+        assert lab.prepare("a red zebra", "ism", None, other, {})[1:] == (t3.config("ball"), other.name)
+        assert lab.prepare("a red mug", "ism", None, other, {})[1] == lab.prepare("a red zebra", "ism", None, other, dict(init="text"))[1] == t3.config("toy")
     toy.image_size = 512
     assert lab.prepare("a red mug", "ism", None, toy, {})[1] == t3.config("paper")
 

@@ -10,12 +10,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import F64, build, far, folders, lora_file  # folders: a fixture  # noqa: F401
 
+import lucidteach
 from lucidteach import cli
 from lucidteach.prior.checkpoints import load_prior
 from lucidteach.prior.latent import LatentPrior, quiet
 from lucidteach.prior.world import HELD_OUT, VIEWS, Camera, Thing, render
 from lucidteach.scene import personalize_run as run
 from lucidteach.scene.personalize import caption_with, learned, noise_loss, own_weight, view_word, with_lora
+from lucidteach.scene.sources import initial_gaussians
 
 pytest.importorskip("peft")
 
@@ -276,8 +278,28 @@ def test_the_commands(folders, tmp_path, monkeypatch, capsys):  # noqa: F811
     file = told.out.strip().splitlines()[-1]
     assert file == "runs/q-personal/lora.safetensors" and "network calls" in told.err
     assert json.loads((tmp_path / "runs/q-personal/config.json").read_text())["captions"] == [f"a q, {v}" for v in (VIEWS[0], VIEWS[1], VIEWS[2])]
-    assert cli.main(["create", "a q", "--lora", f"{file}@0.5", "--init", "ball", "--points", "50", *prior]) == 0
+    assert cli.main(["create", "a q", "--lora", f"{file}@0.5", "--points", "50", *prior]) == 0
+    assert "'a q' names none of its objects: from a ball" in capsys.readouterr().out
     assert "lora.safetensors x 0.5" in (tmp_path / "runs/a-q-3d/config.json").read_text()
     assert cli.main(["compare", "a q", "--lora", file, "--methods", "sds", *prior]) == 0
     assert cli.main(["compare", "a q", "--lora", "gone.safetensors", *prior]) == 2
     assert "gone.safetensors" in capsys.readouterr().err
+
+
+def test_a_learned_word_has_a_start():
+    "A ball, or the points of what else is said; a start that is asked for stays, and a word misspelt is no learned one"
+    prior = tiny(dtype=torch.float32)
+    prior.name = "tiny with sks"
+    how = dict(prior=prior, steps=1, points=40, mode="quiet", method="sds")
+    ball, teapot = lucidteach.create("a sks", **how), lucidteach.create("a sks teapot", **how)
+    assert (ball.settings.init, teapot.settings.init) == ("ball", "text")
+    assert "'a sks' names none" in ball.notes[0] and "'a teapot'" in teapot.notes[0]
+    said = lucidteach.create("a sks", **how, preset="ball")
+    assert said.notes == [] and said.config() == ball.config()
+    assert all(x.equal(y) for (_, x), (_, y) in zip(said.state.scene.tensors(), ball.state.scene.tensors()))
+    want = initial_gaussians("text", 40, prompt="a teapot", seed=0, colours=True).means
+    assert (teapot.gaussians.means - want).abs().max() < 0.02  # one step away
+    own = lucidteach.create("a sks", **how, init="box")
+    assert own.settings.init == "box" and own.notes == []
+    with pytest.raises(ValueError, match="mugg.*did you mean.*mug"):
+        lucidteach.create("a red mugg", prior="toy", steps=1)

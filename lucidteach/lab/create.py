@@ -6,8 +6,9 @@
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
            'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
            'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'watched', 'run', 'typical_step', 'estimate',
-           'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'fingerprint', 'begun', 'folders', 'make',
-           'create', 'check_quotes', 'names_object', 'run_create']
+           'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'names_object', 'known_words',
+           'usual_preset', 'start_note', 'fingerprint', 'begun', 'folders', 'make', 'create', 'check_quotes',
+           'run_create']
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-03
 import base64
@@ -31,8 +32,8 @@ from torch import Tensor
 
 from ..distill.methods import METHODS, init_state
 from ..prior.cond import Denoiser
-from ..prior.prompts import check_prompts, opened
-from ..prior.words import parse
+from ..prior.prompts import TOY, check_prompts, opened
+from ..prior.words import FILLER, lexicon, parse
 from ..run.files import write_file
 from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for
@@ -258,8 +259,10 @@ def save(self: Creation, folder: str | Path, overwrite: bool = False) -> Path:
     if (g := self.gaussians) is not None:
         with writing(folder / "object.ply"):
             g.save(folder / "object.ply")
-    write(folder / "turntable.webp", webp(self.turntable()))
-    write(folder / "report.html", report_html(self, folder))
+    frames = self.turntable()
+    turning = webp(frames)
+    write(folder / "turntable.webp", turning)
+    write(folder / "report.html", report_html(self, folder, frames[0], turning))
     write(folder / "metrics.jsonl", self.metrics(sizes(self.left(folder))))
     return folder / "report.html"
 
@@ -314,11 +317,19 @@ def panel_urls(r: Creation, folder: str | Path) -> list[tuple[int, str]]:
     return found
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-053bz
-def report_html(self: Creation, folder: str | Path | None = None) -> str:
+def report_html(
+    self: Creation,
+    folder: str | Path | None = None,  # whose panels are shown
+    still: Image.Image | None = None,  # the turntable's first frame,
+    turning: bytes | None = None,  # and all of it as a WebP, where they are there already
+) -> str:
     """One page that loads nothing and runs no script but the viewer's: views, turntable, viewer, panels and numbers.
 
     Every word in it is escaped."""
-    frames, g = self.turntable(), self.gaussians
+    g = self.gaussians
+    if turning is None:
+        frames = self.turntable()
+        still, turning = frames[0], webp(frames)
     page = filled(
         REPORT,
         rule=viewer.rule(frames=True),
@@ -328,8 +339,8 @@ def report_html(self: Creation, folder: str | Path | None = None) -> str:
         summary=summary(self),
         notes=self.notes,
         viewer=Markup(viewer.show(g, self.prompt, size=480)._repr_html_()) if g else "",
-        still=png_url(frames[0]),
-        turning="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(),
+        still=png_url(still),
+        turning="data:image/webp;base64," + base64.b64encode(turning).decode(),
         views=png_url(self.show()),
         panel=PANEL,
         panels=panel_urls(self, folder) if folder else [],
@@ -494,7 +505,9 @@ def check_size(prior: Denoiser | str, size: int):
     check_side(size, known // across if across else 1)
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057bx
-def prepare(prompt, method: str, preset: str | None, prior: Denoiser | str, settings: dict) -> tuple[list, Config, str]:
+def prepare(
+    prompt, method: str, preset: str | None, prior: Denoiser | str, settings: dict, scene=None
+) -> tuple[list, Config, str]:
     "Prompts, Config and the prior's name; ValueError for what cannot be, before anything is loaded or drawn"
     if not isinstance(method, str):
         raise ValueError(f"method is one name of {', '.join(METHODS)}, got {method!r}")
@@ -506,7 +519,7 @@ def prepare(prompt, method: str, preset: str | None, prior: Denoiser | str, sett
     prompts, _ = check_prompts(prompt, toy=name == "toy")
     if isinstance(settings.get("size"), int) and not isinstance(prior, str):
         check_size(prior, settings["size"])
-    c = config(preset or ("toy" if is_small(prior, name) else "paper"), **settings)
+    c = config(preset or usual_preset(prompts, prior, name, settings, scene), **settings)
     if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]:
         check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
     check_source(c.init)
@@ -526,8 +539,40 @@ def check_options(settings: dict):
 def is_small(prior: Denoiser | str, name: str) -> bool:
     "Whether a prior's pictures are those of the toy preset"
     if isinstance(prior, str):
-        return name in ("toy", "toy-detail", "ideal", "ideal-detail")
+        return name in TOY
     return getattr(prior, "image_size", 0) <= 128
+
+# %% ../../nbs/7_lab/72_create.ipynb #s43-062x
+def names_object(text: str) -> bool:
+    "Whether a text names an object of the toy world"
+    try:
+        return bool(parse(text).category)
+    except ValueError:
+        return False
+
+# %% ../../nbs/7_lab/72_create.ipynb #s72-22
+def known_words(prompt: str) -> str:
+    "Of a prompt the words of the toy world, where they name an object; otherwise ''"
+    world = FILLER.union(*(phrase.split() for phrase in lexicon()))
+    text = " ".join(w for w in prompt.lower().replace(",", " , ").split() if w in world)
+    return text if names_object(text) else ""
+
+
+def usual_preset(prompts: list, prior: Denoiser | str, name: str, settings: dict, scene=None) -> str:
+    "The preset where none is asked for: toy for small pictures, or ball where no points can be drawn to begin with"
+    if not is_small(prior, name):
+        return "paper"
+    told = scene is not None or name in TOY or {"init", "init_prompt"} & settings.keys()
+    return "toy" if told or all(map(known_words, prompts)) else "ball"
+
+
+def start_note(prompt: str, c: Config) -> list[str]:
+    "What is said of a start for a prompt that the toy world does not know as a whole"
+    if names_object(prompt):
+        return []
+    if c.init == "ball":
+        return [f"Points are drawn for words of the toy world, and {prompt!r} names none of its objects: from a ball."]
+    return [f"The points to begin with were drawn for {known_words(prompt)!r}, which is what their model knows."]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058
 def fingerprint(scene) -> str:
@@ -539,15 +584,19 @@ def fingerprint(scene) -> str:
     return h.hexdigest()[:16]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-058x
-def begun(prior: Denoiser | str, prompts: list, method: str, c: Config, name: str, scene) -> list[Creation]:
-    "A Creation for each prompt, with the scene that it begins with"
+def begun(
+    prior: Denoiser | str, prompts: list, method: str, c: Config, name: str, scene, tell: bool = False
+) -> list[Creation]:
+    "A Creation for each prompt, with the scene that it begins with; `tell`: its notes say what it was drawn for"
     device, made = getattr(prior, "device", "cpu"), []
     for p in prompts:
-        r = Creation(p, method, c, name, State(as_scene(c, p, scene, device)))
+        words = known_words(p) if tell and not names_object(p) else p
+        r = Creation(p, method, c, name, State(as_scene(c, words or p, scene, device)))
         if bad := bad_tensor(dict(r.state.scene.tensors())):
             raise ValueError(f"the scene that was given holds NaN or infinity: {bad}")
         if scene is not None or Path(c.init).suffix:
             r.began = fingerprint(r.state.scene)
+        r.notes = start_note(p, c) if tell else []
         made.append(r)
     return made
 
@@ -587,7 +636,10 @@ def make(
             live.say("All steps are done; what the folder lacks is written anew.")
         else:
             cost = estimate(prior, result.prompt, result.method, c, state.scene, state.step)
-            live.say(f"Going on from step {state.step}. " * resumed + cost_text(cost, c, state.scene))
+            live.say(
+                f"Going on from step {state.step}. " * resumed
+                + " ".join([cost_text(cost, c, state.scene), *result.notes])
+            )
         if found == "new" and out is not None:
             begin_folder(out, result.config())
         with threads_for(prior, out) if threads == "auto" else contextlib.nullcontext():
@@ -613,7 +665,7 @@ def create(
     prompt,  # a text, or a list of texts
     method: Any = "ism",  # a name in `lucidteach.METHODS`
     *,
-    preset: str | None = None,  # "toy", "ball", "paper"; None: toy for the toy prior and objects of at most 128 px
+    preset: str | None = None,  # "toy", "ball", "paper"; None: toy for small pictures, ball for a word learned since
     prior: Any = "toy",  # "toy", a diffusers folder, a hub id, or an object
     out: Folder = None,  # folder (of several prompts: of one folder each)
     device: str = "auto",  # "auto", "cpu", "cuda", "mps"
@@ -633,14 +685,15 @@ def create(
         what = "threads is 'auto' (the faster of one and all) or None (as many as torch has)"
         raise ValueError(f"{what}, got {threads!r}")
     prior = str(prior) if isinstance(prior, Path) else prior
-    prompts, c, name = prepare(prompt, method, preset, prior, settings)
+    prompts, c, name = prepare(prompt, method, preset, prior, settings, scene)
     scene, outs = given(scene), folders(prompt, prompts, out)
     prior = opened(prior, prompts, device)
     check_size(prior, c.size)
     for p in prompts:
         for look in ["rgb"] + ["disparity"] * (c.disparity_share > 0):
             conditions(prior, p, draw_views(c, 0), c, look)  # words that the prior does not know
-    results = begun(prior, prompts, method, c, name, scene)
+    learned = preset is None and name not in TOY and is_small(prior, name) and "init" not in settings
+    results = begun(prior, prompts, method, c, name, scene, tell=learned and scene is None and not c.init_prompt)
     found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
     with CtrlC() as ctrl_c:
         for r, o, f in zip(results, outs, found):
@@ -662,14 +715,6 @@ def check_quotes(words: list[str]):
         given_ = f"{len(words)} prompts were given: {', '.join(map(repr, words))}"
         raise ValueError(f'{given_}. If they are one, quote it: lucidteach create "{one}"')
 
-# %% ../../nbs/7_lab/72_create.ipynb #s43-062x
-def names_object(text: str) -> bool:
-    "Whether a text names an object of the toy world"
-    try:
-        return bool(parse(text).category)
-    except ValueError:
-        return False
-
 # %% ../../nbs/7_lab/72_create.ipynb #s72-15
 OPTIONS = ("steps", "seed", "guidance", "size", "points", "init")  # of the command, by the names that Config has
 
@@ -682,7 +727,7 @@ def run_create(args) -> int:
     chosen = {k: getattr(args, k) for k in OPTIONS if getattr(args, k) is not None}
     text = args.text[0] if len(args.text) == 1 else args.text
     out = Path(args.out or (Path("runs") / folder_3d(text) if isinstance(text, str) else "runs"))
-    c = prepare(args.text, args.method, args.preset, args.prior, chosen)[1]
+    c = prepare(args.text, args.method, args.preset, args.prior, chosen, args.scene)[1]
     given(args.scene)
     views = f"{c.steps} steps x {c.batch} views of {c.size} px"
     print(f"{len(args.text)} x {views}, {args.method.upper()}, device {args.device}")
