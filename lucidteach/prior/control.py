@@ -56,7 +56,7 @@ class Controlled(LatentPrior):
     def __init__(self, prior: LatentPrior, net: ControlNetModel, scale: Finite = 1.0):
         fits(net, prior)
         self.__dict__.update(prior.__dict__)
-        self.net = net.requires_grad_(False).eval().to(self.device, self.dtype)
+        self.net = torch.nn.Module.to(net.requires_grad_(False).eval(), self.device, self.dtype)
         self.scale, self._control = scale, None
 
     @property
