@@ -212,7 +212,8 @@ def skeleton_maps(
     "The skeleton seen by B cameras, each bone in its colour and the nearer over the farther, on black"
     viewmats, Ks = viewmats.float().cpu(), Ks.float().cpu()
     share, depth = covered(projected(as_points(J), viewmats, Ks), thick * Ks[:, 0, 0, None, None, None], size)
-    order = depth.argsort(1, descending=True)
+    ties = 1e-4 * torch.arange(len(BONES))[:, None, None]  # a joint that bones share is drawn by the first of them
+    order = (depth + ties).argsort(1, descending=True)
     share, colours = share.gather(1, order)[:, :, None], torch.tensor(list(BONES.values()))[order]
 
     out = torch.zeros(len(viewmats), 3, size, size)
