@@ -293,7 +293,7 @@ def avatar_config(small: bool, **settings) -> Config:
     TypeError for an unknown field."""
     if not small:
         return config("paper", **(dict(flip=0.0, disparity_share=0.0) | settings))
-    usual = dict(steps=100, t_start=0.9, head_start=0.75, t_range=(0.02, 0.3), scale=100.0)
+    usual = dict(steps=100, t_start=0.9, t_range=(0.02, 0.3), opacity=0.9, init_scale=1.0)
     return config("ball", **(usual | settings))
 
 
