@@ -24,7 +24,7 @@ def parser():
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
     adding = add_compare, add_create, add_edit, add_personalize, add_sweep, add_lab, add_course, add_export, add_doctor
-    for add in adding:
+    for add in (*adding[:4], add_avatar, *adding[4:]):
         add(sub)
     return p
 
@@ -172,6 +172,27 @@ def add_personalize(sub):
     p.add_argument("--prior", default="toy", help="toy, a diffusers folder or a hub id (default: %(default)s)")
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
     p.set_defaults(run=personalize)
+
+
+def add_avatar(sub):
+    p = sub.add_parser(
+        "avatar",
+        help="a person in 3D in a pose that you ask for, and who moves",
+        description="Writes object.ply, animation.webp, turntable.webp, report.html, metrics.jsonl, config.json and a "
+        "checkpoint; the same command goes on with an unfinished run.",
+    )
+    p.add_argument("text", metavar="prompt", help='with a person, for example "a person in a green shirt"')
+    p.add_argument(
+        "--pose",
+        default="t",
+        help="t, a, y, stand, wave, goal, walk, reach, point, stride, salute or lunge, or angles in degrees such as "
+        "left_arm=120,right_leg=20 (default: %(default)s)",
+    )
+    p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
+    p.add_argument("--control", default="toy", help="toy, or the folder of a ControlNet (default: %(default)s)")
+    p.add_argument("--scale", type=float, default=1.0, help="of what the ControlNet adds (default: %(default)s)")
+    add_run_options(p, "updates (default: 100)", "of everything random", "runs/<prompt>-<pose>)", "3")
+    p.set_defaults(run=avatar)
 
 
 def add_sweep(sub):
@@ -369,6 +390,13 @@ def edit(args):
     from .lab.edit import run_edit
 
     return run_edit(args)
+
+
+def avatar(args):
+    "A person in a pose; the report's path is the last line printed"
+    from .lab.avatar import run_avatar
+
+    return run_avatar(args)
 
 
 def sweep(args):
