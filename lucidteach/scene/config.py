@@ -8,12 +8,14 @@ __all__ = ['Some', 'Many', 'Span', 'one_brace', 'Template', 'Number', 'TOY', 'BA
            'Config', 'config']
 
 # %% ../../nbs/4_scene/42a_config.ipynb #s42a-02
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from ..distill.ism import NEGATIVE, TARGETS
 from ..prior.schedule import WEIGHTS, AnnealedT
+from ..prior.world import BACKGROUNDS
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, settings
 from .meshes import FORMATS, UP
 from .sources import unknown_source
@@ -84,6 +86,9 @@ class LossConfig:
     t_start: Share = 0.98  # upper end at the beginning
     t_width: Positive = 1.0  # and no time is drawn further below the upper end than this share
     warmup: Share = 0.3  # share of the run in which upper end and interval fall
+    # a second stage, of detail: share of the run where it begins, upper end of its times from ... to; None: one stage
+    detail: tuple[Share, Share, Share] | None = None
+    guidance_detail: Finite | None = None  # guidance in the second stage; None: as in the first
     as_released: bool = True  # what the article leaves open is done as in LucidDreamer's code (43a_run has a table)
 
 # %% ../../nbs/4_scene/42a_config.ipynb #s43-ViewConfig
@@ -123,6 +128,7 @@ class ViewConfig:
     flip: Share = 0.5  # chance that a batch is mirrored
     background: Share = 0.66  # chance of another background than white,
     black: Share = 0.5  # and of that the share that is black; else any colour
+    white_on: Literal[*BACKGROUNDS] | None = None  # what a white object stands on whose prompt names no background
     cameras: LucidCameras | WorldCameras = field(default_factory=LucidCameras)
 
 # %% ../../nbs/4_scene/42a_config.ipynb #s43-StartConfig
@@ -190,8 +196,29 @@ class Config(UpdateConfig, StartConfig, ViewConfig, LossConfig, RunConfig):
         check_init(self.init)
         if not self.t_range[0] < self.t_range[1] <= self.t_start:
             raise ValueError(f"t_range and t_start must rise within 0..1, got {self.t_range} and {self.t_start}")
+        if self.detail and not self.t_range[0] < self.detail[2] <= self.detail[1]:
+            raise ValueError(f"times of detail must fall, and stay above {self.t_range[0]:g}, got {self.detail}")
         if self.perp_neg and not self.view_prompts:
             raise ValueError("perp_neg takes the other views' words as negatives: it needs view_prompts=True")
+
+    def first_steps(self, share: float) -> int:
+        "Steps that begin within the first `share` of the run"
+        return math.ceil(share * self.steps - 1e-9)  # .1 of 30 are 3.0000000000000004
+
+    def stage(self, step: int) -> tuple[int, range]:
+        "0 or 1, and the steps of the stage that a step belongs to"
+        first = self.first_steps(self.detail[0] if self.detail else 1.0)
+        if step < first or first == self.steps:
+            return 0, range(first)
+        return 1, range(first, self.steps)
+
+    def at(self, step: int) -> "Config":
+        "What holds at a step: the second stage has times and a guidance of its own"
+        if self.stage(step)[0] == 0:
+            return self
+        _, start, last = self.detail
+        guidance = self.guidance if self.guidance_detail is None else self.guidance_detail
+        return replace(self, t_start=start, t_range=(self.t_range[0], last), guidance=guidance)
 
     def times(self) -> FallingT:
         "Where the times of a step come from"
@@ -200,8 +227,11 @@ class Config(UpdateConfig, StartConfig, ViewConfig, LossConfig, RunConfig):
         return FallingT(first, hi=last, start=self.t_start, warmup=self.warmup, width=self.t_width, later=later)
 
     def progress(self, step: int) -> float:
-        "Share of the run that is done; LucidDreamer's code counts its steps from 1"
-        return (step + self.as_released) / self.steps
+        """Share of the step's stage that is done; times, interval and rates fall by it.
+
+        LucidDreamer's code counts its steps from 1."""
+        own = self.stage(step)[1]
+        return (step - own.start + self.as_released) / len(own)
 
     def __repr__(self):
         "The shortest call of `config` that makes it"
