@@ -1,27 +1,40 @@
-"""The two stages of the toy preset, chosen: python tests/bench/bench_stages.py --out nbs/4_scene/results --rounds first second
+"""The two stages of the toy preset, chosen: python tests/bench/bench_stages.py --out nbs/4_scene/results --rounds choice switches
 
 Each setting is a change of the toy preset as it was (one stage, times .8 to .3, guidance 3, mirrored); it makes the development prompts and is judged by judge b
 over 12 views: share whose category, colour and pattern are named rightly; fine contrast over that of the middle shape; decibels to the middle shape where either stands (a guard, no aim);
+`nearest`, `nearest_sharpness`: the same to the nearest true object in four of the views, as bench_create has it; `janus`: share of the views from behind in which judge b sees a front;
 `off`: distance of the centres to the middle shape's surface, weighted by opacity, in units of the world (the object is about one unit large).
 A line a run in create-stages.jsonl, in the same order a row of six views in create-stages.webp; runs that are there are not made again.
+The scenes lie beside them (`scenes`, not committed), for pictures in another size.
 --rounds names the stages of the choice, see ROUNDS; --seeds, --prompts and --settings take a part of a round."""
-import argparse, io, json, time
+import argparse, hashlib, io, json, time
+from dataclasses import asdict
 from pathlib import Path
 import lucidteach     # noqa: F401 before torch
 import numpy as np, torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from lucidteach.judge.judges import load_judge
-from lucidteach.judge.metrics import DEV_PROMPTS, correct
+from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, correct, front_shown
 from lucidteach.prior import words, world
 from lucidteach.prior.checkpoints import load_prior
 from lucidteach.prior.pictures import sharpness_ratio
+from lucidteach.prior.truth import nearest_truth
 from lucidteach.run.files import write_file
 from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.scene.config import config
 from lucidteach.splat.camera import Camera
+from lucidteach.splat.gaussians import Gaussians
 
-BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, white_on=None)      # the preset as it was
-ROUNDS = {}          # name -> (settings: name -> (method, changes), prompts, seeds)
+BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, white_on=None, lr_color=(.04, .004))      # the preset as it was
+TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02), white_on="blue")            # the preset as it is: two stages of forty steps
+CHOICE = {name: ("sds", TWO | own) for name, own in {
+    "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6))}.items()}
+SWITCHES = {name: ("sds", TWO | own) for name, own in {
+    "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
+ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
+ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+              test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
+NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 
 def truth_of(prompt):
@@ -45,6 +58,9 @@ def measure(g, prompt, white_on, judge):
     away, weight = np.abs(world.distance(thing, g.means.double().numpy())), g.opacities.numpy()
     values = {k: round(right[k].nanmean().item(), 3) for k in ("category", "colour", "pattern")}
     values |= dict(sharpness=round(float(np.mean([sharpness_ratio(a, b) for a, b in zip(views, truth)])), 3), psnr=round(decibels(views, truth, ground.reshape(3, 1, 1)), 2), off=round(float((away*weight).sum()/weight.sum()), 4))
+    near = [nearest_truth(views[i], told, camera=AROUND[i], starts=120) for i in NEAR]
+    values |= dict(nearest=round(float(np.mean([n.psnr for n in near])), 2), nearest_sharpness=round(float(np.mean([sharpness_ratio(views[i], torch.as_tensor(n.image)) for i, n in zip(NEAR, near)])), 3))
+    if world.CATEGORIES[thing.category].has_front: values["janus"] = round((front_shown(judge, views[5:8]) > .5).float().mean().item(), 3)
     return values, (torch.cat(list(views[::2]), 2).permute(1, 2, 0)*255 + .5).byte().numpy()
 
 def kept(out):
@@ -62,25 +78,73 @@ def keep(out, row, picture):
     write_file(out/"create-stages.webp", f.getvalue())
     write_file(out/"create-stages.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
 
+def begun(prior, c, prompt, out):
+    "The first stage, which is SDS whatever comes after: made once, and gone on from bit for bit; and the processor seconds that it took"
+    first = c.first_steps(c.head_start) if c.detail and c.head_start >= c.detail[0] else 0
+    told = {k: v for k, v in asdict(c).items() if k not in ("guidance_detail", "delta_t", "delta_s", "start_noise", "target")} | dict(detail=first, prompt=prompt)
+    file = out/"scenes"/(hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] + ".half")
+    state = t3.State(t3.Splats(t3.start(c, prompt), c))
+    if file.exists(): return state, runner.unpack(file, state, c)["rows"][0]["cpu"]
+    began = time.process_time()
+    for _ in zip(range(first), runner.generate(prior, prompt, "sds", c, state=state)): pass
+    cpu = time.process_time() - began
+    if first: write_file(file, runner.pack(state, [dict(step=0, cpu=cpu)]))
+    return state, cpu
+
 def one(prior, judge, name, method, own, prompt, seed, out):
     "One run, unless it is there"
     key = dict(name=name, prompt=prompt, seed=seed)
     if any(r.items() >= key.items() for r in kept(out)[0]): return
-    c, cpu, began = config("toy", **{**BEFORE, **own}, seed=seed), time.process_time(), time.perf_counter()
-    state = t3.State(t3.Splats(t3.start(c, prompt), c))
+    (out/"scenes").mkdir(exist_ok=True)
+    c = config("toy", **{**BEFORE, **own}, seed=seed)
+    state, cpu = begun(prior, c, prompt, out)
+    began = time.process_time()
     for _ in runner.generate(prior, prompt, method, c, state=state): pass
-    cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
-    values, picture = measure(state.scene.gaussians.map(lambda v: v.detach()), prompt, c.white_on, judge)
-    row = key | dict(method=method, settings=json.loads(json.dumps(own)), **values, calls=state.calls, cpu=round(cpu, 1), seconds=round(seconds, 1))
+    cpu += time.process_time() - began
+    g = state.scene.gaussians.map(lambda v: v.detach())
+    values, picture = measure(g, prompt, c.white_on, judge)
+    g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
+    row = key | dict(method=method, settings=json.loads(json.dumps(own)), **values, calls=state.calls, cpu=round(cpu, 1))
     keep(out, row, picture)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
+
+def views_of(prompt, g, white_on, size=128):
+    "Six views of a scene, or of the middle shape where there is none, [3,H,6W]"
+    told, cams = t3.grounded(prompt, white_on), AROUND[::2]
+    thing = truth_of(told)[0]
+    if g is None: return torch.cat([torch.tensor(world.render(thing, c, size).rgb) for c in cams], 2)
+    c = config("toy")
+    return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(told)).rgb), 2)
+
+def picture(out, path, prompts, names=("SDS", "ISM"), seed=0, left=90):
+    "Truth and a row for each method, labelled, in two columns of prompts"
+    font, blocks = ImageFont.load_default(15), []
+    for p in prompts:
+        rows = [("truth", views_of(p, None, "blue"))]
+        rows += [(n, views_of(p, Gaussians.load(f), "blue")) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        block = Image.new("RGB", (left + 768, 26 + 128*len(rows)), "white")
+        pen = ImageDraw.Draw(block)
+        pen.text((left, 6), p, fill="black", font=font)
+        for i, (label, row) in enumerate(rows):
+            block.paste(Image.fromarray((row.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).numpy()), (left, 26 + 128*i))
+            pen.text((left - 10, 26 + 128*i + 64), label, fill="black", font=font, anchor="rm")
+        blocks.append(block)
+    half = (len(blocks) + 1)//2
+    columns = [blocks[:half], blocks[half:]]
+    sheet = Image.new("RGB", (2*(left + 768), max(sum(b.height for b in c) for c in columns)), "white")
+    for x, column in enumerate(columns):
+        for y, b in zip(np.cumsum([0] + [b.height for b in column]), column): sheet.paste(b, (x*(left + 768), int(y)))
+    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    sheet.save(Path(path).with_suffix(".webp"), "webp", quality=88)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--rounds", nargs="*", default=list(ROUNDS))
     p.add_argument("--settings", nargs="*"); p.add_argument("--prompts", nargs="*"); p.add_argument("--seeds", nargs="*", type=int)
+    p.add_argument("--picture", type=Path, help="a .png of the development prompts (a .webp beside it), from the scenes; nothing is made")
     a = p.parse_args()
+    if a.picture: return picture(a.out, a.picture, DEV_PROMPTS)
     torch.set_num_threads(1)
     prior, judge = load_prior("toy"), load_judge("b")
     for r in a.rounds:
