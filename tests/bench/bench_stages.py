@@ -8,20 +8,24 @@ A line a run in create-stages.jsonl, in the same order a row of six views in cre
 The scenes lie beside them (`scenes`, not committed), for pictures in another size.
 --rounds names the stages of the choice, see ROUNDS; --seeds, --prompts and --settings take a part of a round."""
 import argparse, hashlib, io, json, time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 import lucidteach     # noqa: F401 before torch
 import numpy as np, torch
 from PIL import Image, ImageDraw, ImageFont
+from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import load_judge
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, correct, front_shown
 from lucidteach.prior import words, world
 from lucidteach.prior.checkpoints import load_prior
+from lucidteach.prior.guidance import view_cond
 from lucidteach.prior.pictures import sharpness_ratio
 from lucidteach.prior.truth import nearest_truth
 from lucidteach.run.files import write_file
 from lucidteach.scene import run as runner, text_to_3d as t3
-from lucidteach.scene.config import config
+from lucidteach.scene.config import WorldCameras, config
+from lucidteach.scene.sources import initial_gaussians
+from lucidteach.scene.start import true_points
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.gaussians import Gaussians
 
@@ -137,15 +141,62 @@ def picture(out, path, prompts, names=("SDS", "ISM"), seed=0, left=90):
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     sheet.save(Path(path).with_suffix(".webp"), "webp", quality=88)
 
+BENT = {"guidance 5": {}, "guidance 1": dict(guidance=1.), "guidance 7.5": dict(guidance=7.5), "no view words": dict(view_prompts=False), "times .3 to .1": dict(t_start=.3, t_range=(.02, .1)),
+        "one lens, one height": dict(cameras=WorldCameras(elevation=(20., 20.), fov=(40., 40.), fill=(.85, .85), jitter=0.)), "centres held": dict(lr_means=(1e-9, 1e-9))}
+
+def apparent(thing, image, azimuth, step=4, reach=24):
+    "The azimuth whose true picture is nearest to an image, less the camera's, in degrees, by a parabola through the three nearest"
+    d = np.arange(-reach, reach + 1, step)
+    e = np.array([((image - torch.tensor(world.render(thing, world.Camera(azimuth + float(v), 20., 3., 40.), 64).rgb))**2).mean().item() for v in d])
+    i = int(np.clip(e.argmin(), 1, len(d) - 2))
+    return float(d[i] + step*(e[i - 1] - e[i + 1])/(2*(e[i - 1] - 2*e[i] + e[i + 1])))
+
+def bend(prior, out, prompt="a green house", azimuths=(15, 30, 45, 60, 75, 120, 150)):
+    """Why a house is bent. From points of the true surface in their colours, forty steps of the first stage by SDS: how far the centres at the corners of the walls moved away
+    from the axis, and those in the middle of the walls; the share of the pictures that the object covers, over the beginning's. And at which azimuth x0_hat of a *true* picture seems to stand."""
+    thing = truth_of(prompt)[0]
+    base = TWO | dict(steps=40, detail=None, head_start=0.)
+    c = config("toy", **{**BEFORE, **base})
+    g0 = initial_gaussians(torch.cat(true_points(thing, c.points), 1), c.points, opacity=c.opacity)
+    g0 = replace(g0, log_scales=g0.log_scales + np.log(c.init_scale))
+    m = g0.means.numpy()
+    X, Y, radius = abs(m[:, 0]), abs(m[:, 1]), np.hypot(m[:, 0], m[:, 1])
+    wall = m[:, 2] < 0
+    x, y = np.quantile(X[wall], .98), np.quantile(Y[wall], .98)
+    corner = wall & (X > .8*x) & (Y > .8*y)
+    middle = wall & (((X > .95*x) & (Y < .4*y)) | ((Y > .95*y) & (X < .4*x)))
+    covered = lambda g: t3.shoot(t3.Splats(g, c), Camera.from_world(AROUND, 64)).alpha.mean().item()
+    first, rows = covered(g0), []
+    for name, own in BENT.items():
+        c = config("toy", **{**BEFORE, **base, **own})
+        *_, state = runner.generate(prior, prompt, "sds", c, state=t3.State(t3.Splats(g0, c)))
+        g = state.scene.gaussians.map(lambda v: v.detach())
+        away = np.hypot(*g.means.numpy()[:, :2].T) - radius
+        rows.append(dict(name=name, corners=round(float(away[corner].mean()), 4), middles=round(float(away[middle].mean()), 4), covers=round(covered(g)/first, 3)))
+        g.save(out/"scenes"/f"bent, {name}.ply")
+        print(rows[-1], flush=True)
+        write_file(out/"create-bent.json", json.dumps(dict(prompt=prompt, corners=int(corner.sum()), middles=int(middle.sum()), runs=rows), indent=1) + "\n")
+    seen, draws = {}, torch.Generator().manual_seed(0)
+    for g, t in ((1., 300), (1., 700), (7.5, 300), (7.5, 700)):
+        seen[f"guidance {g:g}, t {t}"] = at = []
+        for a in azimuths:
+            z = prior.encode(torch.tensor(world.render(thing, world.Camera(float(a), 20., 3., 40.), 64).rgb)[None]).repeat(8, 1, 1, 1)
+            told = view_cond(prior, prompt, torch.full((8,), float(a)), torch.full((8,), 20.))
+            at.append(round(apparent(thing, prior.decode(METHODS["sds"](prior, z, told, t, guidance=g, generator=draws).x0_hat).mean(0), a), 2))
+        print(t, g, at, flush=True)
+    write_file(out/"create-bent.json", json.dumps(dict(prompt=prompt, corners=int(corner.sum()), middles=int(middle.sum()), runs=rows, azimuths=azimuths, apparent=seen), indent=1) + "\n")
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--rounds", nargs="*", default=list(ROUNDS))
     p.add_argument("--settings", nargs="*"); p.add_argument("--prompts", nargs="*"); p.add_argument("--seeds", nargs="*", type=int)
     p.add_argument("--picture", type=Path, help="a .png of the development prompts (a .webp beside it), from the scenes; nothing is made")
+    p.add_argument("--bend", action="store_true", help="why a house is bent: create-bent.json")
     a = p.parse_args()
     if a.picture: return picture(a.out, a.picture, DEV_PROMPTS)
     torch.set_num_threads(1)
+    if a.bend: return bend(load_prior("toy"), a.out)
     prior, judge = load_prior("toy"), load_judge("b")
     for r in a.rounds:
         settings, prompts, seeds = ROUNDS[r]
