@@ -252,7 +252,7 @@ TOY = dict(
     negative=None, guidance=5.0, lambda_guidance=1.0, weight="sigma2", posterior=False,
     delta_t=(100, 50), start_noise=False, offset_noise=0.0,
     t_start=0.8, t_range=(0.02, 0.3), warmup=1.0, t_width=0.2, detail=(0.5, 0.4, 0.1), as_released=False,
-    overhead=True, disparity_share=0.0, disparity_prompt="a depth map of {}", flip=0.0, background=0.0, white_on="blue",
+    overhead=True, disparity_share=0.0, disparity_prompt="a depth map of {}", flip=0.0, background=0.0,
     cameras=WorldCameras(),
     init="text", init_copies=1, init_colours=True, init_fit=0.9, init_scale=0.6,
     points=3000, radius=0.6, opacity=0.7, densify=(0, 0, 1), extent=1.0,
@@ -262,7 +262,7 @@ TOY = dict(
 )
 # fmt: on
 # one stage, as `toy` had it until detail got a stage of its own
-ONE_STAGE = dict(head_start=0.75, guidance=3.0, detail=None, flip=0.5, white_on=None, lr_color=(0.04, 0.004))
+ONE_STAGE = dict(head_start=0.75, guidance=3.0, detail=None, flip=0.5, lr_color=(0.04, 0.004))
 # from nothing: the times begin higher
 BALL = TOY | ONE_STAGE | dict(init="ball", opacity=0.5, t_start=0.98, t_range=(0.02, 0.4), steps=120)
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL}

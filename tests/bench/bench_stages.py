@@ -30,13 +30,14 @@ from lucidteach.splat.camera import Camera
 from lucidteach.splat.gaussians import Gaussians
 
 BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, white_on=None, lr_color=(.04, .004))      # the preset as it was
-TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02), white_on="blue")            # the preset as it is: two stages of forty steps
+TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02))            # the preset as it is: two stages of forty steps
 CHOICE = {name: ("sds", TWO | own) for name, own in {
     "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6))}.items()}
 SWITCHES = {name: ("sds", TWO | own) for name, own in {
     "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
-ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+WHITE = {f"on {ground}": ("sds", TWO | dict(white_on=ground)) for ground in ("blue", "black", "gray")}
+ROUNDS = dict(white=(WHITE, ("a white rocket",), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
@@ -124,8 +125,8 @@ def picture(out, path, prompts, names=("SDS", "ISM"), seed=0, left=90):
     "Truth and a row for each method, labelled, in two columns of prompts"
     font, blocks = ImageFont.load_default(15), []
     for p in prompts:
-        rows = [("truth", views_of(p, None, "blue"))]
-        rows += [(n, views_of(p, Gaussians.load(f), "blue")) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        rows = [("truth", views_of(p, None, None))]
+        rows += [(n, views_of(p, Gaussians.load(f), None)) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
         block = Image.new("RGB", (left + 768, 26 + 128*len(rows)), "white")
         pen = ImageDraw.Draw(block)
         pen.text((left, 6), p, fill="black", font=font)
