@@ -32,7 +32,7 @@ from lucidteach.splat.gaussians import Gaussians
 BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, white_on=None, lr_color=(.04, .004))      # the preset as it was
 TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02))            # the preset as it is: two stages of forty steps
 CHOICE = {name: ("sds", TWO | own) for name, own in {
-    "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6))}.items()}
+    "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6)), "colours to .005": dict(lr_color=(.12, .005))}.items()}
 SWITCHES = {name: ("sds", TWO | own) for name, own in {
     "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
