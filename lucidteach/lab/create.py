@@ -59,7 +59,17 @@ from lucidteach.scene.run import (
     unpack,
 )
 from ..scene.sources import check_source
-from ..scene.text_to_3d import Splats, State, conditions, draw_views, orbit, shoot, step_generator
+from lucidteach.scene.text_to_3d import (
+    Splats,
+    State,
+    backdrop,
+    conditions,
+    draw_views,
+    grounded,
+    orbit,
+    shoot,
+    step_generator,
+)
 from ..splat.captures import open_picture
 from ..viz import viewer
 from ..viz.report import CSS
@@ -100,6 +110,11 @@ class Creation:
         return self.state.scene if g is None else Splats(g, self.settings, self.state.scene.params["means"].device)
 
     @property
+    def ground(self) -> Tensor:
+        "The background [3] that the prompt names, or a white object needs"
+        return backdrop(grounded(self.prompt, self.settings.white_on))
+
+    @property
     def complete(self) -> bool:
         return self.state.step >= self.settings.steps and not self.state.stopped
 
@@ -129,7 +144,7 @@ def as_pil(image: Tensor) -> Image.Image:
 @patch
 def show(self: Creation, n: int = 8, size: int = 128) -> Image.Image:
     "n views around the object in a row, disparity below, as a PIL image"
-    p = shoot(self.shown, orbit(n, size=size))
+    p = shoot(self.shown, orbit(n, size=size), self.ground)
     rows = [torch.cat(list(v.expand(-1, 3, -1, -1)), 2) for v in (p.rgb, p.disparity)]
     return as_pil(torch.cat(rows, 1))
 
@@ -176,7 +191,7 @@ def turntable(
     write = path and {".webp": webp, ".mp4": mp4}.get(Path(path).suffix.lower())
     if path and not write:
         raise ValueError(f"a turntable is a .webp or an .mp4, got {path}")
-    frames = [as_pil(o) for o in shoot(self.shown, orbit(n, elevation, size)).rgb]
+    frames = [as_pil(o) for o in shoot(self.shown, orbit(n, elevation, size), self.ground).rgb]
     if path is not None:
         write_file(path, write(frames))
     return frames
@@ -459,7 +474,7 @@ def typical_step(c: Config, T: int, first: int, last: int, most: int = 200) -> i
     What a step costs depends on its time."""
     n = min(last - first, most)
     steps = [first + i * (last - first) // n for i in range(n)]
-    times = [int(c.times()(T, 1, c.progress(i), step_generator(c.seed, i))) for i in steps]
+    times = [int(c.at(i).times()(T, 1, c.progress(i), step_generator(c.seed, i))) for i in steps]
     t = torch.tensor(times, dtype=torch.float)
     return steps[int((t - t.mean()).abs().argmin())]
 
@@ -469,8 +484,8 @@ def estimate(prior: Denoiser | str, prompt: str, method: str, c: Config, scene, 
 
     A typical step of each phase is made on a copy of the scene, after one that warms up."""
     state, T = State(copy.deepcopy(scene)), len(prior.schedule.alphas_cumprod)
-    head = max(step, math.ceil(c.head_start * c.steps))
-    phases = [(a, b) for a, b in ((step, head), (head, c.steps)) if a < b]
+    ends = sorted({max(step, v) for v in (step, c.first_steps(c.head_start), c.stage(0)[1].stop, c.steps)})
+    phases = list(zip(ends, ends[1:]))
     total = dict(calls=0, seconds=0.0)
     for i, (a, b) in enumerate(phases[:1] + phases):
         state.step, state.memory, calls = typical_step(c, T, a, b), {}, state.calls

@@ -427,6 +427,7 @@ EDIT = dict(
     t_start=0.9,
     t_width=1.0,
     warmup=0.0,
+    detail=None,
     guidance=3.0,
     weight="gamma",
     flip=0.0,

@@ -1,4 +1,4 @@
-"""One field of the toy preset changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_scene/results/create-tuning.json
+"""One field of the toy preset in one stage (config.ONE_STAGE) changed at a time, measured: python tests/bench/bench_tune.py --save nbs/4_scene/results/create-tuning.json
 
 First two other seeds, then fields of the preset with other values, then each ingredient of the method switched on or off.
 Every setting makes the eight development prompts by ISM and is judged by judge a over 12 views, and in decibels against the nearest truth in 4 (see bench_create).
@@ -33,7 +33,7 @@ def main():
         for prompt in prompts or DEV_PROMPTS:
             plain = json.loads(json.dumps(own))
             if any(r["settings"] == plain and r["prompt"] == prompt for r in stage["runs"]): continue
-            c, began = t3.config("toy", **own), time.process_time()
+            c, began = t3.config("toy", **{**settings_of.ONE_STAGE, **own}), time.process_time()
             state = t3.State(t3.Splats(t3.start(c, prompt), c))
             for _ in runner.generate(prior, prompt, "ism", c, state=state): pass
             cpu = time.process_time() - began
