@@ -213,11 +213,15 @@ class Pictures:
 def render_set(
     n: Whole, seed, margin: Amount = 10.0, size: Count = 64, background: Share = 0.25, detailed: Share = 0.0
 ) -> Pictures:
-    "`n` true renders, a share with fine patterns; views closer than `margin` degrees to a border are not asked."
+    """`n` true renders; views closer than `margin` degrees to a border are not asked.
+
+    A share `detailed` has fine patterns; above 0 a quarter of the grounds is not even and half of the things are
+    mirrored, as in the pictures that the detailed prior learns from."""
     rng, rows = np.random.default_rng(seed), []
+    fine = dict(detailed=detailed, grounds=0.25, mirrored=0.5) if detailed else {}
     rgba = torch.empty(n, 4, size, size, dtype=torch.uint8)
     for i in range(n):
-        thing = world.sample_thing(rng, background=background, depth=0.0, corruption=0.0, detailed=detailed)
+        thing = world.sample_thing(rng, background=background, depth=0.0, corruption=0.0, **fine)
         camera = world.sample_camera(rng, fill=(0.6, 1.0))
         r = world.render(thing, camera, size)
         rgba[i] = torch.from_numpy((np.concatenate([r.rgb, r.alpha[None]]) * 255 + 0.5).astype(np.uint8))
