@@ -109,11 +109,10 @@ def oracles(prior, n, say):
 
 @torch.no_grad()
 def distances(prior, n):
-    "KID of n samples at guidance 1 from n true pictures of other captions, and of other true pictures; features of judge b, of b-detail for fine patterns"
-    out = {}
+    "KID of n samples at guidance 1 from n true pictures of other captions, and of other true pictures from these; features of judge b"
+    out, judge = {}, load_judge("b")
     for kind, fine in (("old", False), ("fine", True)):
-        if fine and not (WEIGHTS/"judge_b-detail").exists(): continue
-        judge, (x, captions, *_), (true, *_) = load_judge("b-detail" if fine else "b"), truths(n, fine, SEED + 4), truths(n, fine, SEED + 5)
+        (x, captions, *_), (true, *_) = truths(n, fine, SEED + 4), truths(n, fine, SEED + 5)
         features = lambda v: judge(v).features
         out[kind] = dict(samples=kid(features(samples(prior, captions, guidance=1.)), features(true)), truth=kid(features(x), features(true)))
     return out
@@ -212,7 +211,7 @@ def main():
     p.add_argument("--priors", nargs="+", default=["toy", "toy-detail"]); p.add_argument("--names", nargs="+", help="what they are called in the result")
     p.add_argument("--out", type=Path, required=True); p.add_argument("--sheets", type=Path)
     p.add_argument("--n", type=int, default=32, help="pictures for errors and inversions"); p.add_argument("--judged", type=int, default=100, help="samples of each kind for the judges")
-    p.add_argument("--kid", type=int, default=150, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=4, help="pictures of each pattern for the oracle")
+    p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
     p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
     a = p.parse_args(); torch.set_num_threads(1)
