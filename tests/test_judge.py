@@ -261,3 +261,33 @@ def test_a_packed_stage_is_as_good_as_its_files_and_is_made_again_where_damaged(
     path.write_bytes(data[:keep if keep >= 1 else int(keep * len(data))])
     with pytest.raises(ValueError, match=f"1 damaged files .*jobs-rate.{kind}"): sweep.results(to)
     assert len(sweep.mend(to)) == 1 and sweep.jobs_left(to, jobs) == jobs and (to/"jobs-rate.jsonl.damaged").exists()
+
+def test_fine_patterns_are_asked_only_of_a_judge_that_knows_them(judges):
+    x, prompts = torch.from_numpy(world.render(world.Thing("mug", "red", "furry"), world.Camera(20, 15)).rgb)[None], ["a furry red mug"]
+    assert m.told(prompts).tolist() == [[0, 0, world.SURFACES.index("furry"), -1]]
+    for j in judges.values():
+        assert m.correct(j, x, prompts)["pattern"].isnan().all() and math.isnan(m.shares(j(x), m.told(prompts))["pattern"])
+        assert not m.correct(j, x, ["a red mug"])["pattern"].isnan().any()
+    v = judges["a"](x)
+    for k, name in enumerate(world.SURFACES):
+        knows = m.Verdict(torch.eye(29)[:1], torch.eye(10)[:1], torch.eye(7)[k:k + 1], v.view, v.features)
+        assert m.correct(lambda _: knows, x, prompts)["pattern"].item() == (name == "furry")
+        assert knows.words()[0].startswith(f"{name} red" if k else "red")
+
+def test_a_recipe_with_fine_patterns_makes_a_judge_of_its_own(tmp_path):
+    "It begins with the shipped weights, three of its seven patterns among them, and is kept and read under its own name"
+    made, old = jd.Training(jd.Recipe(steps=2, batch=8, detailed=.4, start=True)), jd.load_judge("a").net.state_dict()
+    new = made.net.state_dict()
+    assert all(torch.equal(new[k][:len(v)] if v.ndim else new[k], v) for k, v in old.items() if "num_batches" not in k)
+    made.save(tmp_path)
+    judge = jd.load_judge("a-detail", tmp_path)
+    assert judge.name == "a-detail" and judge(torch.rand(2, 3, 64, 64)).pattern.shape == (2, 7)
+    with pytest.raises(FileNotFoundError, match="judges b --out .* --start --detailed"): jd.load_judge("b-detail", tmp_path)
+    with pytest.raises(ValueError, match="b-detail"): jd.load_judge("c-detail")
+
+def test_detailed_pictures_are_what_the_detailed_prior_learns_from():
+    p = jd.render_set(60, seed=3, detailed=.5)
+    kinds = {t.pattern for t in p.things}
+    assert kinds >= set(world.FINE_PATTERNS) and kinds & set(world.PATTERNS) and any(t.mirrored for t in p.things) and {t.ground for t in p.things} > {"even"}
+    assert torch.equal(p.answers[:, 2], torch.tensor([world.SURFACES.index(t.pattern) for t in p.things]))
+    assert {t.pattern for t in jd.render_set(60, seed=3).things} <= set(world.PATTERNS)

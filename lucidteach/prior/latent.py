@@ -177,6 +177,8 @@ class LatentPrior:
     eps: ClassVar[Callable[..., Tensor]]
     words_read: ClassVar[Callable[..., int]]
 
+    runtime: Callable | None = None  # computes the network where no gradient is asked, see 14b_fast
+
     def __init__(self, pipe, device="auto", dtype: torch.dtype | None = None, name: str | None = None):
         if not all(hasattr(pipe, part) for part in ("scheduler", "unet", "vae", "text_encoder")):
             raise ValueError(f"pipe must be a pipeline of Stable Diffusion or XL, got {brief_value(pipe)}: load_prior?")
@@ -329,11 +331,13 @@ def eps(self: LatentPrior, x_t: Tensor, t: Time, cond: Cond) -> Tensor:
     t = 0 if t is None else t
     abar, inside = self.schedule.abar(t), lambda v: v.to(self.device, self.dtype)
     self.calls += len(x_t)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and (x_t.requires_grad or cond.emb.requires_grad)):
+    asked = torch.is_grad_enabled() and (x_t.requires_grad or cond.emb.requires_grad)
+    network = self.pipe.unet if asked or self.runtime is None else self.runtime
+    with torch.set_grad_enabled(asked):
         x = inside(x_t).contiguous(memory_format=torch.channels_last)
         times = beside(torch.as_tensor(t), x, torch.long).expand(len(x))
         more = {k: inside(v) for k, v in cond.extra.items()} or None
-        out = self.pipe.unet(x, times, inside(cond.emb), added_cond_kwargs=more, return_dict=False)[0]
+        out = network(x, times, inside(cond.emb), added_cond_kwargs=more, return_dict=False)[0]
         exact = torch.promote_types(self.dtype, torch.float32)
         noise = to_eps(out.to(x_t.device, exact), x_t.to(exact), abar, self.prediction_type)
         return noise.to(x_t.dtype).contiguous()

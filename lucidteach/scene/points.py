@@ -6,8 +6,8 @@
 __all__ = ['PLACE', 'SHARES', 'TOY_POINTS', 'to_net', 'from_net', 'quarter', 'Attend', 'zeros', 'Feed', 'Block', 'PointNet',
            'tools', 'PointConfig', 'training_set', 'kept_set', 'clouds_at', 'colours_at', 'point_loss', 'PointTrainer',
            'save_points_run', 'load_points_run', 'export_points', 'known_words', 'train_points', 'train_on', 'main',
-           'point_step', 'draw_points', 'guided', 'load_points', 'sized', 'words_of', 'points_from_text', 'is_ours',
-           'linear_to_srgb', 'load_shape', 'check_shape', 'shape_points']
+           'point_step', 'draw_points', 'guided', 'load_points', 'sized', 'words_of', 'facing', 'textures', 'dressed',
+           'points_from_text', 'usual', 'is_ours', 'linear_to_srgb', 'load_shape', 'check_shape', 'shape_points']
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-g01
 import json
@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numba import njit
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..prior import world
 from ..prior.words import parse
-from ..prior.world import CATEGORIES, COLORS, PATTERNS, Thing
+from ..prior.world import CATEGORIES, COLORS, FINE_PATTERNS, PATTERNS, SURFACES, Thing
 from ..run.files import read_json
 from ..run.live import Live
 from ..run.patch import patch
@@ -470,14 +471,57 @@ def sized(net, folder: Path) -> PointNet:
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l02
 def words_of(prompt: str) -> Tensor:
-    """What a prompt says, as the numbers that PointNet takes: LongTensor [3].
+    """What a prompt says, as the numbers that PointNet takes: LongTensor [3]. A fine pattern counts as plain.
 
     `ValueError` from `parse`, or for a prompt without an object."""
     a = parse(prompt)
     if a.category is None:
         raise ValueError(f"{prompt!r} names no object: add one of {', '.join(CATEGORIES)}")
     number = lambda names, x: 0 if x is None else list(names).index(x) + 1
-    return torch.tensor([number(CATEGORIES, a.category), number(COLORS, a.color), number(PATTERNS, a.pattern)])
+    pattern = "plain" if a.pattern in FINE_PATTERNS else a.pattern
+    return torch.tensor([number(CATEGORIES, a.category), number(COLORS, a.color), number(PATTERNS, pattern)])
+
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-t01
+def facing(points: Tensor, near: int = 12) -> Tensor:  # [N,3] -> unit [N,3], sign arbitrary
+    "The direction in which the `near` nearest points of each point spread least"
+    normals = []
+    for p in points.split(1024):
+        i = torch.cdist(p, points).topk(min(near, len(points)), largest=False).indices
+        q = points[i] - points[i].mean(1, keepdim=True)
+        normals.append(torch.linalg.eigh(q.mT @ q).eigenvectors[..., 0])
+    return torch.cat(normals)
+
+
+@njit(**world.KERNEL)
+def textures(pattern, seed, points, normals, out):
+    "Fill `out` [N,2] with the share of ink and the factor of the light at surface points"
+    for i in range(len(points)):
+        x, y, z = points[i]
+        u, v, w = normals[i]
+        out[i, 0], out[i, 1] = world.textured(pattern, seed, x, y, z, u, v, w)
+
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-t02
+def dressed(
+    points: Tensor,  # [N,3]
+    colours: Tensor,  # [N,3], of a plain thing
+    thing: Thing,  # its colour, its fine pattern and the seed of that
+) -> Tensor:  # [N,3]
+    """Colours with a fine pattern on the points that have the thing's own colour, or its shade.
+
+    All others keep theirs; so do all points of a thing without a fine pattern."""
+    if thing.pattern not in FINE_PATTERNS:
+        return colours
+    palette = world.palette(thing.color)
+    nearest = torch.cdist(colours.double(), torch.from_numpy(palette[: world.INK])).argmin(1)
+    own = (nearest == world.MAIN) | (nearest == world.SHADE)
+
+    p, out = points.double(), torch.empty(len(points), 2, dtype=torch.float64)
+    textures(SURFACES.index(thing.pattern), thing.seed, p.numpy(), facing(p).numpy(), out.numpy())
+    w, f = out[:, :1].to(colours), out[:, 1:].to(colours)
+    dark = torch.from_numpy(palette.max(1) < 0.16)[nearest, None]
+    w = w + 0.4 * torch.where(dark & (f != 1), f - 0.3, 0).clamp(min=0)  # as `world.seen_in`
+    ink = torch.from_numpy(palette[world.INK]).to(colours)
+    return torch.where(own[:, None], (f * torch.lerp(colours, ink.expand_as(colours), w)).clamp(0, 1), colours)
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l04
 @checks
@@ -501,7 +545,15 @@ def points_from_text(
         return shape_points(prompt, folder, n, seed, 15.0 if guidance is None else guidance, steps or 64)
     net, words = load_points(folder), words_of(prompt)[None]
     p, c = draw_points(net, words, min(n, 1024), steps or 50, 2.0 if guidance is None else guidance, seed=seed)
-    return resampled(p[0], c[0], n, torch.Generator().manual_seed(seed))
+    p, c = resampled(p[0], c[0], n, torch.Generator().manual_seed(seed))
+    said = parse(prompt)
+    return p, dressed(p, c, Thing(said.category, said.color or usual(c), said.pattern or 'plain', seed=seed))
+
+# %% ../../nbs/4_scene/41b_points.ipynb #s41-l04u
+def usual(colours: Tensor) -> str:
+    "The name in COLORS that most of the colours [N,3] are nearest to"
+    named = torch.tensor(list(COLORS.values())).to(colours)
+    return list(COLORS)[torch.cdist(colours, named).argmin(1).bincount(minlength=len(COLORS)).argmax()]
 
 # %% ../../nbs/4_scene/41b_points.ipynb #s41-l04x
 def is_ours(folder: str | Path) -> bool:

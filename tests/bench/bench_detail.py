@@ -2,7 +2,8 @@
 python tests/bench/bench_detail.py --priors toy toy-detail --out nbs/1_prior/results/detail.json --sheets images
 
 For each prior, on true pictures that no training saw, with old patterns and with fine ones: the error of eps over t, the noise that an inversion
-implies, inversion and back, and what two judges say of samples. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
+implies, inversion and back, what judges say of samples, and the distance of samples at guidance 1 from true pictures (KID). What could be known of the noise
+at best, by an oracle that knows object and camera and learns the texture from other seeds. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
 (the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread."""
 import argparse, json, time
 from dataclasses import replace
@@ -16,8 +17,9 @@ from torch.nn.functional import avg_pool2d, max_pool2d, unfold
 import lucidteach as lt
 from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
 from lucidteach.distill.methods import METHODS
-from lucidteach.judge.judges import answers, load_judge
-from lucidteach.judge.metrics import HEADS
+from lucidteach.judge.judges import WEIGHTS, answers, load_judge
+from lucidteach.judge.metrics import kid, shares
+from lucidteach.prior.cond import Cond
 from lucidteach.prior.pictures import clutter
 from lucidteach.prior.schedule import UniformT
 from lucidteach.prior.truth import psnr
@@ -68,10 +70,52 @@ def there_and_back(prior, x):
     return dict(back=float(np.mean(db(prior.decode(back)))), autoencoder=float(np.mean(db(prior.decode(z)))))
 
 def bars(judge, images, things, cams):
-    "Share of right answers of a judge for what the things are; a view is asked as in training, 10 degrees from a border"
-    asked, v = torch.tensor([answers(t, c) for t, c in zip(things, cams)]), judge(images)
-    if v.pattern.shape[1] == 3: asked[:, 2][asked[:, 2] > 2] = -1
-    return {k: float((getattr(v, k).argmax(1) == asked[:, j])[asked[:, j] >= 0].float().mean()) for j, k in enumerate(HEADS)}
+    "Share of right answers of a judge for what the things are, None where it is not asked; a view is asked as in training, 10 degrees from a border"
+    right = shares(judge(images), torch.tensor([answers(t, c) for t, c in zip(things, cams)]))
+    return {k: None if v != v else v for k, v in right.items()}
+
+class PatchOracle:
+    """Knows the object and the camera of each picture. Of the texture it knows, patch by patch of the latents, mean and covariance over other seeds.
+
+    Its eps is the posterior mean of a Gaussian with that mean and covariance: no better than the true posterior mean, which nobody can compute here."""
+    def __init__(self, prior, things, cams, seeds=200):
+        self.schedule, parts = prior.schedule, []
+        for thing, cam in zip(things, cams):
+            x = torch.from_numpy(np.stack([render(replace(thing, seed=20_000_000 + k), cam).rgb for k in range(seeds)]))
+            z = prior.encode(x).double().flatten(2).permute(2, 0, 1)                    # [patches, seeds, channels]
+            mean = z.mean(1, keepdim=True)
+            parts.append((mean[:, 0], *torch.linalg.eigh((z - mean).mT @ (z - mean)/seeds)))
+        self.mean, self.var, self.axes = (torch.stack(v) for v in zip(*parts))             # [B,P,C], [B,P,C], [B,P,C,C]
+    def embed(self, texts): return Cond(torch.ones(len(texts), 1), list(texts))
+    def eps(self, x_t, t, cond):
+        ab = self.schedule.abar(0 if t is None else t); a, s = ab.sqrt(), (1 - ab).sqrt()
+        d = x_t.double().flatten(2).mT - a*self.mean
+        keep = s*s/(ab*self.var.clamp(min=0) + s*s)
+        e = (((d[:, :, None] @ self.axes)*keep[:, :, None]) @ self.axes.mT)[:, :, 0]/s
+        return e.mT.reshape(x_t.shape).to(x_t.dtype)
+
+@torch.no_grad()
+def oracles(prior, n, say):
+    "For n pictures of each fine pattern: error of eps at t = 1 and implied noise, of the oracle and of the prior"
+    x, captions, things, cams = truths(4*n, True, SEED + 3); z, rows = prior.encode(x), {}
+    for k, pattern in enumerate(FINE_PATTERNS):
+        mine = slice(k, None, 4); oracle = PatchOracle(prior, things[mine], cams[mine])
+        for who, p in (("oracle", oracle), ("prior", prior)):
+            e = torch.randn(z[mine].shape, generator=torch.Generator().manual_seed(SEED + k))
+            found = p.eps(p.schedule.add_noise(z[mine], e, 1), 1, p.embed(captions[mine]))
+            rows.setdefault(who, {})[pattern] = dict(error=float((found - e).square().mean().sqrt()), implied=inversion(p, z[mine])["start noise"])
+            say(f"{who} {pattern}: {json.dumps(rows[who][pattern])}")
+    return dict(pictures=n, seeds=200, **rows)
+
+@torch.no_grad()
+def distances(prior, n):
+    "KID of n samples at guidance 1 from n true pictures of other captions, and of other true pictures from these; features of judge b"
+    out, judge = {}, load_judge("b")
+    for kind, fine in (("old", False), ("fine", True)):
+        (x, captions, *_), (true, *_) = truths(n, fine, SEED + 4), truths(n, fine, SEED + 5)
+        features = lambda v: judge(v).features
+        out[kind] = dict(samples=kid(features(samples(prior, captions, guidance=1.)), features(true)), truth=kid(features(x), features(true)))
+    return out
 
 @torch.no_grad()
 def samples(prior, captions, guidance=3., steps=25, eta=1., batch=25):
@@ -167,8 +211,9 @@ def main():
     p.add_argument("--priors", nargs="+", default=["toy", "toy-detail"]); p.add_argument("--names", nargs="+", help="what they are called in the result")
     p.add_argument("--out", type=Path, required=True); p.add_argument("--sheets", type=Path)
     p.add_argument("--n", type=int, default=32, help="pictures for errors and inversions"); p.add_argument("--judged", type=int, default=100, help="samples of each kind for the judges")
+    p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
-    p.add_argument("--parts", nargs="+", default=["errors", "judges", "distilled"]); p.add_argument("--judges", type=Path, help="folder of judges that name fine patterns too")
+    p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text()) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -184,12 +229,14 @@ def main():
             for kind, fine in (("old", False), ("fine", True)):
                 x, captions, things, cams = truths(a.judged, fine, SEED + 1); y = samples(prior, captions)
                 for label, images in (("truth", x), ("samples", y)):
-                    for which, folder in (("shipped", None), ("detail", a.judges)):
-                        for j in "ab":
-                            if folder and not (Path(folder)/f"judge_{j}").exists(): continue
-                            own.setdefault("judges", {}).setdefault(kind, {}).setdefault(label, {})[f"{j}, {which}"] = bars(load_judge(j, *([folder] if folder else [])), images, things, cams)
+                    for j in ("a", "b", "a-detail", "b-detail"):
+                        if not (WEIGHTS/f"judge_{j}").exists(): continue
+                        own.setdefault("judges", {}).setdefault(kind, {}).setdefault(label, {})[j] = bars(load_judge(j), images, things, cams)
                 say(f"{name} {kind}: " + json.dumps(own["judges"][kind])); keep()
                 if a.sheets: sheet([(t.category, torch.stack([u, v])) for t, u, v in zip(things[:14], x, y)], a.sheets/f"{name}_samples_{kind}.png")
+        if "kid" in a.parts:
+            own["kid"] = dict(n=a.kid, **distances(prior, a.kid)); say(f"{name} KID: " + json.dumps(own["kid"])); keep()
+        if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
 
