@@ -74,7 +74,8 @@ def add_compare(sub):
     )
     add_run_options(
         p,
-        "optimisation steps per method (default: 80 in ideal-detail, 120 in toy-detail, 100 in toy; 200 in a plain comparison)",
+        "optimisation steps per method (default: 80 in ideal-detail, 120 in toy-detail, 100 in toy; "
+        "200 in a plain comparison)",
         "start canvas, times and noises",
         "runs/<prompt>)",
         "3 in a plain comparison; in the two worlds each arm has its own",

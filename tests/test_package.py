@@ -153,7 +153,7 @@ def wheel(tmp_path_factory):
 def test_wheel_in_an_empty_venv(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith('toy/model_index.json') for n in names) and sum(n.endswith('.safetensors') for n in names) >= 3
-    assert wheel.stat().st_size < 75e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'    # two priors of 32 MB each
+    assert wheel.stat().st_size < 85e6, f'the wheel has {wheel.stat().st_size/1e6:.0f} MB'    # two priors of 32 MB each, a ControlNet of 10 MB
     assert not [n for n in names if n.startswith(('tests/', 'nbs/'))] and 'lucidteach/viz/jupyter/labconfig/default_setting_overrides.json' in names
     run(sys.executable, '-m', 'venv', tmp_path/'venv')
     py = tmp_path/'venv'/'bin'/'python'
