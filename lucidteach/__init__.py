@@ -30,6 +30,7 @@ _names = {
     "create": "lab.create",
     "edit": "lab.edit",
     "personalize": "scene.personalize_run",
+    "avatar": "lab.avatar",
     "Config": "scene.config",
     "show": "viz.viewer",
     "stepper": "viz.explorers",
@@ -50,6 +51,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .distill.methods import init_state as init_state
     from .distill.sds import Step as Step
     from .distill.sds import surrogate as surrogate
+    from .lab.avatar import avatar as avatar
     from .lab.board import board as board
     from .lab.compare import compare as compare
     from .lab.create import create as create
