@@ -268,10 +268,10 @@ def test_nan_in_the_scene_keeps_the_checkpoint_before(tmp_path, kind, monkeypatc
     from lucidteach.scene.field import Field
     scene = Gaussians.ball(60, opacity=.5) if kind == "splats" else Field(resolutions=(8,), samples=4)
     cls = t3.Splats if kind == "splats" else t3.FieldScene
-    step = cls.step
+    step, fifth = cls.step, t3.config("toy", **SMALL).progress(4)
     def spoil(self, progress):
         step(self, progress)
-        if progress == 4/30: self.tensors()[0][1].data.view(-1)[3] = float("nan")
+        if progress == fifth: self.tensors()[0][1].data.view(-1)[3] = float("nan")
     monkeypatch.setattr(cls, "step", spoil)
     go = lambda: lab.create("a red mug", "sds", prior=prior(), preset="toy", out=tmp_path, mode="quiet", scene=scene, **SMALL)
     r = go()

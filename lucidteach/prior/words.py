@@ -272,7 +272,7 @@ def _unknown(word: str) -> ValueError:
     if word in BACKGROUNDS or word == "grey":
         choice = f"choose one of {', '.join(COLORS)}"
         return ValueError(f"{word!r} is a background ('on {word}'), not a colour of objects: {choice}")
-    if word in _COUNTS or word[:-1] in lexicon():
+    if word in _COUNTS or word.endswith("s") and word[:-1] in lexicon():
         return ValueError(f"{word!r}: a picture of this world shows one object: ask for one")
     if word in _BELOW:
         return ValueError(f"{word!r}: nothing is seen from below in this world: choose one of {', '.join(VIEWS)}")
