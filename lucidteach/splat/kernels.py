@@ -10,6 +10,7 @@ __all__ = ['f32', 'u64', 'TILE', 'Solids', 'Cameras', 'Frame', 'Ellipses', 'Lens
 import hashlib
 import math
 import os
+import struct
 import tempfile
 import warnings
 from collections import namedtuple
@@ -1287,12 +1288,12 @@ def announce() -> None:
 
 
 def _is_compiled() -> bool:
-    "Whether numba's cache carries this source's hash"
+    "Whether numba's cache carries this source's stamp: its hash, before numba 0.61 the time of its last change"
     here, index = globals().get('__file__'), Path(_blend.stats.cache_path or '.').glob('*._blend-*.nbi')
     if not here:
         return True
-    source = hashlib.sha256(Path(here).read_bytes()).digest()
-    return any(source in f.read_bytes() for f in index)
+    stamps = hashlib.sha256(Path(here).read_bytes()).digest(), struct.pack('>d', Path(here).stat().st_mtime)
+    return any(stamp in f.read_bytes() for f in index for stamp in stamps)
 
 
 def _how_long() -> str:
