@@ -23,8 +23,8 @@ def parser():
     )
     p.add_argument("--version", action="version", version=f"lucidteach {__version__}")
     sub = p.add_subparsers(dest="command", metavar="command", required=True)
-    adding = add_compare, add_create, add_edit, add_personalize, add_sweep, add_lab, add_course, add_export, add_doctor
-    for add in (*adding[:4], add_avatar, *adding[4:]):
+    make = add_compare, add_create, add_edit, add_personalize, add_avatar, add_sweep
+    for add in (*make, add_lab, add_course, add_export, add_doctor):
         add(sub)
     return p
 

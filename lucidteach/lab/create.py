@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CARD', 'LEFT', 'REPORT', 'EDITING', 'DONE', 'Folder', 'OPTIONS', 'Creation', 'as_pil', 'webp', 'mp4', 'sizes',
-           'writing', 'write', 'begin_folder', 'summary', 'panel_urls', 'report_html', 'folder_3d', 'latents_like',
-           'resume', 'clear_parts', 'all_there', 'keep', 'tell', 'ended', 'watched', 'run', 'typical_step', 'estimate',
-           'cost_text', 'check_size', 'prepare', 'check_options', 'is_small', 'names_object', 'known_words',
-           'usual_preset', 'start_note', 'fingerprint', 'begun', 'folders', 'make', 'create', 'check_quotes',
-           'run_create']
+           'writing', 'write', 'begin_folder', 'write_ply', 'summary', 'panel_urls', 'report_html', 'folder_3d',
+           'latents_like', 'resume', 'clear_parts', 'run_folder', 'all_there', 'keep', 'tell', 'ended', 'watched',
+           'run', 'typical_step', 'estimate', 'cost_text', 'check_size', 'prepare', 'check_options', 'is_small',
+           'names_object', 'known_words', 'usual_preset', 'start_note', 'fingerprint', 'begun', 'folders', 'make',
+           'create', 'check_quotes', 'run_create']
 
 # %% ../../nbs/7_lab/72_create.ipynb #s72-03
 import base64
@@ -65,12 +65,12 @@ from lucidteach.scene.text_to_3d import (
     backdrop,
     conditions,
     draw_views,
-    grounded,
     orbit,
     shoot,
     step_generator,
 )
 from ..splat.captures import open_picture
+from ..splat.gaussians import Gaussians
 from ..viz import viewer
 from ..viz.report import CSS
 
@@ -111,8 +111,8 @@ class Creation:
 
     @property
     def ground(self) -> Tensor:
-        "The background [3] that the prompt names, or a white object needs"
-        return backdrop(grounded(self.prompt, self.settings.white_on))
+        "The background [3] that the prompt names"
+        return backdrop(self.prompt)
 
     @property
     def complete(self) -> bool:
@@ -197,7 +197,16 @@ def turntable(
     return frames
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-052
-LEFT = ("state.safetensors", "metrics.jsonl", "object.ply", "turntable.webp", "report.html", "panels/step-*.png")
+LEFT = (
+    "state.safetensors",
+    "metrics.jsonl",
+    "object.ply",
+    "before.ply",  # of an edited scene
+    "turntable.webp",
+    "animation.webp",  # of an avatar
+    "report.html",
+    "panels/step-*.png",
+)
 
 
 @patch
@@ -271,15 +280,26 @@ def save(self: Creation, folder: str | Path, overwrite: bool = False) -> Path:
     if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config:
         begin_folder(folder, config)
     self.checkpoint(folder)
-    if (g := self.gaussians) is not None:
-        with writing(folder / "object.ply"):
-            g.save(folder / "object.ply")
+    self.write_made(folder)
+    write(folder / "metrics.jsonl", self.metrics(sizes(self.left(folder))))
+    return folder / "report.html"
+
+
+def write_ply(g: Gaussians | None, path: Path):
+    "Gaussians into a file; nothing of a field, which has none"
+    if g is not None:
+        with writing(path):
+            g.save(path)
+
+
+@patch
+def write_made(self: Creation, folder: Path):
+    "What was made, and what shows it: object, turntable, report"
+    write_ply(self.gaussians, folder / "object.ply")
     frames = self.turntable()
     turning = webp(frames)
     write(folder / "turntable.webp", turning)
     write(folder / "report.html", report_html(self, folder, frames[0], turning))
-    write(folder / "metrics.jsonl", self.metrics(sizes(self.left(folder))))
-    return folder / "report.html"
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-053b
 REPORT = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -392,6 +412,19 @@ def clear_parts(folder: str | Path):
         place = Path(folder) / name
         for f in place.parent.glob(f".{place.name}*"):
             f.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def run_folder(folder: str | Path | None, config: dict, overwrite: bool):
+    "A run's folder for this process alone -> what `claim` finds there; without a folder 'new'"
+    if not folder:
+        yield "new"
+        return
+    claim(folder, config, overwrite)  # FileExistsError for another's run before anything is made
+    with held(folder):
+        found = claim(folder, config, overwrite)  # another process may have come before
+        clear_parts(folder)
+        yield found
 
 
 def all_there(result: Creation, folder: str | Path) -> bool:
@@ -638,8 +671,6 @@ def make(
 ) -> Creation:
     "One prompt, whose folder `claim` found to be new, unfinished or done: resume or begin, run, save"
     c, state = result.settings, result.state
-    if out is not None:
-        clear_parts(out)
     resumed = found != "new" and resume(result, out, prior)
     result.done_before = found == "done" and resumed and result.complete and all_there(result, out)
     with Live(c.steps, f"{result.method.upper()}: {result.prompt}", mode=mode) as live:
@@ -709,14 +740,16 @@ def create(
             conditions(prior, p, draw_views(c, 0), c, look)  # words that the prior does not know
     learned = preset is None and name not in TOY and is_small(prior, name) and "init" not in settings
     results = begun(prior, prompts, method, c, name, scene, tell=learned and scene is None and not c.init_prompt)
-    found, made = [claim(o, r.config(), overwrite) if o else "new" for r, o in zip(results, outs)], []
+    for r, o in zip(results, outs):
+        if o:
+            claim(o, r.config(), overwrite)  # of all, before the first begins
+    made = []
     with CtrlC() as ctrl_c:
-        for r, o, f in zip(results, outs, found):
+        for r, o in zip(results, outs):
             if ctrl_c.heard:
                 break
-            with held(o) if o else contextlib.nullcontext():
-                f = claim(o, r.config(), overwrite) if o else f  # another process may have come before
-                made.append(make(prior, r, o, f, mode, ctrl_c, threads))
+            with run_folder(o, r.config(), overwrite) as found:
+                made.append(make(prior, r, o, found, mode, ctrl_c, threads))
     return made[0] if isinstance(prompt, str) else made
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-062

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARD', 'SLIDE', 'PAGE', 'LEFT_2D', 'to_edit', 'file_to_edit', 'of_bytes', 'EditedPicture', 'page', 'enlarged',
            'judged', 'resume_picture', 'take_up', 'run_picture', 'why_ended', 'picture_cost', 'EditedScene', 'grid',
-           'begin_scene', 'beside', 'scene_cost', 'run_scene', 'check_settings', 'whole_scene', 'prepare_picture',
-           'prepare_scene', 'make_picture', 'make_scene', 'edit', 'run_edit']
+           'beside', 'scene_cost', 'run_scene', 'check_settings', 'whole_scene', 'prepare_picture', 'prepare_scene',
+           'make_picture', 'make_scene', 'edit', 'run_edit']
 
 # %% ../../nbs/7_lab/72a_edit.ipynb #s72a-03
 import base64
@@ -31,28 +31,28 @@ from torch import Tensor
 from ..judge.judges import load_judge
 from lucidteach.lab.create import (
     DONE,
-    LEFT,
     Creation,
     Folder,
     as_pil,
+    begin_folder,
     check_size,
-    clear_parts,
     fingerprint,
     is_small,
     panel_urls,
     resume,
+    run_folder,
     sizes,
     summary,
     typical_step,
     watched,
     webp,
     write,
-    writing,
+    write_ply,
 )
 from ..prior.cond import Denoiser
 from ..prior.prompts import TOY, check_prompts, opened
 from ..run.files import read_with_numbers, with_numbers
-from ..run.folders import begin, claim, folder_name, held, last_told, prior_name
+from ..run.folders import begin, claim, folder_name, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.live import MODES, Live, png_url
 from ..run.pages import filled
@@ -479,27 +479,13 @@ def left(self: EditedScene, folder: str | Path) -> list[Path]:  # noqa: F811
 
 
 @patch
-def save(self: EditedScene, folder: str | Path, overwrite: bool = False) -> Path:  # noqa: F811
-    "Write everything into a folder -> report.html there. FileExistsError where another run lives"
-    folder, config = Path(folder), self.config()
-    if claim(folder, config, overwrite) == "new" and last_told(folder / "config.json", whole=True) != config:
-        begin_scene(folder, config)
-    self.checkpoint(folder)
-    for name, g in {"object.ply": self.gaussians, "before.ply": self.was.gaussians}.items():
-        if g is not None:
-            with writing(folder / name):
-                g.save(folder / name)
+def write_made(self: EditedScene, folder: Path):
+    "What was made, and what shows it: the scene after and before, turntable, report"
+    write_ply(self.gaussians, folder / "object.ply")
+    write_ply(self.was.gaussians, folder / "before.ply")
     both = [beside(a, b) for a, b in zip(self.was.turntable(), self.turntable())]
     write(folder / "turntable.webp", webp(both))
     write(folder / "report.html", self.report_html(folder))
-    write(folder / "metrics.jsonl", self.metrics(sizes(self.left(folder))))
-    return folder / "report.html"
-
-
-def begin_scene(folder: str | Path, config: dict):
-    "Empty a folder of what a run leaves, and write whose it is now"
-    with writing(Path(folder) / "config.json"):
-        begin(folder, config, *LEFT, "before.ply")
 
 
 def beside(a: Image.Image, b: Image.Image) -> Image.Image:
@@ -638,7 +624,7 @@ def make_scene(prior: Denoiser, r: EditedScene, out, found: str, live, ctrl_c: C
     if not r.complete:
         live.say(f"Going on from step {r.state.step}. " * resumed + scene_cost(r))
     if found == "new" and out is not None:
-        begin_scene(out, r.config())
+        begin_folder(out, r.config())
     if not r.complete:
         with threads_for(prior, out) if threads == "auto" else contextlib.nullcontext():
             run_scene(r, live, out, ctrl_c)
@@ -683,11 +669,7 @@ def edit(
     else:
         prior, r = prepare_scene(thing, source, target, method, mask, prior, device, anchors, settings)
         make = make_scene
-    found = claim(out, r.config(), overwrite) if out else "new"
-    with CtrlC() as ctrl_c, held(out) if out else contextlib.nullcontext():
-        if out:
-            found = claim(out, r.config(), overwrite)  # another process may have come before
-            clear_parts(out)
+    with CtrlC() as ctrl_c, run_folder(out, r.config(), overwrite) as found:
         with Live(r.settings.steps, f"{method.upper()}: {source} -> {target}", mode=mode) as live:
             make(prior, r, out and Path(out), found, live, ctrl_c, threads)
     return r
