@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 
 from ..distill.ism import NEGATIVE, TARGETS
 from ..prior.schedule import WEIGHTS, AnnealedT
-from ..prior.world import BACKGROUNDS
 from ..run.settings import Amount, Count, Finite, Positive, Range, Rates, Share, Whole, settings
 from .meshes import FORMATS, UP
 from .sources import unknown_source
@@ -128,7 +127,6 @@ class ViewConfig:
     flip: Share = 0.5  # chance that a batch is mirrored
     background: Share = 0.66  # chance of another background than white,
     black: Share = 0.5  # and of that the share that is black; else any colour
-    white_on: Literal[*BACKGROUNDS] | None = None  # what a white object stands on whose prompt names no background
     cameras: LucidCameras | WorldCameras = field(default_factory=LucidCameras)
 
 # %% ../../nbs/4_scene/42a_config.ipynb #s43-StartConfig

@@ -35,7 +35,6 @@ from lucidteach.scene.text_to_3d import (
     backgrounds,
     distil,
     draw_views,
-    grounded,
     scene_backward,
     start,
     step_generator,
@@ -161,11 +160,11 @@ def advanced(timed: Timed, prompt: str, method: str, c: Config, state: State) ->
         state.stopped = f"Stopped at step {state.step}: {EMPTY.format(0, scene.unit)}"
         return state
 
-    told, moments = grounded(prompt, c.white_on), [now(timed.device)]
+    moments = [now(timed.device)]
     state.views, gen = draw_views(c, state.step), step_generator(c.seed, state.step)
-    state.picture = scene.draw(state.views.camera, backgrounds(c, state.step, backdrop(told)), gen)
+    state.picture = scene.draw(state.views.camera, backgrounds(c, state.step, backdrop(prompt)), gen)
     moments.append(now(timed.device))
-    loss = distil(timed, told, method, c, state, gen)
+    loss = distil(timed, prompt, method, c, state, gen)
     moments.append(now(timed.device))
     scene_backward(state, loss)
     if why := why_stop(c, state):

@@ -30,20 +30,20 @@ AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched
 KEY = ("representation", "arm", "variant", "prompt", "seed")     # what tells runs apart
 
-def kept(out):
+def kept(out, name="create"):
     "The runs of a folder and their pictures [64,384,3]; a picture without its line, of a run that was killed in between, is left out"
-    if not (out/"create.jsonl").exists(): return [], []
-    rows = [json.loads(line) for line in (out/"create.jsonl").read_text().splitlines()]
-    sheet = np.asarray(Image.open(out/"create.webp").convert("RGB"))
-    return rows, list(sheet.reshape(-1, 64, 384, 3)[:len(rows)])
+    lines, sheet = out/f"{name}.jsonl", out/f"{name}.webp"
+    if not lines.exists(): return [], []
+    rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    return rows, list(np.asarray(Image.open(sheet).convert("RGB")).reshape(-1, 64, 384, 3)[:len(rows)])
 
-def keep(out, row, picture):
+def keep(out, row, picture, name="create"):
     "One run more: first its picture, then its line. A WebP holds at most 16,383 rows of pixels, which are 255 runs"
-    rows, pictures = kept(out)
+    rows, pictures = kept(out, name)
     f = io.BytesIO()
     Image.fromarray(np.concatenate([*pictures, picture])).save(f, "webp", lossless=True, quality=100)
-    write_file(out/"create.webp", f.getvalue())
-    write_file(out/"create.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+    write_file(out/f"{name}.webp", f.getvalue())
+    write_file(out/f"{name}.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
 
 def cost(prior, prompt, method, c):
     "Network calls of a run: SDS costs two a view, more with Perp-Neg; ISM's number follows from the times"

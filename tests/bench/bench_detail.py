@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch.nn.functional import avg_pool2d, max_pool2d, unfold
 
 import lucidteach as lt
 from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
@@ -22,9 +21,10 @@ from lucidteach.judge.metrics import kid, shares
 from lucidteach.prior.cond import Cond
 from lucidteach.prior.pictures import clutter
 from lucidteach.prior.schedule import UniformT
+from lucidteach.prior.texture import Textured, likeness, rms_on, surface, unit_patches
 from lucidteach.prior.truth import psnr
 from lucidteach.prior.words import caption
-from lucidteach.prior.world import CATEGORIES, FINE_PATTERNS, SURFACES, Camera, Thing, render, sample_camera, sample_thing
+from lucidteach.prior.world import FINE_PATTERNS, Camera, Thing, render, sample_camera, sample_thing
 
 SEED, TIMES = 20_261_130, (1, 10, 25, 50, 100, 200, 300, 500, 700, 900)
 THINGS = [Thing("mug", "red", "speckled"), Thing("teddy", "brown", "furry"), Thing("hat", "green", "woven"), Thing("house", "blue", "bricked"),
@@ -125,45 +125,24 @@ def samples(prior, captions, guidance=3., steps=25, eta=1., batch=25):
         rows.append(prior.pipe(captions[i:i+batch], num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=gens, output_type="pt").images.float().cpu())
     return torch.cat(rows)
 
-def fine_part(x):
-    "Luminance [B,h,w] without what a 5x5 mean keeps"
-    y = x.mean(1, keepdim=True)
-    return (y - avg_pool2d(torch.nn.functional.pad(y, (2,)*4, mode="replicate"), 5, 1))[:, 0]
+SEEN = [Textured(caption(t, CAMERA, view=False)) for t in THINGS]
 
-def surfaces(things):
-    "Where the fine pattern lies, two pixels and more from the edge of anything else, [B,h,w] bool: what differs between seeds, filled, shrunk"
-    grow = lambda m, r: max_pool2d(m[None, None].float(), 2*r + 1, 1, r)[0, 0] > 0
-    out = []
-    for t in things:
-        seen = np.stack([render(replace(t, seed=s, detail=1.), CAMERA).rgb for s in range(12)])
-        varies = torch.from_numpy(seen.std(0).max(0) > .04)
-        out.append(~grow(~(~grow(~grow(varies, 1), 1)), 2))
-    return torch.stack(out)
+def contrast(x):
+    "`strength` with one true picture, that of seed 0, as the measure: (detail - detail of the plain picture) over that of the truth, [B]"
+    rms = lambda v: torch.stack([rms_on(p, surface(s)) for p, s in zip(v, SEEN)])
+    base, true = rms([s.plain for s in SEEN]), rms([s.true(0) for s in SEEN])
+    return (rms(x) - base) / (true - base)
 
-def contrast(x, true, plain, where):
-    "(detail - detail of the plain picture) over that of the truth, [B]: rms of the fine part on the surface"
-    rms = lambda v: torch.stack([fine_part(p[None])[0][m].square().mean().sqrt() for p, m in zip(v, where)])
-    base = rms(plain)
-    return (rms(x) - base) / (rms(true) - base)
-
-def patches(x, where, side=7):
-    "The fine part of all side-by-side patches that lie on the surface, each divided by its norm, [n,side^2]"
-    u = unfold(fine_part(x[None])[:, None], side)[0].T
-    inside = unfold(where[None, None].float(), side)[0].mean(0) > .95
-    u = u[inside]
-    return u / u.norm(dim=1, keepdim=True).clamp(min=1e-6)
-
-def off_texture(x, things, where, seeds=24, others=12):
+def off_texture(x, others=12):
     """By how many standard deviations the texture of x is less like true ones than another true texture is, [B].
 
-    Likeness: the mean over patches of the largest correlation with a patch of `seeds` true textures, which differ from it in the seed."""
+    `likeness` as in 13f_texture, whose `off_texture` is the ratio of the same."""
     out = []
-    for p, t, m in zip(x, things, where):
-        true = lambda s: torch.from_numpy(render(replace(t, seed=s), CAMERA).rgb)
-        bank = torch.cat([patches(true(100 + s), m) for s in range(seeds)])
-        like = lambda v: float((patches(v, m) @ bank.T).amax(1).mean())
-        base = np.array([like(true(1000 + s)) for s in range(others)])
-        out.append((base.mean() - like(p)) / base.std(ddof=1))
+    for p, s in zip(x, SEEN):
+        where = surface(s)
+        bank = torch.cat([unit_patches(s.true(100 + k), where) for k in range(24)])
+        base = np.array([likeness(s.true(1000 + k), bank, where) for k in range(others)])
+        out.append((base.mean() - likeness(p, bank, where)) / base.std(ddof=1))
     return torch.tensor(out)
 
 def paint(prior, start, prompts, method, guidance, options, seed, steps=120, lr=.05):
@@ -190,10 +169,9 @@ def sheet(columns, file, scale=2, head=26):
 
 def distilled(prior, name, seeds, steps, sheets, say):
     "SDS and ISM from the plain true picture: contrast, off-texture and clutter of each arm, and the picture"
-    true, plain = (torch.from_numpy(np.stack([render(replace(t, detail=d), CAMERA).rgb for t in THINGS])) for d in (1., 0.))
-    prompts, where = [caption(t, CAMERA, view=False) for t in THINGS], surfaces(THINGS)
-    rows, columns = [], [("truth\nanother seed", torch.from_numpy(np.stack([render(replace(t, seed=7), CAMERA).rgb for t in THINGS]))), ("start\n(plain truth)", plain)]
-    measure = lambda x: dict(contrast=contrast(x, true, plain, where).tolist(), off_texture=off_texture(x, THINGS, where).tolist(), clutter=[clutter(a, b) for a, b in zip(x, plain)])
+    prompts, plain = [v.prompt for v in SEEN], torch.stack([v.plain for v in SEEN])
+    rows, columns = [], [("truth\nanother seed", torch.stack([v.true(7) for v in SEEN])), ("start\n(plain truth)", plain)]
+    measure = lambda x: dict(contrast=contrast(x).tolist(), off_texture=off_texture(x).tolist(), clutter=[clutter(a, b) for a, b in zip(x, plain)])
     rows.append(dict(arm="truth, another seed", **measure(columns[0][1])))
     rows.append(dict(arm="truth through the autoencoder", **measure(prior.decode(prior.encode(columns[0][1])).clamp(0, 1))))
     for method, g, options in ARMS:

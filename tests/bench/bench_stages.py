@@ -7,11 +7,12 @@ over 12 views: share whose category, colour and pattern are named rightly; fine 
 A line a run in create-stages.jsonl, in the same order a row of six views in create-stages.webp; runs that are there are not made again.
 The scenes lie beside them (`scenes`, not committed), for pictures in another size.
 --rounds names the stages of the choice, see ROUNDS; --seeds, --prompts and --settings take a part of a round."""
-import argparse, hashlib, io, json, time
+import argparse, hashlib, json, time
 from dataclasses import asdict, replace
 from pathlib import Path
 import lucidteach     # noqa: F401 before torch
 import numpy as np, torch
+from bench_create import keep, kept
 from PIL import Image, ImageDraw, ImageFont
 from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import load_judge
@@ -29,15 +30,16 @@ from lucidteach.scene.start import true_points
 from lucidteach.splat.camera import Camera
 from lucidteach.splat.gaussians import Gaussians
 
-BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, white_on=None, lr_color=(.04, .004))      # the preset as it was
+NAME = "create-stages"     # of its two files
+BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, lr_color=(.04, .004))      # the preset as it was
 TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02))            # the preset as it is: two stages of forty steps
 CHOICE = {name: ("sds", TWO | own) for name, own in {
     "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6)), "colours to .005": dict(lr_color=(.12, .005))}.items()}
 SWITCHES = {name: ("sds", TWO | own) for name, own in {
     "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
-WHITE = {f"on {ground}": ("sds", TWO | dict(white_on=ground)) for ground in ("blue", "black", "gray")}
-ROUNDS = dict(white=(WHITE, ("a white rocket",), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+WHITE = {"on a ground": ("sds", TWO)}
+ROUNDS = dict(white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
@@ -53,35 +55,19 @@ def decibels(views, truth, ground):
     stands = ((truth - ground).abs() > .03).any(1) | ((views - ground).abs() > .03).any(1)
     return float(np.mean([-10*np.log10((a - b).square().mean(0)[m].mean().item()) for a, b, m in zip(views, truth, stands)]))
 
-def measure(g, prompt, white_on, judge):
+def measure(g, prompt, judge):
     "The values of one object, and its six views [64,384,3]"
-    told = t3.grounded(prompt, white_on)
-    thing, truth = truth_of(told)
-    ground = t3.backdrop(told)
+    thing, truth = truth_of(prompt)
+    ground = t3.backdrop(prompt)
     views = t3.shoot(t3.Splats(g, config("toy")), Camera.from_world(AROUND, 64), ground).rgb
-    right = correct(judge, views, [told]*len(views))
+    right = correct(judge, views, [prompt]*len(views))
     away, weight = np.abs(world.distance(thing, g.means.double().numpy())), g.opacities.numpy()
     values = {k: round(right[k].nanmean().item(), 3) for k in ("category", "colour", "pattern")}
     values |= dict(sharpness=round(float(np.mean([sharpness_ratio(a, b) for a, b in zip(views, truth)])), 3), psnr=round(decibels(views, truth, ground.reshape(3, 1, 1)), 2), off=round(float((away*weight).sum()/weight.sum()), 4))
-    near = [nearest_truth(views[i], told, camera=AROUND[i], starts=120) for i in NEAR]
+    near = [nearest_truth(views[i], prompt, camera=AROUND[i], starts=120) for i in NEAR]
     values |= dict(nearest=round(float(np.mean([n.psnr for n in near])), 2), nearest_sharpness=round(float(np.mean([sharpness_ratio(views[i], torch.as_tensor(n.image)) for i, n in zip(NEAR, near)])), 3))
     if world.CATEGORIES[thing.category].has_front: values["janus"] = round((front_shown(judge, views[5:8]) > .5).float().mean().item(), 3)
     return values, (torch.cat(list(views[::2]), 2).permute(1, 2, 0)*255 + .5).byte().numpy()
-
-def kept(out):
-    "The runs of a folder and their pictures"
-    if not (out/"create-stages.jsonl").exists(): return [], []
-    rows = [json.loads(line) for line in (out/"create-stages.jsonl").read_text(encoding="utf-8").splitlines()]
-    sheet = np.asarray(Image.open(out/"create-stages.webp").convert("RGB"))
-    return rows, list(sheet.reshape(-1, 64, 384, 3)[:len(rows)])
-
-def keep(out, row, picture):
-    "One run more: first its picture, then its line"
-    rows, pictures = kept(out)
-    f = io.BytesIO()
-    Image.fromarray(np.concatenate([*pictures, picture])).save(f, "webp", lossless=True, quality=100)
-    write_file(out/"create-stages.webp", f.getvalue())
-    write_file(out/"create-stages.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
 
 def begun(prior, c, prompt, out):
     "The first stage, which is SDS whatever comes after: made once, and gone on from bit for bit; and the processor seconds that it took"
@@ -99,7 +85,7 @@ def begun(prior, c, prompt, out):
 def one(prior, judge, name, method, own, prompt, seed, out):
     "One run, unless it is there"
     key = dict(name=name, prompt=prompt, seed=seed)
-    if any(r.items() >= key.items() for r in kept(out)[0]): return
+    if any(r.items() >= key.items() for r in kept(out, NAME)[0]): return
     (out/"scenes").mkdir(exist_ok=True)
     c = config("toy", **{**BEFORE, **own}, seed=seed)
     state, cpu = begun(prior, c, prompt, out)
@@ -107,26 +93,26 @@ def one(prior, judge, name, method, own, prompt, seed, out):
     for _ in runner.generate(prior, prompt, method, c, state=state): pass
     cpu += time.process_time() - began
     g = state.scene.gaussians.map(lambda v: v.detach())
-    values, picture = measure(g, prompt, c.white_on, judge)
+    values, picture = measure(g, prompt, judge)
     g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
     row = key | dict(method=method, settings=json.loads(json.dumps(own)), **values, calls=state.calls, cpu=round(cpu, 1))
-    keep(out, row, picture)
+    keep(out, row, picture, NAME)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
 
-def views_of(prompt, g, white_on, size=128):
+def views_of(prompt, g, size=128):
     "Six views of a scene, or of the middle shape where there is none, [3,H,6W]"
-    told, cams = t3.grounded(prompt, white_on), AROUND[::2]
-    thing = truth_of(told)[0]
+    cams = AROUND[::2]
+    thing = truth_of(prompt)[0]
     if g is None: return torch.cat([torch.tensor(world.render(thing, c, size).rgb) for c in cams], 2)
     c = config("toy")
-    return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(told)).rgb), 2)
+    return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(prompt)).rgb), 2)
 
 def picture(out, path, prompts, names=("SDS", "ISM"), seed=0, left=90):
     "Truth and a row for each method, labelled, in two columns of prompts"
     font, blocks = ImageFont.load_default(15), []
     for p in prompts:
-        rows = [("truth", views_of(p, None, None))]
-        rows += [(n, views_of(p, Gaussians.load(f), None)) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        rows = [("truth", views_of(p, None))]
+        rows += [(n, views_of(p, Gaussians.load(f))) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
         block = Image.new("RGB", (left + 768, 26 + 128*len(rows)), "white")
         pen = ImageDraw.Draw(block)
         pen.text((left, 6), p, fill="black", font=font)
