@@ -1,6 +1,7 @@
 "LoRAs of checkpoints in miniature: what they add, which are refused, and phi beside them"
 import sys, warnings
 import pytest, torch
+from safetensors.torch import save_file
 
 from lucidteach.distill.methods import METHODS
 from lucidteach.distill.vsd import phi_eps
@@ -23,6 +24,29 @@ def test_lora_adds_its_product_to_the_weights(folders, family, tmp_path):
     assert not any(p.requires_grad for p in prior.pipe.unet.parameters())
     prior.pipe.set_adapters(["lora0"], [0.])                           # strength is changed through the pipeline
     assert far(prior.eps(x, 300, c), before) < 1e-12
+
+def test_a_lora_that_was_read_in_part_is_refused(folders, monkeypatch, tmp_path):
+    "As transformers below 5.11 read the second text encoder's: layers are made, and left at their start; a layer of zeros may stay one"
+    pytest.importorskip("peft")
+    pipe, state = load_prior(folders/"sdxl", **F64).pipe, {}
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        for k, m in getattr(pipe, part).named_modules():
+            if not isinstance(m, torch.nn.Linear) or not k.endswith(("to_q", "q_proj")): continue
+            key = f"{part}.{k}" if part == "unet" else f"{part}.text_model.{k.removeprefix('text_model.')}"
+            state |= {f"{key}.lora_A.weight": torch.ones(2, m.in_features), f"{key}.lora_B.weight": torch.ones(m.out_features, 2)}
+    state[next(k for k in state if "unet" in k and "lora_B" in k)].zero_()
+    save_file(state, tmp_path/"all.safetensors")
+    prior = load_prior(folders/"sdxl", lora=tmp_path/"all.safetensors", **F64)
+    for part in ("text_encoder", "text_encoder_2"):
+        ups = [m.lora_B["lora0"].weight for m in getattr(prior.pipe, part).modules() if hasattr(m, "lora_B")]
+        assert ups and all((up == 1).all() for up in ups)
+    whole = type(pipe).load_lora_weights
+    def in_part(self, *a, **kw):
+        whole(self, *a, **kw)
+        for m in self.text_encoder_2.modules():
+            if hasattr(m, "lora_B"): m.lora_B["lora0"].weight.data.zero_()
+    monkeypatch.setattr(type(pipe), "load_lora_weights", in_part)
+    with pytest.raises(ValueError, match=f"{len(ups)} of its {len(state)//2} layers are not there: text_encoder_2"): load_prior(folders/"sdxl", lora=tmp_path/"all.safetensors", **F64)
 
 def test_lora_of_another_family_is_refused(folders, tmp_path):
     pytest.importorskip("peft")

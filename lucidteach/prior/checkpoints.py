@@ -499,7 +499,8 @@ def add_lora(pipe, loras: dict):
         there = _adapted(pipe, f"lora{i}")
         if not there:
             raise ValueError(f"LoRA {name} has no weights for this model: its keys name other layers")
-        if len(there) < len(wanted) and (lost := sorted(wanted - there)):
+        # transformers below 5.11 makes the layers of a second text encoder and leaves them at their start: zeros
+        if lost := sorted(k for k, acts in wanted.items() if k not in there or acts and not there[k]):
             some = f"{', '.join(lost[:6])}{', ...' * (len(lost) > 6)}"
             missing = f"{len(lost)} of its {len(wanted)} layers are not there: {some}"
             raise ValueError(f"LoRA {name} does not fit this model: {missing}")
@@ -507,8 +508,8 @@ def add_lora(pipe, loras: dict):
         pipe.set_adapters([f"lora{i}" for i in range(len(loras))], [float(strength) for strength in loras.values()])
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-lora-b
-def _add_one(pipe, name, adapter: str) -> set:
-    "Load one LoRA under a name of its own; the layers that it is for"
+def _add_one(pipe, name, adapter: str) -> dict:
+    "Load one LoRA under a name of its own; see `lora_layers`"
     where = dict(pretrained_model_name_or_path_or_dict=str(name))
     if Path(name).is_file():
         where = dict(pretrained_model_name_or_path_or_dict=str(Path(name).parent), weight_name=Path(name).name)
@@ -521,30 +522,35 @@ def _add_one(pipe, name, adapter: str) -> set:
         raise ValueError(f"LoRA {name} does not fit this model (another family?): {str(e)[:300]}") from e
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-lora-c
-def _adapted(pipe, adapter: str) -> set:
-    "The layers of a pipeline that have weights of this adapter"
-    there = set()
+def _adapted(pipe, adapter: str) -> dict:
+    "The layers of a pipeline that have weights of this adapter -> whether they act: their up matrix is not zero"
+    there = {}
     for part, net in pipe.components.items():
         if isinstance(net, torch.nn.Module):
-            layers = [k for k, m in net.named_modules() if adapter in getattr(m, "lora_A", ())]
-            there |= {_plain_name(f"{part}.{k}") for k in layers}
+            layers = {k: m.lora_B[adapter] for k, m in net.named_modules() if adapter in getattr(m, "lora_B", ())}
+            there |= {_plain_name(f"{part}.{k}"): bool(up.weight.any()) for k, up in layers.items()}
     return there
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk-layers
-def lora_layers(state: dict | tuple) -> set:
-    """The layers that a LoRA's weights are for, by their names in the pipeline.
+def lora_layers(state: dict | tuple) -> dict:
+    """The layers that a LoRA's weights are for, by their names in the pipeline -> whether they act on them.
 
-    `state`: diffusers' dict of weights, alone or in a tuple."""
+    A layer acts whose up matrix is not zero. `state`: diffusers' dict of weights, alone or in a tuple."""
     state = state[0] if isinstance(state, tuple) else state
-    bare = [
-        re.sub(r"\.processor|_lora(?=\.(?:down|up)\.)", "", k) for k in state if "alpha" not in k.rsplit(".", 1)[-1]
-    ]
-    return {_plain_name(re.split(r"\.lora[._]|\.(?:down|up)\.weight$", k)[0]) for k in bare}
+    acts = {}
+    for key, weight in state.items():
+        if "alpha" in key.rsplit(".", 1)[-1]:
+            continue
+        bare = re.sub(r"\.processor|_lora(?=\.(?:down|up)\.)", "", key)
+        layer = _plain_name(re.split(r"\.lora[._]|\.(?:down|up)\.weight$", bare)[0])
+        up = re.search(r"\.(?:lora_B|up)\.", bare) is not None
+        acts[layer] = acts.get(layer, False) or (up and bool(weight.any()))
+    return acts
 
 
 def _plain_name(layer: str) -> str:
     "A layer's name in the pipeline, from any of the names that LoRA files and versions of transformers give it"
-    layer = layer.replace(".text_model.", ".")  # transformers 5.6 has no text_model
+    layer = layer.replace(".text_model.", ".")  # some versions of transformers have no text_model
     if layer.startswith("text_encoder"):
         return re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", layer)
     return re.sub(r"\.to_out$", ".to_out.0", layer)
