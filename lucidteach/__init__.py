@@ -19,6 +19,7 @@ _names = {
     "init_state": "distill.methods",
     "Step": "distill.sds",
     "compare": "lab.compare",
+    "worlds": "lab.compare",
     "Settings": "distill.canvas",
     "LinearAutoencoder": "prior.latent",
     "ModelMixin": "prior.latent",  # diffusers looks both up here: model_index.json names "lucidteach"
@@ -54,6 +55,7 @@ if _typing.TYPE_CHECKING:  # the same for a type checker and an editor; a test h
     from .lab.avatar import avatar as avatar
     from .lab.board import board as board
     from .lab.compare import compare as compare
+    from .lab.compare import worlds as worlds
     from .lab.create import create as create
     from .lab.edit import edit as edit
     from .prior.checkpoints import load_prior as load_prior

@@ -25,6 +25,7 @@ from lucidteach.prior.truth import nearest_truth
 from lucidteach.run.files import write_file
 from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.scene.config import WorldCameras, config
+from lucidteach.scene.field import Field, field_like
 from lucidteach.scene.sources import initial_gaussians
 from lucidteach.scene.start import true_points
 from lucidteach.splat.camera import Camera
@@ -39,7 +40,8 @@ SWITCHES = {name: ("sds", TWO | own) for name, own in {
     "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
 WHITE = {"on a ground": ("sds", TWO)}
-ROUNDS = dict(white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat",), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+FIELD = {name: ("sds", own | dict(lr_field=(.003, .0005))) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like
+ROUNDS = dict(field=(FIELD, ("a pink striped hat", "a green house", "a blue car", "a brown teddy bear"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
@@ -55,26 +57,36 @@ def decibels(views, truth, ground):
     stands = ((truth - ground).abs() > .03).any(1) | ((views - ground).abs() > .03).any(1)
     return float(np.mean([-10*np.log10((a - b).square().mean(0)[m].mean().item()) for a, b, m in zip(views, truth, stands)]))
 
-def measure(g, prompt, judge):
+def off(thing, g):
+    "Distance of the centres to the middle shape's surface, weighted by opacity"
+    away, weight = np.abs(world.distance(thing, g.means.double().numpy())), g.opacities.numpy()
+    return round(float((away*weight).sum()/weight.sum()), 4)
+
+def measure(scene, prompt, judge):
     "The values of one object, and its six views [64,384,3]"
     thing, truth = truth_of(prompt)
     ground = t3.backdrop(prompt)
-    views = t3.shoot(t3.Splats(g, config("toy")), Camera.from_world(AROUND, 64), ground).rgb
+    views = t3.shoot(scene, Camera.from_world(AROUND, 64), ground).rgb
     right = correct(judge, views, [prompt]*len(views))
-    away, weight = np.abs(world.distance(thing, g.means.double().numpy())), g.opacities.numpy()
     values = {k: round(right[k].nanmean().item(), 3) for k in ("category", "colour", "pattern")}
-    values |= dict(sharpness=round(float(np.mean([sharpness_ratio(a, b) for a, b in zip(views, truth)])), 3), psnr=round(decibels(views, truth, ground.reshape(3, 1, 1)), 2), off=round(float((away*weight).sum()/weight.sum()), 4))
+    values |= dict(sharpness=round(float(np.mean([sharpness_ratio(a, b) for a, b in zip(views, truth)])), 3), psnr=round(decibels(views, truth, ground.reshape(3, 1, 1)), 2))
     near = [nearest_truth(views[i], prompt, camera=AROUND[i], starts=120) for i in NEAR]
     values |= dict(nearest=round(float(np.mean([n.psnr for n in near])), 2), nearest_sharpness=round(float(np.mean([sharpness_ratio(views[i], torch.as_tensor(n.image)) for i, n in zip(NEAR, near)])), 3))
     if world.CATEGORIES[thing.category].has_front: values["janus"] = round((front_shown(judge, views[5:8]) > .5).float().mean().item(), 3)
     return values, (torch.cat(list(views[::2]), 2).permute(1, 2, 0)*255 + .5).byte().numpy()
 
-def begun(prior, c, prompt, out):
+def scene_of(c, prompt, field=False):
+    "What a run optimises: the points of the prompt, or a field that looks like them"
+    g = t3.start(c, prompt)
+    return t3.FieldScene(field_like(g, Field(resolutions=(16, 32), samples=32)), c) if field else t3.Splats(g, c)
+
+def begun(prior, c, prompt, out, field):
     "The first stage, which is SDS whatever comes after: made once, and gone on from bit for bit; and the processor seconds that it took"
     first = c.first_steps(c.head_start) if c.detail and c.head_start >= c.detail[0] else 0
     told = {k: v for k, v in asdict(c).items() if k not in ("guidance_detail", "delta_t", "delta_s", "start_noise", "target")} | dict(detail=first, prompt=prompt)
     file = out/"scenes"/(hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] + ".half")
-    state = t3.State(t3.Splats(t3.start(c, prompt), c))
+    state = t3.State(scene_of(c, prompt, field))
+    if field: return state, 0.
     if file.exists(): return state, runner.unpack(file, state, c)["rows"][0]["cpu"]
     began = time.process_time()
     for _ in zip(range(first), runner.generate(prior, prompt, "sds", c, state=state)): pass
@@ -88,13 +100,17 @@ def one(prior, judge, name, method, own, prompt, seed, out):
     if any(r.items() >= key.items() for r in kept(out, NAME)[0]): return
     (out/"scenes").mkdir(exist_ok=True)
     c = config("toy", **{**BEFORE, **own}, seed=seed)
-    state, cpu = begun(prior, c, prompt, out)
+    field = name in FIELD
+    state, cpu = begun(prior, c, prompt, out, field)
     began = time.process_time()
     for _ in runner.generate(prior, prompt, method, c, state=state): pass
     cpu += time.process_time() - began
-    g = state.scene.gaussians.map(lambda v: v.detach())
-    values, picture = measure(g, prompt, judge)
-    g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
+    if field: values, picture = measure(state.scene, prompt, judge)
+    else:
+        g = state.scene.gaussians.map(lambda v: v.detach())
+        values, picture = measure(t3.Splats(g, config("toy")), prompt, judge)
+        values["off"] = off(truth_of(prompt)[0], g)
+        g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
     row = key | dict(method=method, settings=json.loads(json.dumps(own)), **values, calls=state.calls, cpu=round(cpu, 1))
     keep(out, row, picture, NAME)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
