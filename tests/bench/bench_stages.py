@@ -39,9 +39,11 @@ CHOICE = {name: ("sds", TWO | own) for name, own in {
 SWITCHES = {name: ("sds", TWO | own) for name, own in {
     "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
+OLD = {name: ("sds", own) for name, own in {"before": {}, "before, in two stages": dict(detail=(.5, .4, .1), head_start=.5)}.items()}
 WHITE = {"on a ground": ("sds", TWO)}
 FIELD = {name: ("sds", own | dict(lr_field=(.003, .0005))) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like
-ROUNDS = dict(field=(FIELD, ("a pink striped hat", "a green house", "a blue car", "a brown teddy bear"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+PATTERNED = tuple(p for p in TEST_PROMPTS if words.parse(p).pattern != "plain")
+ROUNDS = dict(why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), field=(FIELD, ("a pink striped hat", "a green house", "a blue car", "a brown teddy bear"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
@@ -115,7 +117,7 @@ def one(prior, judge, name, method, own, prompt, seed, out):
     keep(out, row, picture, NAME)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
 
-def views_of(prompt, g, size=128):
+def views_of(prompt, g, size):
     "Six views of a scene, or of the middle shape where there is none, [3,H,6W]"
     cams = AROUND[::2]
     thing = truth_of(prompt)[0]
@@ -123,24 +125,24 @@ def views_of(prompt, g, size=128):
     c = config("toy")
     return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(prompt)).rgb), 2)
 
-def picture(out, path, prompts, names=("SDS", "ISM"), seed=0, left=90):
+def picture(out, path, prompts, size, names=("SDS", "ISM"), seed=0, left=90):
     "Truth and a row for each method, labelled, in two columns of prompts"
     font, blocks = ImageFont.load_default(15), []
     for p in prompts:
-        rows = [("truth", views_of(p, None))]
-        rows += [(n, views_of(p, Gaussians.load(f))) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
-        block = Image.new("RGB", (left + 768, 26 + 128*len(rows)), "white")
+        rows = [("truth", views_of(p, None, size))]
+        rows += [(n, views_of(p, Gaussians.load(f), size)) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        block = Image.new("RGB", (left + 6*size, 26 + size*len(rows)), "white")
         pen = ImageDraw.Draw(block)
         pen.text((left, 6), p, fill="black", font=font)
         for i, (label, row) in enumerate(rows):
-            block.paste(Image.fromarray((row.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).numpy()), (left, 26 + 128*i))
-            pen.text((left - 10, 26 + 128*i + 64), label, fill="black", font=font, anchor="rm")
+            block.paste(Image.fromarray((row.clamp(0, 1)*255 + .5).byte().permute(1, 2, 0).numpy()), (left, 26 + size*i))
+            pen.text((left - 10, 26 + size*i + size//2), label, fill="black", font=font, anchor="rm")
         blocks.append(block)
     half = (len(blocks) + 1)//2
     columns = [blocks[:half], blocks[half:]]
-    sheet = Image.new("RGB", (2*(left + 768), max(sum(b.height for b in c) for c in columns)), "white")
+    sheet = Image.new("RGB", (2*(left + 6*size), max(sum(b.height for b in c) for c in columns)), "white")
     for x, column in enumerate(columns):
-        for y, b in zip(np.cumsum([0] + [b.height for b in column]), column): sheet.paste(b, (x*(left + 768), int(y)))
+        for y, b in zip(np.cumsum([0] + [b.height for b in column]), column): sheet.paste(b, (x*(left + 6*size), int(y)))
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     sheet.save(Path(path).with_suffix(".webp"), "webp", quality=88)
 
@@ -194,10 +196,11 @@ def main():
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--rounds", nargs="*", default=list(ROUNDS))
     p.add_argument("--settings", nargs="*"); p.add_argument("--prompts", nargs="*"); p.add_argument("--seeds", nargs="*", type=int)
-    p.add_argument("--picture", type=Path, help="a .png of the development prompts (a .webp beside it), from the scenes; nothing is made")
+    p.add_argument("--picture", type=Path, help="a .png of the development prompts, or of --prompts (a .webp beside it), from the scenes; nothing is made")
+    p.add_argument("--size", type=int, default=128, help="pixels of a view in it")
     p.add_argument("--bend", action="store_true", help="why a house is bent: create-bent.json")
     a = p.parse_args()
-    if a.picture: return picture(a.out, a.picture, DEV_PROMPTS)
+    if a.picture: return picture(a.out, a.picture, a.prompts or DEV_PROMPTS, a.size)
     torch.set_num_threads(1)
     if a.bend: return bend(load_prior("toy"), a.out)
     prior, judge = load_prior("toy"), load_judge("b")
