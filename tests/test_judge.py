@@ -285,6 +285,21 @@ def test_a_recipe_with_fine_patterns_makes_a_judge_of_its_own(tmp_path):
     with pytest.raises(FileNotFoundError, match="judges b --out .* --start --detailed"): jd.load_judge("b-detail", tmp_path)
     with pytest.raises(ValueError, match="b-detail"): jd.load_judge("c-detail")
 
+def test_a_fine_pattern_is_not_asked_where_blur_took_it():
+    "Half are blurred, by .2 to .9 pixels evenly: of the fine patterns .5*.4/.7 are not asked, old ones always; crisp pictures are as they are on their ground"
+    p = jd.render_set(60, seed=4, detailed=.5)
+    c = jd.Recipe(batch=600, spoilt=0., detailed=.5)
+    drawn = jd.Draw(c.seed * 1_000_003 + 7).index(60, 600)
+    said, fine = jd.batch_at(p, 7, c)[1][:, 2], p.answers[drawn, 2] >= len(world.PATTERNS)
+    assert torch.equal(said[~fine], p.answers[drawn, 2][~fine])
+    lost, n = int((said[fine] < 0).sum()), int(fine.sum())
+    share = .5 * .4 / .7
+    assert abs(lost - n*share) < 4 * math.sqrt(n * share * (1 - share))
+    x, y = jd.batch_at(p, 7, jd.replace(c, crisp=1.))
+    draw = jd.Draw(c.seed * 1_000_003 + 7)
+    draw.index(60, 600)
+    assert torch.equal(y, p.answers[drawn]) and torch.equal(x, jd.on_ground(p.rgba[drawn], p.fill[drawn], draw).clamp(0, 1))
+
 def test_detailed_pictures_are_what_the_detailed_prior_learns_from():
     p = jd.render_set(60, seed=3, detailed=.5)
     kinds = {t.pattern for t in p.things}
