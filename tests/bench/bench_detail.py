@@ -141,15 +141,13 @@ def contrast(x):
     return (rms(x) - base) / (true - base)
 
 def off_texture(x, others=12):
-    """By how many standard deviations the texture of x is less like true ones than another true texture is, [B].
-
-    `likeness` as in 13f_texture, whose `off_texture` is the ratio of the same."""
+    "How far from true ones the texture of x is, 1 as far as another true picture, [B]: as in 13f_texture, with other seeds (its own hold the truth that is shown here)."
     out = []
     for p, s in zip(x, SEEN):
         where = surface(s)
         bank = torch.cat([unit_patches(s.true(100 + k), where) for k in range(24)])
-        base = np.array([likeness(s.true(1000 + k), bank, where) for k in range(others)])
-        out.append((base.mean() - likeness(p, bank, where)) / base.std(ddof=1))
+        usual = np.mean([likeness(s.true(1000 + k), bank, where) for k in range(others)])
+        out.append((1 - likeness(p, bank, where)) / (1 - usual))
     return torch.tensor(out)
 
 def paint(prior, start, prompts, method, guidance, options, seed, steps=120, lr=.05):
@@ -214,9 +212,9 @@ def ledger_study(prior, seeds, folder, own, keep, say):
         say(f"{row['arm']}: " + ", ".join(f"{k} {np.mean(rows[-1][k]):.2f}" for k in ("strength", "off", "clutter")))
     if not rows:
         own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
-        add(dict(arm="truth"), torch.stack([s.true(7) for s in seen]))
+        add(dict(arm="truth"), torch.stack([s.true(77) for s in seen]))
         add(dict(arm="start"), torch.stack([s.plain for s in seen]))
-        with torch.no_grad(): add(dict(arm="truth through the autoencoder"), prior.decode(prior.encode(torch.stack([s.true(7) for s in seen]))))
+        with torch.no_grad(): add(dict(arm="truth through the autoencoder"), prior.decode(prior.encode(torch.stack([s.true(77) for s in seen]))))
     common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
     for seed in range(seeds):
         for arm, (method, g, other) in STUDY_ARMS.items():
