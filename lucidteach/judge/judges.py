@@ -167,7 +167,7 @@ def load_judge(name: str = "a", folder: str | Path = WEIGHTS, device: str = "cpu
         )
     file, net = Path(checked("folder", folder, str)) / f"judge_{name}" / "model.safetensors", name[0]
     if not file.is_file():
-        fine = " --start --detailed 0.4" if name != net else ""
+        fine = " --start --detailed 0.5 --crisp 0.5" if name != net else ""
         raise FileNotFoundError(
             f"no weights in {file.parent}; "
             f"train them: python -m lucidteach.judge.judges {net} --out {Path(folder).name}{fine}"
