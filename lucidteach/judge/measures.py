@@ -240,7 +240,11 @@ def speckle_scores(prior: IdealPrior, image: torch.Tensor, prompt: str) -> dict:
 # %% ../../nbs/5_judge/53a_measures.ipynb #53a-t02
 @lru_cache(8)
 def pattern_banks(seen: Textured, seeds: int = 12) -> dict:
-    "Pattern -> the `unit_patches` of an object's true pictures with it, where the prompt's own pattern lies."
+    """Pattern -> the `unit_patches` of an object's true pictures with it, where the prompt's own pattern lies.
+
+    ValueError where that is no patch wide."""
+    if not len(unit_patches(seen.plain, surface(seen))):
+        raise ValueError(f"the pattern of {seen.prompt!r} covers no patch of 7x7 pixels; ask for a larger object")
     drawn = {p: [seen.drawn(pattern=p, seed=k) for k in range(seeds)] for p in world.FINE_PATTERNS}
     return {p: torch.cat([unit_patches(x, surface(seen)) for x in drawn[p]]) for p in drawn}
 
