@@ -7,7 +7,7 @@ at best, by an oracle that knows object and camera and learns the texture from o
 (the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread.
 
 The ledger of 53b_detail is a part of its own, not made unless it is asked for: eight prompts that nothing was chosen on, the settings of the front page,
-    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
+    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --seeds 2 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
 """
 import argparse, json, time
 from dataclasses import replace
