@@ -285,9 +285,46 @@ def test_a_recipe_with_fine_patterns_makes_a_judge_of_its_own(tmp_path):
     with pytest.raises(FileNotFoundError, match="judges b --out .* --start --detailed"): jd.load_judge("b-detail", tmp_path)
     with pytest.raises(ValueError, match="b-detail"): jd.load_judge("c-detail")
 
+def test_a_fine_pattern_is_not_asked_where_blur_took_it():
+    "Half are blurred, by .2 to .9 pixels evenly: of the fine patterns .5*.4/.7 are not asked, old ones always; crisp pictures are as they are on their ground"
+    p = jd.render_set(60, seed=4, detailed=.5)
+    c = jd.Recipe(batch=600, spoilt=0., detailed=.5)
+    drawn = jd.Draw(c.seed * 1_000_003 + 7).index(60, 600)
+    said, fine = jd.batch_at(p, 7, c)[1][:, 2], p.answers[drawn, 2] >= len(world.PATTERNS)
+    assert torch.equal(said[~fine], p.answers[drawn, 2][~fine])
+    lost, n = int((said[fine] < 0).sum()), int(fine.sum())
+    share = .5 * .4 / .7
+    assert abs(lost - n*share) < 4 * math.sqrt(n * share * (1 - share))
+    x, y = jd.batch_at(p, 7, jd.replace(c, crisp=1.))
+    draw = jd.Draw(c.seed * 1_000_003 + 7)
+    draw.index(60, 600)
+    assert torch.equal(y, p.answers[drawn]) and torch.equal(x, jd.on_ground(p.rgba[drawn], p.fill[drawn], draw).clamp(0, 1))
+
 def test_detailed_pictures_are_what_the_detailed_prior_learns_from():
     p = jd.render_set(60, seed=3, detailed=.5)
     kinds = {t.pattern for t in p.things}
     assert kinds >= set(world.FINE_PATTERNS) and kinds & set(world.PATTERNS) and any(t.mirrored for t in p.things) and {t.ground for t in p.things} > {"even"}
     assert torch.equal(p.answers[:, 2], torch.tensor([world.SURFACES.index(t.pattern) for t in p.things]))
     assert {t.pattern for t in jd.render_set(60, seed=3).things} <= set(world.PATTERNS)
+
+def test_pattern_likeness_agrees_with_slow_loops():
+    "Two seeds of a mug: fine part by scipy, patches one by one, cosines by numpy; and the patterns of objects that were not looked at are named"
+    from scipy.ndimage import uniform_filter
+    from lucidteach.prior.texture import Textured, surface
+    seen = Textured("a bricked green mug")
+    where = surface(seen).numpy()
+    def patches(image):
+        y = image.double().mean(0).numpy()
+        fine = y - uniform_filter(y, 5, mode="nearest")
+        cut = [fine[i:i+7, j:j+7].flatten() for i in range(58) for j in range(58) if where[i:i+7, j:j+7].mean() > .95]
+        return np.stack([p / max(np.linalg.norm(p), 1e-6) for p in cut])
+    image, like = seen.true(900), {}
+    for pattern in world.FINE_PATTERNS:
+        bank = np.concatenate([patches(seen.drawn(pattern=pattern, seed=k)) for k in range(2)])
+        like[pattern] = np.mean([max(bank @ p) for p in patches(image)])
+    found = {p: measures.likeness(image, bank, surface(seen)) for p, bank in measures.pattern_banks(seen, 2).items()}
+    for pattern in like: assert abs(found[pattern] - like[pattern]) < 1e-4, pattern
+    with pytest.raises(ValueError, match="larger object"): measures.pattern_margin(seen.plain, Textured("a bricked red rocket"))
+    for prompt in ("a furry brown mug", "a woven orange hat", "a speckled pink umbrella", "a bricked yellow castle"):
+        other = Textured(prompt)
+        assert measures.pattern_margin(other.true(901), other) > 0, prompt

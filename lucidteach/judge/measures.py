@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['TIMES', 'TARGET_ARMS', 'DETAIL_PROMPTS', 'DETAIL_GRID', 'DETAIL_WORLD', 'judged', 'check_as_many', 'against_truth',
            'true_render', 'true_renders', 'ideal_prior', 'spread', 'rms', 'many_targets', 'target_scores',
-           'target_spreads', 'renders_of', 'detail_scores', 'patch_scores', 'speckle_scores']
+           'target_spreads', 'renders_of', 'detail_scores', 'patch_scores', 'speckle_scores', 'pattern_banks',
+           'pattern_likeness', 'pattern_margin']
 
 # %% ../../nbs/5_judge/53a_measures.ipynb #53a-002
 from dataclasses import replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -25,6 +27,7 @@ from ..prior.exact import ImageSetPrior
 from ..prior.ideal import IdealPrior, from_patches
 from ..prior.patches import PatchPrior, contrast, off_pattern
 from ..prior.pictures import chroma, clutter, foreground, saturation_ratio, sharpness_ratio
+from ..prior.texture import Textured, likeness, surface, unit_patches
 from ..prior.truth import nearest_truth
 from ..run.folders import prior_name
 from ..run.settings import Count, Positive, Whole, checked, checks
@@ -233,3 +236,25 @@ def speckle_scores(prior: IdealPrior, image: torch.Tensor, prompt: str) -> dict:
         clutter=got["litter"] / 2,
         saturation=float(chroma(image)[mask].mean() / chroma(plain)[mask].mean()),
     )
+
+# %% ../../nbs/5_judge/53a_measures.ipynb #53a-t02
+@lru_cache(8)
+def pattern_banks(seen: Textured, seeds: int = 12) -> dict:
+    """Pattern -> the `unit_patches` of an object's true pictures with it, where the prompt's own pattern lies.
+
+    ValueError where that is no patch wide."""
+    if not len(unit_patches(seen.plain, surface(seen))):
+        raise ValueError(f"the pattern of {seen.prompt!r} covers no patch of 7x7 pixels; ask for a larger object")
+    drawn = {p: [seen.drawn(pattern=p, seed=k) for k in range(seeds)] for p in world.FINE_PATTERNS}
+    return {p: torch.cat([unit_patches(x, surface(seen)) for x in drawn[p]]) for p in drawn}
+
+
+def pattern_likeness(image: torch.Tensor, seen: Textured) -> dict:
+    "Pattern -> how like it the texture of [3,H,W] is, at most 1: the mean over patches of the largest correlation."
+    return {p: likeness(image, bank, surface(seen)) for p, bank in pattern_banks(seen).items()}
+
+
+def pattern_margin(image: torch.Tensor, seen: Textured) -> float:
+    "Likeness of [3,H,W] to the pattern that its prompt asks for, less the largest to another; above 0: named rightly."
+    like = pattern_likeness(image, seen)
+    return like.pop(seen.thing.pattern) - max(like.values())

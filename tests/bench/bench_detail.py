@@ -4,7 +4,11 @@ python tests/bench/bench_detail.py --priors toy toy-detail --out nbs/1_prior/res
 For each prior, on true pictures that no training saw, with old patterns and with fine ones: the error of eps over t, the noise that an inversion
 implies, inversion and back, what judges say of samples, and the distance of samples at guidance 1 from true pictures (KID). What could be known of the noise
 at best, by an oracle that knows object and camera and learns the texture from other seeds. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
-(the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread."""
+(the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread.
+
+The ledger of 53b_detail is a part of its own, not made unless it is asked for: eight prompts that nothing was chosen on, the settings of the front page,
+    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --seeds 2 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
+"""
 import argparse, json, time
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +18,17 @@ import torch
 from PIL import Image, ImageDraw
 
 import lucidteach as lt
+from lucidteach.distill.canvas import Settings
 from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
+from lucidteach.distill.loop import optimise
 from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import WEIGHTS, answers, load_judge
 from lucidteach.judge.metrics import kid, shares
+from lucidteach.lab.comparison import WORLDS
 from lucidteach.prior.cond import Cond
 from lucidteach.prior.pictures import clutter
 from lucidteach.prior.schedule import UniformT
-from lucidteach.prior.texture import Textured, likeness, rms_on, surface, unit_patches
+from lucidteach.prior.texture import Textured, likeness, off_texture as off_of_true, rms_on, strength, surface, unit_patches
 from lucidteach.prior.truth import psnr
 from lucidteach.prior.words import caption
 from lucidteach.prior.world import FINE_PATTERNS, Camera, Thing, render, sample_camera, sample_thing
@@ -134,15 +141,13 @@ def contrast(x):
     return (rms(x) - base) / (true - base)
 
 def off_texture(x, others=12):
-    """By how many standard deviations the texture of x is less like true ones than another true texture is, [B].
-
-    `likeness` as in 13f_texture, whose `off_texture` is the ratio of the same."""
+    "How far from true ones the texture of x is, 1 as far as another true picture, [B]: as in 13f_texture, with other seeds (its own hold the truth that is shown here)."
     out = []
     for p, s in zip(x, SEEN):
         where = surface(s)
         bank = torch.cat([unit_patches(s.true(100 + k), where) for k in range(24)])
-        base = np.array([likeness(s.true(1000 + k), bank, where) for k in range(others)])
-        out.append((base.mean() - likeness(p, bank, where)) / base.std(ddof=1))
+        usual = np.mean([likeness(s.true(1000 + k), bank, where) for k in range(others)])
+        out.append((1 - likeness(p, bank, where)) / (1 - usual))
     return torch.tensor(out)
 
 def paint(prior, start, prompts, method, guidance, options, seed, steps=120, lr=.05):
@@ -184,6 +189,41 @@ def distilled(prior, name, seeds, steps, sheets, say):
     if sheets: sheet(columns, sheets/f"{name}_distilled.png")
     return dict(prompts=prompts, steps=steps, lr=.05, times=[.02, .7], rows=rows)
 
+STUDY = ("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
+         "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle")
+STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m, gs in (("sds", (1., 7.5, 20.)), ("ism", (1., 3.))) for g in gs}
+STUDY_ARMS["sds, small times 1"] = ("sds", 1., dict(t_range=(.02, .2), t_start=.2))
+
+def as_rows(x):
+    "Pictures [B,3,h,w] side by side, bytes [h,B w,3]"
+    return (x.clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)*255).round().to(torch.uint8).numpy()
+
+def ledger_study(prior, seeds, folder, own, keep, say):
+    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`, and the pictures without loss in folder/detail_prior.png, a row for each row.
+
+    Settings of `lucidteach compare` with this prior. Arms that are there already are not made again."""
+    seen = [Textured(p) for p in STUDY]
+    measure = lambda x: dict(strength=[strength(p, s) for p, s in zip(x, seen)], off=[off_of_true(p, s) for p, s in zip(x, seen)], clutter=[clutter(p, s.plain) for p, s in zip(x, seen)])
+    file, rows = folder/"detail_prior.png", own.setdefault("rows", [])
+    sheets = [np.asarray(Image.open(file))] if rows else []
+    def add(row, x):
+        rows.append(row | measure(x)); sheets.append(as_rows(x))
+        Image.fromarray(np.concatenate(sheets)).save(file, optimize=True); keep()
+        say(f"{row['arm']}: " + ", ".join(f"{k} {np.mean(rows[-1][k]):.2f}" for k in ("strength", "off", "clutter")))
+    if not rows:
+        own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
+        add(dict(arm="truth"), torch.stack([s.true(77) for s in seen]))
+        add(dict(arm="start"), torch.stack([s.plain for s in seen]))
+        with torch.no_grad(): add(dict(arm="truth through the autoencoder"), prior.decode(prior.encode(torch.stack([s.true(77) for s in seen]))))
+    common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
+    for seed in range(seeds):
+        for arm, (method, g, other) in STUDY_ARMS.items():
+            if any((r["arm"], r.get("seed")) == (arm, seed) for r in rows): continue
+            began = time.process_time()
+            for now in optimise(prior, list(STUDY), method, "latents", Settings(**common | dict(seed=seed, guidance=g) | other)): pass
+            if now.stopped: raise SystemExit(now.stopped)
+            add(dict(arm=arm, method=method, guidance=g, seed=seed, calls=now.calls, seconds=round(time.process_time() - began, 1)), now.canvas.image().float().clamp(0, 1))
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--priors", nargs="+", default=["toy", "toy-detail"]); p.add_argument("--names", nargs="+", help="what they are called in the result")
@@ -193,9 +233,9 @@ def main():
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
     p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
     a = p.parse_args(); torch.set_num_threads(1)
-    out = json.loads(a.out.read_text()) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
+    out = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
-    keep = lambda: a.out.write_text(json.dumps(out, indent=1))
+    keep = lambda: a.out.write_text(json.dumps(out, indent=1), encoding="utf-8")
     for name, source in zip(a.names or a.priors, a.priors):
         prior, own = lt.load_prior(source), out.setdefault(name, {})
         if "errors" in a.parts:
@@ -217,5 +257,6 @@ def main():
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
+        if "ledger" in a.parts: ledger_study(prior, a.seeds, a.sheets, own, keep, say)
 
 if __name__ == "__main__": main()
