@@ -1,5 +1,5 @@
 "The 2D laboratory under faults: interrupted, killed, crowded, misused; what is on disk is what was run"
-import dataclasses, json, multiprocessing, os, signal, subprocess, sys, tempfile, time
+import dataclasses, json, multiprocessing, os, re, signal, subprocess, sys, tempfile, time
 from types import SimpleNamespace
 import numpy as np, pytest, torch
 from safetensors.torch import save as to_bytes
@@ -345,6 +345,14 @@ def test_the_ideal_world_says_how_much_detail_is_left():
     off = world.measure(true + world.std * torch.randn(true.shape, generator=draw), "a red mug")["off_texture"].item()
     assert abs(off - 1) < .1                                                                # what is printed under the truth: a picture drawn from the world
     with pytest.raises(ValueError, match="zebra"): C.prepare("a red zebra", prior="ideal-detail")
+
+def test_an_object_too_narrow_for_its_texture_to_be_read_has_its_strength(tmp_path):
+    "No patch of 7x7 pixels lies on a rocket: `compare` tells how strong its detail is, and not how far off"
+    r = C.worlds("a red rocket", ["toy-detail"], methods=["sds@1"], steps=1, out=tmp_path/"r", mode="quiet")
+    row, = r.table()
+    assert row["detail"] == pytest.approx(0, abs=.1) and "off_texture" not in row and row["psnr"] > 15
+    page = (tmp_path/"r"/"report.html").read_text(encoding="utf-8")
+    assert "strength" in page and not re.search(r"\bnan\b[^\w+/]", page.split("data:image")[0])
 
 def test_the_first_world_holds_sds_against_ism_at_the_same_guidance():
     arms = C.WORLDS["ideal-detail"]["methods"]

@@ -97,9 +97,10 @@ def in_words(row: dict) -> str:
             f"{row['fill']:.1f} times, and the numbers below say little."
         )
     if row.get("detail") is not None:
+        off = row.get("off_texture")
+        texture = "" if off is None else f"{off:.1f} off, where a true picture is 1.0 off; "
         return (
-            f"{name} {level(row['detail'], row['off_texture']).rstrip(',')}: strength {row['detail']:.0%}, "
-            f"{row['off_texture']:.1f} off, where a true picture is 1.0 off; "
+            f"{name} {level(row['detail'], off).rstrip(',')}: strength {row['detail']:.0%}, {texture}"
             f"PSNR to the nearest true picture {row['psnr']:.1f} dB."
         )
     ground = "a clean background"

@@ -8,6 +8,7 @@ __all__ = ['VIEWED_FROM', 'SEEDS', 'OTHERS', 'known_object', 'patterned', 'Textu
            'plain_starts']
 
 # %% ../../nbs/1_prior/13f_texture.ipynb #tex03
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -128,7 +129,11 @@ def unit_patches(image: Tensor, where: Tensor, side: int = 7) -> Tensor:
 
 
 def likeness(image: Tensor, bank: Tensor, where: Tensor) -> float:
-    "Mean over patches of the largest correlation with a patch of `bank`, the `unit_patches` of true pictures."
+    """Mean over patches of the largest correlation with a patch of `bank`, the `unit_patches` of true pictures.
+
+    NaN where no patch lies on the mask: of a narrow thing, such as a rocket, no texture can be read."""
+    if not len(bank):
+        return float("nan")
     return float((unit_patches(image, where) @ bank.T).amax(1).mean())
 
 
@@ -141,7 +146,7 @@ def true_patches(seen: Textured) -> tuple:
 
 
 def off_texture(image: Tensor, seen: Textured) -> float:
-    "How far the texture of [3,H,W] is from true ones, whatever its strength: 1 as far as another true picture."
+    "How far the texture of [3,H,W] is from true ones, whatever its strength: 1 as another true picture, or NaN."
     bank, usual = true_patches(seen)
     return (1 - likeness(image, bank, surface(seen))) / (1 - usual)
 
@@ -152,13 +157,15 @@ known_object = lru_cache(16)(Textured)
 def textured_truth(image: Tensor, prompt: str) -> SimpleNamespace:
     """The true picture of a prompt with a fine pattern nearest to `image` [3,n,n], and what is measured against it.
 
-    Has image, psnr, camera, and measures: detail (the strength), off_texture, and off_smooth of the plain picture.
+    Has image, psnr, camera, and measures: detail (the strength) and, where a texture can be read, off_texture, and
+    off_smooth of the plain picture.
     """
     seen = known_object(prompt, image.shape[-1])
     true = min((seen.true(k) for k in range(SEEDS)), key=lambda y: float((y - image).square().mean()))
-    measures = dict(
-        detail=strength(image, seen), off_texture=off_texture(image, seen), off_smooth=off_texture(seen.plain, seen)
-    )
+    measures = dict(detail=strength(image, seen))
+    off, smooth = off_texture(image, seen), off_texture(seen.plain, seen)
+    if math.isfinite(off):
+        measures |= dict(off_texture=off, off_smooth=smooth)
     return SimpleNamespace(image=true, psnr=psnr_to(image, true), camera=seen.camera, measures=measures)
 
 
