@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from markupsafe import Markup
 from PIL import Image
@@ -44,10 +45,11 @@ from lucidteach.lab.create import (
 )
 from ..prior.cond import Denoiser
 from ..prior.control import Controlled, control_folder, load_control
-from ..prior.pose import POSES, Pose, as_pose, maps_of, posed_joints
+from ..prior.pose import POSES, Pose, as_pose, maps_of, posed, posed_joints
 from ..prior.prompts import TOY, check_prompts, opened
 from ..prior.words import parse
 from ..prior.world import Camera as WorldCamera
+from ..prior.world import render
 from ..run.files import read_json, write_file
 from ..run.folders import folder_name, prior_name
 from ..run.jobs import CtrlC, threads_for
@@ -95,6 +97,11 @@ class Avatar(Creation):
     @property
     def joints(self) -> dict:
         return posed_joints(self.pose, self.build)
+
+    @property
+    def shirt(self) -> str | None:
+        "The colour of the shirt where the truth is known: in the toy world, if the prompt names one"
+        return (self.prior in TOY and parse(self.prompt).color) or None
 
     def config(self) -> dict:
         "All that the run depends on, as JSON has it"
@@ -152,7 +159,7 @@ def measured(self: Avatar, pose: Pose | None = None) -> dict:
 
     `missed`: the asked pose fits better than the one that was found, so that the search is at fault.
     ValueError outside the toy world, whose pictures are the measure."""
-    color = self.prior in TOY and parse(self.prompt).color
+    color = self.shirt
     if not color:
         raise ValueError("poses are measured in the toy world, and need a colour of the shirt: 'a green person'")
     g, asked = (self.gaussians, self.pose) if pose is None else (self.in_pose(pose), as_pose(pose))
@@ -174,7 +181,7 @@ def faces(self: Avatar, n: int = 8) -> tuple[int, int]:
 @patch
 def told(self: Avatar) -> list:
     "What was measured, in sentences; nothing outside the toy world"
-    if self.prior not in TOY or not parse(self.prompt).color:
+    if not self.shirt:
         return []
     m, (janus, behind) = self.measured(), self.faces()
     return [
@@ -204,7 +211,8 @@ img{width:auto;height:auto;max-width:100%}
 <img alt="{{ asked }}, moving from pose to pose" src="{{ moving }}"></picture>
 <figcaption>The same Gaussians, moved by their bones alone: {{ dance }}.</figcaption></figure></div>
 <h2>What was asked, and what came</h2>
-<img alt="maps of the skeleton from eight sides, and the person from the same sides" src="{{ views }}">
+<img alt="maps of the skeleton from eight sides, and below them the person from the same sides" src="{{ views }}">
+<p>{{ rows }}, from eight sides.</p>
 {% if panels %}<h2>From step to step</h2>
 {% for step, url in panels %}<figure class="strip"><div>{% for n in panel %}<span>{{ n }}</span>{% endfor %}</div>
 <img alt="what was drawn, seen, expected and wanted at step {{ step }}" src="{{ url }}">
@@ -214,10 +222,12 @@ img{width:auto;height:auto;max-width:100%}
 
 @patch
 def against_maps(self: Avatar, n: int = 8, size: int = 128) -> Image.Image:
-    "The maps that were asked for, from n sides, over the person from the same sides"
-    maps = maps_of(self.joints, world_orbit(n), size)
-    rows = [torch.cat(list(v), 2) for v in (maps, shoot(self.shown, orbit(n, size=size)).rgb)]
-    return as_pil(torch.cat(rows, 1))
+    "The maps that were asked for, from n sides; in the toy world the true person; below them the one that was made"
+    rows = [maps_of(self.joints, world_orbit(n), size), shoot(self.shown, orbit(n, size=size)).rgb.cpu()]
+    if color := self.shirt:
+        true = [render(posed(self.pose, self.build, color=color), c, size).rgb for c in world_orbit(n)]
+        rows.insert(1, torch.from_numpy(np.stack(true)))
+    return as_pil(torch.cat([torch.cat(list(v), 2) for v in rows], 1))
 
 
 @patch
@@ -238,6 +248,9 @@ def report_html(self: Avatar, folder: str | Path | None = None) -> str:
         moving="data:image/webp;base64," + base64.b64encode(webp(frames)).decode(),
         dance=", ".join(DANCE),
         views=png_url(self.against_maps()),
+        rows="The map, the true person in that pose, and the one that was made"
+        if self.shirt
+        else "The map, and the person",
         panel=PANEL,
         panels=panel_urls(self, folder) if folder else [],
         settings=json.dumps(self.config(), indent=1),

@@ -235,7 +235,7 @@ def refit(
     pictures: Annotated[Tensor, Shape("V", 3, "H", "H")],  # in [0,1], on the background that `look` names
     cameras: list,  # V cameras of the world
     color: str = "green",  # of the shirt
-    rounds: Whole = 2,
+    rounds: Whole = 1,
     **look,  # further fields of `Thing`, such as background
 ) -> tuple[Pose, float]:  # and the build
     "The pose that a person in pictures has; about 800 V renders at most, some seconds."
