@@ -207,14 +207,15 @@ class Fit:
             self.best, self.cost = angles, cost
 
     def coarse(self):
-        "Each arm over a grid of lift, swing and bend, whose steps move a hand by no more than two limbs; each leg"
+        "Both legs over a grid, then each arm over one of lift, swing and bend whose steps move a hand by .23 at most"
+        for left in (-35, -17, 0, 17, 35):
+            for right in (-35, -17, 0, 17, 35):
+                self.offer(left_leg=left, right_leg=right)
         for side in ("left", "right"):
             for arm in range(0, 161, 20):
                 for swing in range(-45, 81, 25):
                     for elbow in (0, 40, 80):
                         self.offer(**{f"{side}_arm": arm, f"{side}_swing": swing, f"{side}_elbow": elbow})
-            for leg in (-35, -17, 0, 17, 35):
-                self.offer(**{f"{side}_leg": leg})
 
     def fine(self, share: float):
         "Each angle a step up and down, a share of a quarter of its range; and each arm against its elbow"
@@ -235,7 +236,7 @@ def refit(
     pictures: Annotated[Tensor, Shape("V", 3, "H", "H")],  # in [0,1], on the background that `look` names
     cameras: list,  # V cameras of the world
     color: str = "green",  # of the shirt
-    rounds: Whole = 1,
+    rounds: Whole = 2,
     **look,  # further fields of `Thing`, such as background
 ) -> tuple[Pose, float]:  # and the build
     "The pose that a person in pictures has; about 800 V renders at most, some seconds."
