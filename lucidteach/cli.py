@@ -187,7 +187,7 @@ def add_avatar(sub):
         "--pose",
         default="t",
         help="t, a, y, stand, wave, goal, walk, reach, point, stride, salute or lunge, or angles in degrees such as "
-        "left_arm=120,right_leg=20 (default: %(default)s)",
+        "left_arm=120,right_leg=20 (left_ and right_ with arm, elbow, swing, leg; or as JSON) (default: %(default)s)",
     )
     p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
     p.add_argument("--control", default="toy", help="toy, or the folder of a ControlNet (default: %(default)s)")

@@ -212,6 +212,43 @@ def test_a_wrong_map_is_told():
         prior.eps(torch.randn(3, 4, 8, 8).double(), 10, prior.embed(["a"] * 3))
 
 
+@pytest.mark.parametrize("channels", [3, 1])
+def test_depth_is_a_control_like_any_other(channels):
+    "A ControlNet of depth maps, in three equal channels or in one: inversion, null prompt and prediction all see them"
+    prior = tiny()
+    config = control_config(prior.pipe.unet, 8) | dict(conditioning_channels=channels)
+    both = Controlled(prior, lively(ControlNetModel(**config)))
+    views = [Camera(20, 12), Camera(200, 12)]
+    depth = torch.stack([control_run.depth_map(as_pose("t"), 0.5, c, 64) for c in views])[:, :channels]
+    assert depth.shape == (2, channels, 64, 64) and 0 <= depth.min() < depth.max() <= 1
+    for d, c in zip(depth, views):  # on the person alone, and the farther the darker
+        true = render(posed("t"), c)
+        on = d[0].numpy()[true.alpha == 1][true.depth[true.alpha == 1].argsort()]
+        assert not d[0].numpy()[true.alpha == 0].any() and (np.diff(on) <= 1e-6).all() and on.mean() > 0.2
+    both.control = depth
+
+    x = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(2)).double()
+    cond = prior.embed(["a", "b"])
+    down, mid = both.net(x, 300, cond.emb, depth.double(), return_dict=False)
+    more = dict(down_block_additional_residuals=down, mid_block_additional_residual=mid)
+    assert far(both.eps(x, 300, cond), prior.pipe.unet(x, 300, cond.emb, **more).sample) < 1e-12
+
+    shown, asked = [], []
+    both.net.register_forward_pre_hook(lambda m, a: shown.append(a[3]))
+    prior.pipe.unet.register_forward_hook(lambda m, a, out: asked.append(len(out.sample if hasattr(out, "sample") else out[0])))
+    pull = lambda: METHODS["ism"](both, x, cond, 500, guidance=3.0, delta_s=100).grad
+    one = pull()
+    assert len(shown) == len(asked) > 4  # as many calls of the one as of the other,
+    assert all(m.equal(depth.double().repeat(n // 2, 1, 1, 1)) for m, n in zip(shown, asked))  # each with its views' maps
+    changed = depth.clone()
+    changed[1] = 1 - changed[1]
+    both.control = changed
+    other = pull()
+    assert far(other[1:], one[1:]) > 1e-4 and far(other[:1], one[:1]) < 1e-9
+    with pytest.raises(ValueError, match=rf"maps \[V,{channels},64,64\]"):
+        both.control = torch.rand(2, 4 - channels, 64, 64)
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_any_diffusers_folder(family, tmp_path):
     "A tiny random ControlNet, saved by diffusers in both precisions; and an avatar by it"
@@ -294,6 +331,17 @@ def test_a_training_run_goes_on_bit_for_bit(tmp_path):
     assert load_control(tmp_path / "a/control", prior).net.config.mid_block_type == "UNetMidBlock2D"
 
 
+def test_a_run_on_depth_and_who_refuses_what_it_makes(tmp_path):
+    "The same run learns depth; its folder is a control for `Controlled`, and an avatar, which shows skeletons, says no"
+    c = control_run.ControlConfig(steps=1, batch=2, bank=3, precision="no", warmup=1, maps="depth")
+    tr = control_run.train_control(c, tmp_path, mode="quiet")
+    bank = control_run.open_bank(tmp_path / "bank.safetensors", c, tr.prior)
+    assert bank["maps"].shape == (3, 3, 64, 64) and bank["maps"][:, 0].equal(bank["maps"][:, 2]) and bank["maps"].any()
+    assert load_control(tmp_path / "control", load_prior("toy", device="cpu")).net.config.conditioning_channels == 3
+    with pytest.raises(ValueError, match="trained on maps of depth, and an avatar is shown skeletons"):
+        lab.avatar("a green person", control=tmp_path / "control", mode="quiet")
+
+
 # ---- the skin
 
 
@@ -329,6 +377,27 @@ def test_the_measure_finds_truth_and_notices_lies():
     assert scene.joint_errors(found, as_pose("wave")).mean() < 0.05
     assert scene.joint_errors(found, as_pose("walk")).mean() > 0.15
     assert scene.pixel_errors(found, as_pose("wave"), views).shape == (3, 8)
+
+
+def test_the_search_is_not_stuck_where_a_coarse_grid_was():
+    """True pictures under a blur, as an avatar is soft: what is found fits at least as well as what is true.
+
+    The left arm of "lunge" is 20 degrees from the nearest swing of the old grid, and was lost in the trunk."""
+    views = scene.around(4)
+    g = torch.arange(-5, 6).double()
+    g = torch.exp(-(g**2) / 8) / torch.exp(-(g**2) / 8).sum()
+    A = torch.zeros(64, 64, dtype=torch.double)  # a blur as a matrix, whose rows are cut and made whole at the edges
+    for k, w in zip(range(-5, 6), g):
+        A += torch.diag(w.expand(64 - abs(k)), k)
+    A /= A.sum(1, keepdim=True)
+    for pose in (as_pose("lunge"), sample_pose(np.random.default_rng(11), 1.0)):
+        true = np.stack([render(posed(pose, color="green"), c).rgb for c in views])
+        soft = (A @ torch.from_numpy(true).double() @ A.T).float()
+        found = scene.refit(soft, views, "green")
+        assert scene.joint_errors(found, pose).max() < scene.NEAR
+        assert not scene.is_missed(found, soft, views, pose, color="green")
+        lost = Pose(**(vars(pose) | dict(left_arm=0, left_elbow=0, left_swing=0)))
+        assert scene.is_missed((lost, 0.5), soft, views, pose, color="green")
 
 
 def test_the_cameras_of_the_measure_are_those_of_the_pictures():
@@ -373,8 +442,11 @@ def test_words_of_the_world():
     assert said("A man wearing an orange t-shirt on black") == "an orange man on black"
     assert said("a red mug") == "a red mug"
     assert lab.read_pose("t") == "t" and lab.read_pose("left_arm=12, right_leg=3") == dict(left_arm=12, right_leg=3)
+    assert lab.read_pose('{"left_arm": 12, "right_leg": 3}') == dict(left_arm=12, right_leg=3)
     with pytest.raises(ValueError, match="is no angle"):
         lab.read_pose("left_arm=up")
+    with pytest.raises(ValueError, match="is no JSON"):
+        lab.read_pose("{left_arm: 12}")
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):

@@ -58,8 +58,6 @@ def fits(net: ControlNetModel, prior: LatentPrior):
     off = [f"{k}={plain(theirs[k])}, not {plain(mine[k])}" for k in KIN if plain(theirs[k]) != plain(mine[k])]
     if mine.addition_embed_type is None:
         off = [o for o in off if not o.startswith("addition_embed_type_num_heads")]
-    if theirs.conditioning_channels != 3:
-        off.append(f"maps of {theirs.conditioning_channels} channels, not 3")
     halves, factor = len(theirs.conditioning_embedding_out_channels) - 1, prior.pipe.vae_scale_factor
     if 2**halves != factor:
         off.append(f"maps brought to a {2**halves}th of the picture, latents being a {factor}th")
@@ -68,8 +66,9 @@ def fits(net: ControlNetModel, prior: LatentPrior):
 
 # %% ../../nbs/1_prior/18_control.ipynb #ctl12
 class Controlled(LatentPrior):
-    """A `LatentPrior` with a ControlNet. `control`: maps [V,3,H,W] in [0,1], one for each view, or None for no control.
+    """A `LatentPrior` with a ControlNet. `control`: maps [V,C,H,W] in [0,1], one for each view, or None for no control.
 
+    C is what the ControlNet takes, 3 nearly always: a depth map of one channel is repeated by the caller.
     A batch must be of V samples, or of K blocks of V: the maps are then repeated. One map is for all samples.
     Losses that ask about some of the samples alone (times of their own for each, some of them clean) take one map."""
 
@@ -86,7 +85,9 @@ class Controlled(LatentPrior):
 
     @control.setter
     def control(self, maps):
-        self._control = None if maps is None else whole_maps(maps, self.image_size)
+        self._control = (
+            None if maps is None else whole_maps(maps, self.image_size, self.net.config.conditioning_channels)
+        )
 
     def __repr__(self):
         shown = "no map" if self.control is None else f"{len(self.control)} maps"
@@ -94,11 +95,12 @@ class Controlled(LatentPrior):
         return f"Controlled({super().__repr__()}, {size:.1f}M ControlNet, {shown}, scale {self.scale:g})"
 
 
-def whole_maps(maps: Tensor, size: int) -> Tensor:
+def whole_maps(maps: Tensor, size: int, channels: int = 3) -> Tensor:
     "The maps; ValueError for what is none"
-    maps = checked("control", maps, Annotated[Tensor, Shape("V", 3, "H", "W")])
-    if maps.shape[2:] != (size, size) or not len(maps):
-        raise ValueError(f"control must be maps [V,3,{size},{size}], as this prior's pictures; got {tuple(maps.shape)}")
+    maps = checked("control", maps, Annotated[Tensor, Shape("V", "C", "H", "W")])
+    if maps.shape[1:] != (channels, size, size) or not len(maps):
+        wanted = f"maps [V,{channels},{size},{size}], as this ControlNet and the prior's pictures have them"
+        raise ValueError(f"control must be {wanted}; got {tuple(maps.shape)}")
     if maps.is_cpu and not 0 <= maps.min() <= maps.max() <= 1:
         raise ValueError(f"control must be in [0,1], got {maps.min():.3g} to {maps.max():.3g}: divide by 255?")
     return maps.detach()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SKIN_BONES', 'LIMB_JOINTS', 'NEAR', 'PEOPLE', 'CLOTHES', 'control_at', 'avatar_states', 'bone_ends', 'limb_points',
            'about', 'hanging', 'bone_frames', 'skin_weights', 'skinned', 'nearest_quat', 'reposed', 'blended', 'Fit',
-           'refit', 'joint_errors', 'pixel_errors', 'around', 'in_the_worlds_words', 'check_person', 'avatar_config',
-           'begin_with']
+           'refit', 'is_missed', 'joint_errors', 'pixel_errors', 'around', 'in_the_worlds_words', 'check_person',
+           'avatar_config', 'begin_with']
 
 # %% ../../nbs/4_scene/46_avatar.ipynb #av03
 import math
@@ -179,41 +179,56 @@ class Fit:
     "A search for the pose (and build) whose true pictures are nearest to the given ones"
 
     def __init__(self, pictures: Tensor, cameras: list, look: dict):
-        self.pictures, self.cameras, self.look = pictures.detach().float().cpu().numpy(), cameras, look
-        self.best, self.cost, self.tried = asdict(Pose()) | dict(build=0.5), math.inf, 0
+        self.whole, self.cameras, self.look = pictures.detach().float().cpu(), cameras, look
+        self.best, self.tried = asdict(Pose()) | dict(build=0.5), 0
+        self.at(pictures.shape[-1])
+
+    def at(self, size: int):
+        "Compare in pictures of this size from now on"
+        self.pictures = torch.nn.functional.interpolate(self.whole, (size, size), mode="area").numpy()
+        self.cost = math.inf
         self.offer()
+
+    def cost_of(self, angles: dict, enough: float = math.inf) -> float:
+        "Squared colour difference to the true pictures of a pose, summed over views; no more views once it is enough"
+        thing = posed(Pose(**{k: v for k, v in angles.items() if k != "build"}), angles["build"], **self.look)
+        size, cost = self.pictures.shape[-1], 0.0
+        for picture, camera in zip(self.pictures, self.cameras):
+            cost += float(((render(thing, camera, size, 1).rgb - picture) ** 2).mean())
+            if cost >= enough:
+                break
+        return cost
 
     def offer(self, **changes):
         "Take the changed angles if they are better"
         angles = self.best | changes
-        thing = posed(Pose(**{k: v for k, v in angles.items() if k != "build"}), angles["build"], **self.look)
-        size = self.pictures.shape[-1]
-        cost = 0.0
-        for picture, camera in zip(self.pictures, self.cameras):
-            cost += float(((render(thing, camera, size, 1).rgb - picture) ** 2).mean())
-            if cost >= self.cost:
-                break  # worse already
-        self.tried += 1
+        cost, self.tried = self.cost_of(angles, self.cost), self.tried + 1
         if cost < self.cost:
             self.best, self.cost = angles, cost
 
     def coarse(self):
-        "Each arm over a grid of lift, swing and bend; each leg over its range"
+        "Both legs over a grid, then each arm over one of lift, swing and bend whose steps move a hand by .23 at most"
+        for left in (-35, -17, 0, 17, 35):
+            for right in (-35, -17, 0, 17, 35):
+                self.offer(left_leg=left, right_leg=right)
         for side in ("left", "right"):
-            for arm in (0, 30, 60, 90, 120, 150):
-                for swing in (-30, 0, 40, 80):
-                    for elbow in (0, 60):
+            for arm in range(0, 161, 20):
+                for swing in range(-45, 81, 25):
+                    for elbow in (0, 40, 80):
                         self.offer(**{f"{side}_arm": arm, f"{side}_swing": swing, f"{side}_elbow": elbow})
-            for leg in (-35, -17, 0, 17, 35):
-                self.offer(**{f"{side}_leg": leg})
 
     def fine(self, share: float):
-        "Each angle a step up and down, a share of a quarter of its range"
+        "Each angle a step up and down, a share of a quarter of its range; and each arm against its elbow"
         spans = dict(arm=(0, 160), elbow=(0, 90), swing=(-45, 90), leg=(-35, 35), build=(0, 1))
         for k in list(self.best):
             low, high = spans[k.split("_")[-1]]
             for d in (-1, 1):
                 self.offer(**{k: min(max(self.best[k] + d * share * (high - low) / 4, low), high)})
+        for side in ("left", "right"):
+            for d in (-30, 30):
+                arm, elbow = self.best[f"{side}_arm"], self.best[f"{side}_elbow"]
+                step = max(min(d * share, 160 - arm, elbow), -arm, elbow - 90)
+                self.offer(**{f"{side}_arm": arm + step, f"{side}_elbow": elbow - step})
 
 
 @checks
@@ -224,14 +239,23 @@ def refit(
     rounds: Whole = 2,
     **look,  # further fields of `Thing`, such as background
 ) -> tuple[Pose, float]:  # and the build
-    "The pose that a person in pictures has; about 300 V renders, some seconds."
+    "The pose that a person in pictures has; about 800 V renders at most, some seconds."
     fit = Fit(pictures, cameras, dict(color=color) | look)
+    fit.at(max(pictures.shape[-1] // 2, 1))
     for _ in range(rounds):
         fit.coarse()
+    fit.at(pictures.shape[-1])
     for share in (0.5, 0.5, 0.25, 0.25, 0.12, 0.12, 0.06):
         fit.fine(share)
     build = fit.best.pop("build")
     return Pose(**fit.best), build
+
+
+def is_missed(found: tuple, pictures: Tensor, cameras: list, asked: Pose, build: float = 0.5, **look) -> bool:
+    "Whether the asked pose fits the pictures better than what `refit` found: then its search is at fault"
+    fit = Fit(pictures, cameras, look)
+    costs = [fit.cost_of(asdict(p) | dict(build=b)) for p, b in (found, (asked, build), (asked, found[1]))]
+    return costs[0] > min(costs[1:])
 
 # %% ../../nbs/4_scene/46_avatar.ipynb #av23
 LIMB_JOINTS = [f"{side}_{part}" for side in ("left", "right") for part in ("elbow", "hand", "knee", "foot")]
