@@ -312,8 +312,29 @@ def test_the_commands(folders, tmp_path, monkeypatch, capsys):  # noqa: F811
     assert "'a q' names none of its objects: from a ball" in capsys.readouterr().out
     assert "lora.safetensors x 0.5" in (tmp_path / "runs/a-q-3d/config.json").read_text()
     assert cli.main(["compare", "a q", "--lora", file, "--methods", "sds", *prior]) == 0
-    assert cli.main(["compare", "a q", "--lora", "gone.safetensors", *prior]) == 2
-    assert "gone.safetensors" in capsys.readouterr().err
+    for lora, said in {
+        "gone.safetensors": "gone.safetensors: no such file",
+        file[:-1]: "did you mean 'lora.safetensors'?",
+        f"{file}@strong": "a strength is a number",
+    }.items():
+        assert cli.main(["compare", "a q", "--lora", lora, *prior]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_prompt_that_says_nothing_is_refused_with_what_to_ask_for(tmp_path, monkeypatch, capsys):
+    "A token written wrongly, or the object's name, before the prior is loaded; not what the world's words say"
+    monkeypatch.chdir(tmp_path)
+    prior = tiny(dtype=torch.float32)
+    run.personalize(pictures(), prior=prior, out="cam", **QUICK | dict(steps=1))
+    monkeypatch.setattr("lucidteach.prior.checkpoints.load_prior", lambda *a, **k: pytest.fail("loaded"))
+    for call in (["create", "a skz"], ["compare", "a camera"], ["edit", "a.png", "a sks", "a purple skss"]):
+        for lora in ("cam/lora.safetensors", "cam@0.5", "cam"):
+            assert cli.main([*call, "--lora", lora]) == 2
+            assert "was taught 'sks': ask for 'a sks'" in capsys.readouterr().err
+    run.check_asked(["a SKS", "a striped sks, side view", "a red mug"], "cam")
+    assert run.lora_of("owner/name@0.5") == {"owner/name": 0.5} and run.lora_of("cam") == {"cam": 1.0}
+    Image.new("RGB", (4, 4)).save("a@b.png")
+    assert run.lora_of("a@b.png") == {"a@b.png": 1.0}  # an @ in a file's name
 
 
 def test_a_learned_word_has_a_start():

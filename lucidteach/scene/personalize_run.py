@@ -6,14 +6,15 @@
 __all__ = ['TOLD', 'LONGEST', 'LORA', 'WORD', 'STATE', 'RECORDS', 'CSS', 'BODY', 'Folder', 'OPTIONS', 'picture_files', 'told_of',
            'opened_picture', 'on_ground', 'sized', 'given', 'listed', 'pieces', 'words_of_the_world', 'check_token',
            'check_category', 'Recipe', 'other_prompts', 'drawn', 'Personal', 'begin_personal', 'with_word',
-           'numbers_of', 'Teacher', 'weights_of', 'digest', 'seconds_of_step', 'cost_text', 'trained', 'report_html',
-           'fingerprint', 'check_recipe', 'note_on_views', 'captions_for', 'personalize', 'loaded', 'as_many',
-           'finished', 'settled', 'keep', 'run_personalize']
+           'numbers_of', 'Teacher', 'weights_of', 'digest', 'lora_of', 'taught', 'check_asked', 'seconds_of_step',
+           'cost_text', 'trained', 'report_html', 'fingerprint', 'check_recipe', 'note_on_views', 'captions_for',
+           'personalize', 'loaded', 'as_many', 'finished', 'settled', 'keep', 'run_personalize']
 
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-imp
 import copy
 import hashlib
 import json
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from torch import Tensor
 from ..prior.cond import Cond
 from ..prior.latent import LatentPrior, quiet
 from ..prior.train import draw_times, plain_attention, rng_for
-from ..prior.words import FILLER, GROUND_WORDS, caption, lexicon
+from ..prior.words import FILLER, GROUND_WORDS, caption, lexicon, parse
 from ..prior.world import BACKGROUNDS, VIEWS, sample_camera, sample_thing
 from ..run.files import parse_json, read_with_numbers, with_numbers, write_file
 from ..run.folders import begin, claim, held, prior_name
@@ -440,6 +441,51 @@ def save(self: Personal, path: str | Path) -> Path:
         raise ValueError(f"{path}: what was learned is saved as .safetensors, for example {LORA}")
     told = dict(prompt=self.prompt, steps=self.step, captions=self.captions, recipe=asdict(self.recipe))
     return write_file(path, save(weights_of(self), {"lucidteach": json.dumps(told)}))
+
+# %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-lora1
+def lora_of(text: str) -> dict[str, float]:
+    """FILE[@STRENGTH] -> {file: strength}, 1 where none is said.
+
+    ValueError for a strength that is no number, FileNotFoundError for a file that is not there, with the nearest."""
+    name, at, strength = text.rpartition("@")
+    file, strength = (name, strength) if at and name and not Path(text).exists() else (text, "1")
+    try:
+        found = {file: float(strength)}
+    except ValueError:
+        raise ValueError(f"--lora {text}: a strength is a number, as in {file}@0.5, got {strength!r}") from None
+    folder = Path(file).parent
+    local = folder.is_dir() and (folder.name or Path(file).suffix)  # and no owner/name of a hub
+    if local and not Path(file).exists():
+        near = nearest_name(Path(file).name, [f.name for f in folder.iterdir()])
+        raise FileNotFoundError(f"--lora {file}: no such file, {near}".rstrip(" ,?") + "?" * bool(near))
+    return found
+
+
+def taught(file: str | Path) -> dict:
+    "What the header of a saved LoRA tells: prompt, recipe ...; {} where it tells nothing"
+    from safetensors import safe_open
+
+    if Path(file).is_dir() and (Path(file) / LORA).is_file():
+        file = Path(file) / LORA
+    if not Path(file).is_file() or Path(file).suffix != ".safetensors":
+        return {}
+    with safe_open(file, "pt") as f:
+        told = (f.metadata() or {}).get("lucidteach")
+    return parse_json(told, f"the header of {file}") if told else {}
+
+
+def check_asked(prompts, file: str | Path):
+    "ValueError for a prompt of the toy world that holds neither what a LoRA was taught nor known words alone"
+    told = taught(file)
+    token = told.get("recipe", {}).get("token")
+    for prompt in [prompts] if isinstance(prompts, str) else prompts:
+        if token is None or token in re.findall(r"[a-z0-9]+", prompt.lower()):
+            continue
+        try:
+            parse(prompt)
+        except ValueError as e:
+            asked = f"{file} was taught {token!r}: ask for {told['prompt']!r}"
+            raise ValueError(f"{prompt!r} is nothing that this prior knows, and {asked}") from e
 
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-cost
 def seconds_of_step(teacher: Teacher) -> float:
