@@ -348,14 +348,13 @@ def with_lora(args):
     if not args.lora:
         return
     from .prior.checkpoints import load_prior
+    from .prior.prompts import TOY
+    from .scene.personalize_run import check_asked, lora_of
 
-    name, at, strength = args.lora.rpartition("@")
-    lora = args.lora
-    if at and name:
-        try:
-            lora = {name: float(strength)}
-        except ValueError:
-            pass  # an @ in the file's name
+    lora = lora_of(args.lora)
+    if (args.prior or "toy") in TOY:
+        asked = [getattr(args, k, None) for k in ("text", "prompt", "source", "target")]
+        check_asked([p for given in asked for p in ([given] if isinstance(given, str) else given or ())], *lora)
     args.prior = load_prior(args.prior or "toy", device=args.device, lora=lora)
 
 

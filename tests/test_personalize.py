@@ -240,9 +240,14 @@ def test_wrong_folders(tmp_path):
         run.personalize(tmp_path)
     for name in ("a.png", "b.png"):
         Image.new("RGB", (64, 64)).save(tmp_path / name)
+        if name == "a.png":
+            with pytest.raises(ValueError, match=f"{tmp_path.name} holds 1 picture.*4 to 8"):
+                run.personalize(tmp_path)
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     with pytest.raises(ValueError, match="c.png cannot be read.*remove it"):
         run.personalize(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no such folder, did you mean '{tmp_path.name}'"):
+        run.personalize(tmp_path.with_name(tmp_path.name + "s"))
     with pytest.raises(ValueError, match="is a file"):
         run.personalize(tmp_path / "a.png")
     (tmp_path / "c.png").unlink()
@@ -260,6 +265,31 @@ def test_the_toy_prior_does_not_know_what_is_held_out():
     run.check_category("teapot", prior.pipe)
     run.check_token("sks", prior.pipe)
     assert run.pieces(prior.pipe.tokenizer, "sks") == ["s", "k", "s"]
+
+
+def test_no_word_that_the_prior_was_trained_on_is_a_token():
+    "Whole words of the toy prior's tokenizer, which was made of the captions that it has read"
+    prior = load_prior("toy")
+    words = {w.removesuffix("</w>") for w in prior.pipe.tokenizer.get_vocab() if w.endswith("</w>")}
+    words = {w for w in words if w.isascii() and w.isalpha() and w.islower() and len(w) > 1}
+    assert len(words) > 100 and {"mug", "photo", "background", "gray"} <= words
+    for word in words:
+        with pytest.raises(ValueError, match=f"{word!r} is a word that means something already.*'sks'"):
+            run.check_token(word, prior.pipe)
+
+
+def test_views_that_nobody_tells_are_asked_for(tmp_path):
+    "Said once at the beginning, with what would do; not where a view or a text is told, or none is wanted"
+    told = lambda **kw: run.note_on_views(run.given(pictures(), **kw), run.Recipe(token="q"), True)
+    assert "'a q'" in told() and "views=" in told() and "metadata.jsonl" in told() and "side view" in told()
+    assert told(views=[None, "side view", None]) == told(captions=["a q", "a red q", "a q"]) == ""
+    assert run.note_on_views(run.given(pictures()), run.Recipe(), False) == ""
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Live, "say", lambda self, text: said.append(text))
+        run.personalize(pictures(), prior=tiny(dtype=torch.float32), **QUICK | dict(steps=1))
+        run.personalize(pictures(), prior=tiny(dtype=torch.float32), views=["side view"] * 3, **QUICK | dict(steps=1))
+    assert ["view is told" in text for text in said] == [True, False]
 
 
 def test_the_commands(folders, tmp_path, monkeypatch, capsys):  # noqa: F811
@@ -282,8 +312,29 @@ def test_the_commands(folders, tmp_path, monkeypatch, capsys):  # noqa: F811
     assert "'a q' names none of its objects: from a ball" in capsys.readouterr().out
     assert "lora.safetensors x 0.5" in (tmp_path / "runs/a-q-3d/config.json").read_text()
     assert cli.main(["compare", "a q", "--lora", file, "--methods", "sds", *prior]) == 0
-    assert cli.main(["compare", "a q", "--lora", "gone.safetensors", *prior]) == 2
-    assert "gone.safetensors" in capsys.readouterr().err
+    for lora, said in {
+        "gone.safetensors": "gone.safetensors: no such file",
+        file[:-1]: "did you mean 'lora.safetensors'?",
+        f"{file}@strong": "a strength is a number",
+    }.items():
+        assert cli.main(["compare", "a q", "--lora", lora, *prior]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_prompt_that_says_nothing_is_refused_with_what_to_ask_for(tmp_path, monkeypatch, capsys):
+    "A token written wrongly, or the object's name, before the prior is loaded; not what the world's words say"
+    monkeypatch.chdir(tmp_path)
+    prior = tiny(dtype=torch.float32)
+    run.personalize(pictures(), prior=prior, out="cam", **QUICK | dict(steps=1))
+    monkeypatch.setattr("lucidteach.prior.checkpoints.load_prior", lambda *a, **k: pytest.fail("loaded"))
+    for call in (["create", "a skz"], ["compare", "a camera"], ["edit", "a.png", "a sks", "a purple skss"]):
+        for lora in ("cam/lora.safetensors", "cam@0.5", "cam"):
+            assert cli.main([*call, "--lora", lora]) == 2
+            assert "was taught 'sks': ask for 'a sks'" in capsys.readouterr().err
+    run.check_asked(["a SKS", "a striped sks, side view", "a red mug"], "cam")
+    assert run.lora_of("owner/name@0.5") == {"owner/name": 0.5} and run.lora_of("cam") == {"cam": 1.0}
+    Image.new("RGB", (4, 4)).save("a@b.png")
+    assert run.lora_of("a@b.png") == {"a@b.png": 1.0}  # an @ in a file's name
 
 
 def test_a_learned_word_has_a_start():

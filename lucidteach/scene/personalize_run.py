@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['TOLD', 'LONGEST', 'LORA', 'WORD', 'STATE', 'RECORDS', 'CSS', 'BODY', 'Folder', 'OPTIONS', 'picture_files', 'told_of',
-           'opened_picture', 'on_ground', 'sized', 'given', 'listed', 'pieces', 'check_token', 'check_category',
-           'Recipe', 'other_prompts', 'drawn', 'Personal', 'begin_personal', 'with_word', 'numbers_of', 'Teacher',
-           'weights_of', 'digest', 'seconds_of_step', 'cost_text', 'trained', 'report_html', 'fingerprint',
-           'check_recipe', 'captions_for', 'personalize', 'loaded', 'as_many', 'finished', 'settled', 'keep',
-           'run_personalize']
+           'opened_picture', 'on_ground', 'sized', 'given', 'listed', 'pieces', 'words_of_the_world', 'check_token',
+           'check_category', 'Recipe', 'other_prompts', 'drawn', 'Personal', 'begin_personal', 'with_word',
+           'numbers_of', 'Teacher', 'weights_of', 'digest', 'lora_of', 'taught', 'check_asked', 'seconds_of_step',
+           'cost_text', 'trained', 'report_html', 'fingerprint', 'check_recipe', 'note_on_views', 'captions_for',
+           'personalize', 'loaded', 'as_many', 'finished', 'settled', 'keep', 'run_personalize']
 
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-imp
 import copy
 import hashlib
 import json
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -31,8 +32,8 @@ from torch import Tensor
 from ..prior.cond import Cond
 from ..prior.latent import LatentPrior, quiet
 from ..prior.train import draw_times, plain_attention, rng_for
-from ..prior.words import caption, lexicon
-from ..prior.world import VIEWS, sample_camera, sample_thing
+from ..prior.words import FILLER, GROUND_WORDS, caption, lexicon, parse
+from ..prior.world import BACKGROUNDS, VIEWS, sample_camera, sample_thing
 from ..run.files import parse_json, read_with_numbers, with_numbers, write_file
 from ..run.folders import begin, claim, held, prior_name
 from ..run.jobs import CtrlC, peak_memory
@@ -61,8 +62,8 @@ TOLD = "metadata.jsonl"  # a line for each picture of a folder: file_name, and t
 def picture_files(folder: Path) -> list[Path]:
     "The pictures of a folder in order of their names; errors for no folder, an empty one, and one picture"
     if not folder.exists():
-        beside = [f.name for f in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise FileNotFoundError(f"{folder}: no such folder. {nearest_name(folder.name, beside)}".rstrip())
+        beside = [f.name for f in folder.parent.iterdir() if f.is_dir()] if folder.parent.is_dir() else []
+        raise FileNotFoundError(f"{folder}: no such folder, {nearest_name(folder.name, beside)}".rstrip(" ,"))
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: give the folder that holds 4 to 8 pictures of the object, or their list")
     found = sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS and not f.name.startswith("."))
@@ -139,7 +140,9 @@ def given(images, captions=None, views=None, background: str | None = None) -> S
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
         raise ValueError(f"images is {brief_value(images)}: give [N,3,H,W], 4 to 8 pictures of the object")
     if len(images) < 2:
-        raise ValueError(f"{len(images)} picture: a prior learns an object from several, 4 to 8 from different sides")
+        where = f"{Path(names[0]).parent} holds " if names else ""
+        many = "1 picture" if len(images) == 1 else "no picture"
+        raise ValueError(f"{where}{many}: a prior learns an object from several, 4 to 8 from different sides")
     names = names or [str(v) if isinstance(v, (str, Path)) else f"picture {i}" for i, v in enumerate(images)]
     pictures = [opened_picture(v, name, background) for v, name in zip(images, names)]
 
@@ -167,6 +170,12 @@ def pieces(tokenizer, text: str) -> list[str]:
     return [p.removesuffix("</w>") for p in tokenizer.tokenize(text)]
 
 
+def words_of_the_world() -> set[str]:
+    "All words that mean something in a prompt, or may stand in one"
+    grounds = {w for words in GROUND_WORDS.values() for w in words} | set(BACKGROUNDS)
+    return {w for phrase in lexicon() for w in phrase.split()} | FILLER | grounds
+
+
 def check_token(token, pipe):
     "ValueError for a token that is no single word, means something already, or is cut into many pieces"
     instead = "choose a short one without meaning, such as 'sks'"
@@ -174,8 +183,7 @@ def check_token(token, pipe):
         raise ValueError(f"the token {brief_value(token)} is no word of letters and digits: {instead}")
     if token != token.lower():
         raise ValueError(f"the token {token!r} has capitals, which the prior does not see: take {token.lower()!r}")
-    said = {w for phrase in lexicon() for w in phrase.split()} | {"a", "an", "on", "of", "the", "with", "and"}
-    if token in said:
+    if token in words_of_the_world():
         raise ValueError(f"the token {token!r} is a word that means something already: {instead}")
     if len(cut := pieces(pipe.tokenizer, token)) > LONGEST:
         raise ValueError(f"the token {token!r} is {len(cut)} tokens ({' '.join(cut)}) to this prior: {instead}")
@@ -434,6 +442,51 @@ def save(self: Personal, path: str | Path) -> Path:
     told = dict(prompt=self.prompt, steps=self.step, captions=self.captions, recipe=asdict(self.recipe))
     return write_file(path, save(weights_of(self), {"lucidteach": json.dumps(told)}))
 
+# %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-lora1
+def lora_of(text: str) -> dict[str, float]:
+    """FILE[@STRENGTH] -> {file: strength}, 1 where none is said.
+
+    ValueError for a strength that is no number, FileNotFoundError for a file that is not there, with the nearest."""
+    name, at, strength = text.rpartition("@")
+    file, strength = (name, strength) if at and name and not Path(text).exists() else (text, "1")
+    try:
+        found = {file: float(strength)}
+    except ValueError:
+        raise ValueError(f"--lora {text}: a strength is a number, as in {file}@0.5, got {strength!r}") from None
+    folder = Path(file).parent
+    local = folder.is_dir() and (folder.name or Path(file).suffix)  # and no owner/name of a hub
+    if local and not Path(file).exists():
+        near = nearest_name(Path(file).name, [f.name for f in folder.iterdir()])
+        raise FileNotFoundError(f"--lora {file}: no such file, {near}".rstrip(" ,?") + "?" * bool(near))
+    return found
+
+
+def taught(file: str | Path) -> dict:
+    "What the header of a saved LoRA tells: prompt, recipe ...; {} where it tells nothing"
+    from safetensors import safe_open
+
+    if Path(file).is_dir() and (Path(file) / LORA).is_file():
+        file = Path(file) / LORA
+    if not Path(file).is_file() or Path(file).suffix != ".safetensors":
+        return {}
+    with safe_open(file, "pt") as f:
+        told = (f.metadata() or {}).get("lucidteach")
+    return parse_json(told, f"the header of {file}") if told else {}
+
+
+def check_asked(prompts, file: str | Path):
+    "ValueError for a prompt of the toy world that holds neither what a LoRA was taught nor known words alone"
+    told = taught(file)
+    token = told.get("recipe", {}).get("token")
+    for prompt in [prompts] if isinstance(prompts, str) else prompts:
+        if token is None or token in re.findall(r"[a-z0-9]+", prompt.lower()):
+            continue
+        try:
+            parse(prompt)
+        except ValueError as e:
+            asked = f"{file} was taught {token!r}: ask for {told['prompt']!r}"
+            raise ValueError(f"{prompt!r} is nothing that this prior knows, and {asked}") from e
+
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-cost
 def seconds_of_step(teacher: Teacher) -> float:
     "How long a step takes, measured by its gradient alone, after one that warms up; nothing is learned"
@@ -537,6 +590,16 @@ def check_recipe(r: Recipe, prior: LatentPrior):
         raise ValueError(f"{prior.dtype} is too coarse to learn in: load_prior(..., dtype=torch.float32)")
 
 
+def note_on_views(got: SimpleNamespace, r: Recipe, view_words: bool) -> str:
+    "What to say where nothing tells the sides of the object apart; empty where something does"
+    if not view_words or any(got.views) or any(text is not None for text in got.texts):
+        return ""
+    return (
+        f"No picture's view is told, so each is captioned {caption_with(r.token, r.category)!r}: sides are learned "
+        f"better where views= or a {TOLD} in the folder names them ({', '.join(VIEWS)}). "
+    )
+
+
 def captions_for(got: SimpleNamespace, r: Recipe, view_words: bool) -> list[str]:
     "A caption for each picture: its own, which must hold the token, or one made of token, category and view"
     for name, text in zip(got.names, got.texts):
@@ -597,7 +660,8 @@ def personalize(
             begin(folder, config, STATE, LORA, WORD, "report.html", "metrics.jsonl")
         made = begin_personal(prior, r, texts)
         made.base = base
-        return finished(prior, made, pictures, prompts, folder, found, mode, save_seconds)
+        note = note_on_views(got, r, view_words)
+        return finished(prior, made, pictures, prompts, folder, found, mode, save_seconds, note)
 
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-finish
 def loaded(prior, device: str) -> LatentPrior:
@@ -622,7 +686,7 @@ def as_many(prompts, n: int) -> list[str]:
     return [prompts[i % len(prompts)] for i in range(n)]
 
 
-def finished(prior, made, pictures, prompts, folder, found, mode, save_seconds) -> Personal:
+def finished(prior, made, pictures, prompts, folder, found, mode, save_seconds, note="") -> Personal:
     "Begin or go on, learn, save"
     tensors, numbers = {}, {}
     if found != "new" and (folder / STATE).is_file():
@@ -639,7 +703,9 @@ def finished(prior, made, pictures, prompts, folder, found, mode, save_seconds) 
 
         first = numbers.get("step", 0)
         going = f"Going on from step {first}. " * bool(first)
-        live.say(going + cost_text(teacher, made.recipe.steps - first, 0 if "others" in tensors else len(prompts)))
+        live.say(
+            note + going + cost_text(teacher, made.recipe.steps - first, 0 if "others" in tensors else len(prompts))
+        )
         if prompts:
             teacher.remember(prompts, tensors.get("others"))
         if numbers:
