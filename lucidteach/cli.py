@@ -29,18 +29,17 @@ def parser():
     return p
 
 
-def add_run_options(p, steps, seed, out, guidance, prior="toy"):
+PRIORS = "toy, toy-detail, ideal, ideal-detail, a diffusers folder or a hub id"
+
+
+def add_run_options(p, steps, seed, out, guidance, prior="toy", priors=PRIORS):
     "The options that every command that makes something has"
     p.add_argument("--steps", type=int, help=steps)
     p.add_argument("--seed", type=int, default=0, help=f"{seed} (default: %(default)s)")
     p.add_argument("--guidance", type=float, help=f"scale of classifier-free guidance (default: {guidance})")
     p.add_argument("--out", help=f"output folder (default: {out}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: %(default)s)")
-    p.add_argument(
-        "--prior",
-        default=prior,
-        help=f"toy, ideal, ideal-detail, a diffusers folder or a hub id (default: {prior or 'ideal-detail and toy'})",
-    )
+    p.add_argument("--prior", default=prior, help=f"{priors} (default: {prior or 'ideal-detail and toy-detail'})")
     p.add_argument("--overwrite", action="store_true", help="begin anew, whatever run the output folder holds")
 
 
@@ -192,7 +191,8 @@ def add_avatar(sub):
     p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
     p.add_argument("--control", default="toy", help="toy, or the folder of a ControlNet (default: %(default)s)")
     p.add_argument("--scale", type=float, default=1.0, help="of what the ControlNet adds (default: %(default)s)")
-    add_run_options(p, "updates (default: 100)", "of everything random", "runs/<prompt>-<pose>)", "3")
+    nets = "toy, a diffusers folder or a hub id"  # a ControlNet is for a network
+    add_run_options(p, "updates (default: 100)", "of everything random", "runs/<prompt>-<pose>)", "3", priors=nets)
     p.set_defaults(run=avatar)
 
 
