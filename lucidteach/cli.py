@@ -99,7 +99,9 @@ def add_create(sub):
     )
     p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
     p.add_argument(
-        "--preset", choices=("toy", "paper"), help="settings to begin from (default: toy for the toy prior, else paper)"
+        "--preset",
+        choices=("toy", "ball", "paper"),
+        help="settings to begin from; ball is toy from nothing (default: toy for the toy prior, else paper)",
     )
     p.add_argument("--size", type=int, help="pixels")
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
@@ -114,7 +116,7 @@ def add_create(sub):
         "updates (default: the preset's)",
         "of everything random",
         "runs/<prompt>-3d); of several prompts, the folder of their folders",
-        "the preset's: toy 3, paper 7.5",
+        "the preset's: toy 5, ball 3, paper 7.5",
     )
     add_lora(p)
     p.set_defaults(run=create)

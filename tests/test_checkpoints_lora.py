@@ -55,7 +55,7 @@ def test_lora_of_another_family_is_refused(folders, tmp_path):
 
 def test_lora_without_peft_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"lucidteach\[train\]"): load_prior("toy", lora="style")
+    with pytest.raises(ImportError, match=r"lucidteach\[train\]"): load_prior("toy", lora="author/style")
 
 def test_the_twin_that_learns_follows_the_loras_of_its_unet():
     "phi's layers, added by hand to the UNet as it stands: whatever has become of its own LoRAs"

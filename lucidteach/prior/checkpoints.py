@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TOY', 'SHIPPED', 'WORDS', 'TEXT', 'NET', 'PARTS', 'NETWORKS', 'PLAIN', 'TRUSTED', 'BYSTANDERS', 'PICKLES', 'LONGEST',
-           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'ASKED', 'MARKS', 'FIRST', 'RUN_CODE', 'KEYWORDS', 'IDEAL', 'is_named',
-           'missing_files', 'weight_files', 'check_index', 'trusted_class', 'check_pickles', 'check_configs',
-           'check_shards', 'check_size', 'mirrors', 'cached', 'check_whole', 'look_inside', 'check_lora', 'add_lora',
-           'lora_layers', 'check_keywords', 'check_name', 'ideal_prior', 'load_prior']
+           'RAIL', 'RAILPP', 'KNOWN', 'GONE', 'ASKED', 'MARKS', 'FIRST', 'HUB_ID', 'RUN_CODE', 'KEYWORDS', 'IDEAL',
+           'is_named', 'missing_files', 'weight_files', 'check_index', 'trusted_class', 'check_pickles',
+           'check_configs', 'check_shards', 'check_size', 'mirrors', 'cached', 'check_whole', 'look_inside',
+           'check_lora', 'add_lora', 'lora_layers', 'check_keywords', 'check_name', 'ideal_prior', 'load_prior']
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #chk03
 import difflib
@@ -470,6 +470,9 @@ def _predicting(pipe, kind: str | None):
     return pipe
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent36f
+HUB_ID = r"[\w.-]{1,96}/[\w.-]{1,96}"
+
+
 def check_lora(lora) -> dict:
     """None, a file, folder or hub id, or a dict of those with their strength -> {source: strength}.
 
@@ -483,8 +486,10 @@ def check_lora(lora) -> dict:
             raise ValueError(f"the strength of LoRA {name} is {strength!r}: {wanted}")
         if Path(name).suffix in PICKLES:
             raise ValueError(f"LoRA {name} is a pickle, which can run any code when opened; only .safetensors are read")
-        if str(name).endswith(".safetensors") and not Path(name).is_file():
-            raise FileNotFoundError(f"there is no LoRA file {name}")
+        hub_id = re.fullmatch(HUB_ID, str(name)) and not str(name).endswith(".safetensors")
+        if not Path(name).exists() and not hub_id:
+            ways = "give a .safetensors file, a folder, or a hub id, which has the form owner/name"
+            raise FileNotFoundError(f"there is no LoRA file {name}: {ways}")
     if loras and not importlib.util.find_spec("peft"):
         raise ImportError("LoRA weights need peft: pip install 'lucidteach[train]'")
     return loras
@@ -592,7 +597,7 @@ def check_name(name):
         raise ValueError(f"no prior is named (got {got}): give {listed}, a folder, a hub id or a .safetensors file")
     if str(name) in shipped or os.path.exists(name) or Path(name).suffix in (".safetensors", ".ckpt"):
         return
-    if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", str(name)):
+    if re.fullmatch(HUB_ID, str(name)):
         return
     if near := nearest_name(str(name)[:100], shipped):
         raise FileNotFoundError(f"there is no prior {str(name)[:100]!r}: {near.strip()}")
