@@ -473,4 +473,4 @@ def test_the_command_takes_a_lora(folders, tmp_path, capsys):  # noqa: F811
     assert cli.main([*words, "--out", str(tmp_path / "lora")]) == 2
     assert "holds another run" in capsys.readouterr().err
     assert cli.main([*words, "--lora", str(tmp_path / "none.safetensors")]) == 2
-    assert "there is no LoRA file" in capsys.readouterr().err
+    assert "none.safetensors: no such file" in capsys.readouterr().err

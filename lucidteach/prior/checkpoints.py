@@ -488,8 +488,11 @@ def check_lora(lora) -> dict:
             raise ValueError(f"LoRA {name} is a pickle, which can run any code when opened; only .safetensors are read")
         hub_id = re.fullmatch(HUB_ID, str(name)) and not str(name).endswith(".safetensors")
         if not Path(name).exists() and not hub_id:
+            folder = Path(name).parent
+            beside = [f.name for f in folder.iterdir() if f.name[0] != "."] if folder.is_dir() else []
             ways = "give a .safetensors file, a folder, or a hub id, which has the form owner/name"
-            raise FileNotFoundError(f"there is no LoRA file {name}: {ways}")
+            near = nearest_name(Path(name).name, beside).strip()
+            raise FileNotFoundError(f"LoRA {name}: no such file; {near or ways}")
     if loras and not importlib.util.find_spec("peft"):
         raise ImportError("LoRA weights need peft: pip install 'lucidteach[train]'")
     return loras
