@@ -214,6 +214,7 @@ WRONG = {  # what is given -> what the complaint says
     "a view": (dict(views=["sid view"] * 4), "side view"),
     "a caption without token": (dict(captions=["a thing"] * 4), "'a thing'.*'sks'"),
     "rank": (dict(rank=0), "rank"),
+    "a rank that no memory holds": (dict(rank=10**6), "1 to 1024"),
     "steps": (dict(steps=0), "steps"),
     "an option": (dict(rnak=2), "rank"),
     "the exact prior": (dict(prior="ideal"), "no network"),

@@ -95,7 +95,8 @@ def check_picture(x: Tensor, size: int, name: str) -> Tensor:
     if x.ndim != 3 or x.shape[0] not in (1, 2, 3, 4):
         raise ValueError(f"{name} is {list(x.shape)}: give one picture [3,H,W]")
     if x.shape[0] in (1, 2):
-        raise ValueError(f"{name} is grey, {list(x.shape)}: the prior knows colours, give picture.expand(3, -1, -1)")
+        remedy = "save a file as RGB, and of a tensor give picture.expand(3, -1, -1)"
+        raise ValueError(f"{name} is grey, {list(x.shape)}, and the prior knows colours: {remedy}")
     if x.shape[0] == 4:
         if not (x[3] == 1).all():
             remedy = "flatten it on a ground, rgb * alpha + (1 - alpha) for white"

@@ -43,7 +43,7 @@ OLD = {name: ("sds", own) for name, own in {"before": {}, "before, in two stages
 WHITE = {"on a ground": ("sds", TWO)}
 FIELD = {name: ("sds", own | dict(lr_field=(.01, .001), steps=160)) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like, and takes twice the steps
 PATTERNED = tuple(p for p in TEST_PROMPTS if words.parse(p).pattern != "plain")
-ROUNDS = dict(why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), field=(FIELD, ("a pink striped hat", "a blue car"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+ROUNDS = dict(single=({"one stage": SWITCHES["one stage"]}, TEST_PROMPTS, (0,)), why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), field=(FIELD, ("a pink striped hat", "a blue car"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
