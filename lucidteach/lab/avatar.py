@@ -50,7 +50,7 @@ from ..prior.prompts import TOY, check_prompts, opened
 from ..prior.words import parse
 from ..prior.world import Camera as WorldCamera
 from ..prior.world import render
-from ..run.files import read_json, write_file
+from ..run.files import parse_json, read_json, write_file
 from ..run.folders import folder_name, prior_name
 from ..run.jobs import CtrlC, threads_for
 from ..run.live import MODES, Live, png_url
@@ -385,9 +385,9 @@ def read_pose(text: str) -> str | dict:
     wanted = 'write left_arm=120,right_leg=20 or {"left_arm": 120, "right_leg": 20}'
     if text.lstrip().startswith("{"):
         try:
-            return dict(json.loads(text))
+            return parse_json(text, "it")
         except ValueError as e:
-            raise ValueError(f"--pose {text!r:.80} is no JSON ({e}); {wanted}") from None
+            raise ValueError(f"--pose {text!r:.80}: {e}; {wanted}") from None
     if "=" not in text:
         return text
     angles = {}

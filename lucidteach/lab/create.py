@@ -700,7 +700,10 @@ DONE = "This run is done already, and nothing was computed; to repeat it, overwr
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057
 Folder = Annotated[
     object,
-    Range("the name of a folder, for example 'runs/mug', or None", lambda v: v is None or isinstance(v, (str, Path))),
+    Range(
+        "the name of a folder, for example 'runs/mug', or None",
+        lambda v: v is None or isinstance(v, (str, Path)) and str(v) != "",
+    ),
 ]
 
 # %% ../../nbs/7_lab/72_create.ipynb #s43-057x

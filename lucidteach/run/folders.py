@@ -39,8 +39,9 @@ def claim(folder: str | Path, config: dict, overwrite: bool = False, promised=()
     something else, unless `overwrite`.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a folder")
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise FileExistsError(f"{there} is a file; name a folder" + f", {folder} lies below it" * (there != folder))
     if overwrite or not folder.exists() or all(f.name.startswith(".") for f in folder.iterdir()):
         return "new"
     if not (folder / "config.json").exists():

@@ -94,6 +94,8 @@ def check_picture(x: Tensor, size: int, name: str) -> Tensor:
         x = x[0]
     if x.ndim != 3 or x.shape[0] not in (1, 2, 3, 4):
         raise ValueError(f"{name} is {list(x.shape)}: give one picture [3,H,W]")
+    if not x.numel():
+        raise ValueError(f"{name} is {list(x.shape)}: it has no pixels")
     if x.shape[0] in (1, 2):
         remedy = "save a file as RGB, and of a tensor give picture.expand(3, -1, -1)"
         raise ValueError(f"{name} is grey, {list(x.shape)}, and the prior knows colours: {remedy}")
@@ -149,6 +151,10 @@ def read_mask(mask, size: int) -> Tensor:
         raise ValueError(f"mask must be None, 'found', a file, or a tensor [{size},{size}]; got {brief_value(mask)}")
     if x.squeeze().shape != (size, size):
         raise ValueError(f"mask is {list(x.shape)}: it must have the picture's size, [{size},{size}]")
+    if not x.isfinite().all():
+        raise ValueError(
+            "the mask has values that are not finite: white, 1, is where the picture may change, 0 where not"
+        )
     on = x.reshape(1, size, size) > 0.5
     if not on.any():
         raise ValueError("the mask is empty, no value is above 0.5: nothing could change. White is where it may")
@@ -242,7 +248,7 @@ def check_edit(source, target, method: str, options: dict):
     for name, text in dict(source=source, target=target).items():
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{name} is one prompt, a text such as 'a red mug'; got {brief_value(text)}")
-    if source.split() == target.split():
+    if source.lower().split() == target.lower().split():
         raise ValueError(f"source and target are both {source!r}: say in the target what shall be different")
     check_names(method, EDITORS, "method of editing")
     if method != "sdedit":

@@ -615,7 +615,10 @@ def captions_for(got: SimpleNamespace, r: Recipe, view_words: bool) -> list[str]
 
 # %% ../../nbs/4_scene/45a_personalize_run.ipynb #r45-personalize
 Folder = Annotated[
-    object, Range("the name of a folder, for example 'runs/anvil', or None", lambda v: isinstance(v, (str, Path)))
+    object,
+    Range(
+        "the name of a folder, for example 'runs/anvil', or None", lambda v: isinstance(v, (str, Path)) and str(v) != ""
+    ),
 ]
 
 
