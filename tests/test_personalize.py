@@ -14,7 +14,7 @@ import lucidteach
 from lucidteach import cli
 from lucidteach.prior.checkpoints import load_prior
 from lucidteach.prior.latent import LatentPrior, quiet
-from lucidteach.prior.world import HELD_OUT, VIEWS, Camera, Thing, render
+from lucidteach.prior.world import HELD_OUT, VIEWS, Camera, Thing, render, sample_thing
 from lucidteach.scene import personalize_run as run
 from lucidteach.scene.personalize import caption_with, learned, noise_loss, own_weight, view_word, with_lora
 from lucidteach.scene.sources import initial_gaussians
@@ -355,3 +355,16 @@ def test_a_learned_word_has_a_start():
     assert own.settings.init == "box" and own.notes == []
     with pytest.raises(ValueError, match="mugg.*did you mean.*mug"):
         lucidteach.create("a red mugg", prior="toy", steps=1)
+
+
+def test_the_cards_of_the_priors_name_what_is_held_out():
+    "An object that a prior has never seen: told on its card, sampled by no training, and no word of the world"
+    from lucidteach.prior.checkpoints import TOY
+    from lucidteach.prior.world import CATEGORIES
+
+    for name in ("toy", "toy-detail"):
+        told = json.loads((TOY.parent / name / "recipe.json").read_text(encoding="utf-8"))
+        assert told["held_out"] == sorted({*HELD_OUT} - {"posed person"})  # a person is known; this one has joints
+    assert not set(HELD_OUT) & set(CATEGORIES)
+    g = np.random.default_rng(0)
+    assert not {sample_thing(g).category for _ in range(500)} & set(HELD_OUT)

@@ -26,7 +26,6 @@ from lucidteach.lab.create import (
     DONE,
     EDITING,
     Creation,
-    Folder,
     all_there,
     as_pil,
     begin_folder,
@@ -51,7 +50,7 @@ from ..prior.words import parse
 from ..prior.world import Camera as WorldCamera
 from ..prior.world import render
 from ..run.files import parse_json, read_json, write_file
-from ..run.folders import folder_name, prior_name
+from ..run.folders import Folder, folder_name, prior_name
 from ..run.jobs import CtrlC, threads_for
 from ..run.live import MODES, Live, png_url
 from ..run.names import check_names

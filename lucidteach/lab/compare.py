@@ -44,7 +44,7 @@ from ..prior.prompts import TOY, check_prompts, opened
 from ..prior.texture import Textured, patterned, textured_truth
 from ..prior.truth import nearest_truth
 from ..run.files import read_with_numbers, with_numbers, write_file
-from ..run.folders import claim, folder_name, occupied, prior_name
+from ..run.folders import Folder, claim, folder_name, occupied, prior_name
 from ..run.jobs import CtrlC, keep_memory, peak_memory, threads_for
 from ..run.live import MODES, Live
 from ..run.names import check_names, counted
@@ -442,8 +442,7 @@ def check_call(mode, out: str | Path, overwrite):
     "`ValueError` for a mode that is none, and for a folder that has no name"
     if mode not in ("auto", *MODES):
         raise ValueError(f"unknown mode {mode!r}; {nearest_name(mode, MODES)}choose from auto, {', '.join(MODES)}")
-    if out is not None and not isinstance(out, (str, Path)):
-        raise ValueError(f"out is the name of a folder, for example 'runs/mug', or None, got {out!r}")
+    checked("out", out, Folder)
     checked("overwrite", overwrite, bool)
 
 # %% ../../nbs/7_lab/71_compare.ipynb #26-100c

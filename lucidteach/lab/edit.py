@@ -32,7 +32,6 @@ from ..judge.judges import load_judge
 from lucidteach.lab.create import (
     DONE,
     Creation,
-    Folder,
     as_pil,
     begin_folder,
     check_size,
@@ -52,7 +51,7 @@ from lucidteach.lab.create import (
 from ..prior.cond import Denoiser
 from ..prior.prompts import TOY, check_prompts, opened
 from ..run.files import read_with_numbers, with_numbers
-from ..run.folders import begin, claim, folder_name, last_told, prior_name
+from ..run.folders import Folder, begin, claim, folder_name, last_told, prior_name
 from ..run.jobs import CtrlC, peak_memory, threads_for
 from ..run.live import MODES, Live, png_url
 from ..run.pages import filled

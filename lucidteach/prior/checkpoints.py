@@ -30,6 +30,7 @@ from safetensors import safe_open
 from .ideal import IdealPrior
 from .latent import FAMILIES, LatentPrior, check_kind, pick_device, quiet, why_not
 from ..run.files import read_json
+from ..run.folders import no_such
 from ..run.settings import brief_value, checks, nearest_name
 
 # %% ../../nbs/1_prior/14a_checkpoints.ipynb #latent35
@@ -488,11 +489,8 @@ def check_lora(lora) -> dict:
             raise ValueError(f"LoRA {name} is a pickle, which can run any code when opened; only .safetensors are read")
         hub_id = re.fullmatch(HUB_ID, str(name)) and not str(name).endswith(".safetensors")
         if not Path(name).exists() and not hub_id:
-            folder = Path(name).parent
-            beside = [f.name for f in folder.iterdir() if f.name[0] != "."] if folder.is_dir() else []
             ways = "give a .safetensors file, a folder, or a hub id, which has the form owner/name"
-            near = nearest_name(Path(name).name, beside).strip()
-            raise FileNotFoundError(f"LoRA {name}: no such file; {near or ways}")
+            raise FileNotFoundError(f"LoRA {no_such(name)}; {ways}")
     if loras and not importlib.util.find_spec("peft"):
         raise ImportError("LoRA weights need peft: pip install 'lucidteach[train]'")
     return loras

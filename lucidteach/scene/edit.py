@@ -32,6 +32,7 @@ from ..distill.sds import draw_noise, surrogate
 from ..prior.cond import Cond, Denoiser
 from ..prior.guidance import as_cond, batched_eps
 from ..prior.schedule import WEIGHTS
+from ..run.folders import no_such
 from ..run.memory import check_whole, recall, remember
 from ..run.names import check_names
 from ..run.settings import Amount, Count, Finite, Positive, Share, Whole, brief_value
@@ -73,7 +74,7 @@ def read_picture(what, size: int, name: str = "what") -> Tensor:
 def picture_of_file(path: Path) -> Tensor:
     "The channels of an image file, [C,H,W] in [0,1]; ValueError for one that cannot be read"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(no_such(path))
     try:
         with open_picture(path) as opened:
             if getattr(opened, "n_frames", 1) > 1:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import torch
 
+from ..run.folders import no_such
 from ..run.settings import Amount, Count, Positive, Range, Share, Whole, checks, nearest_name
 from .meshes import FORMATS, UP, Mesh, on_triangles, read_mesh, usable
 from .points import points_from_text
@@ -32,8 +33,7 @@ def check_source(source: str):
 # %% ../../nbs/4_scene/41c_sources.ipynb #s41-e02x
 def missing(path: Path) -> FileNotFoundError:
     "What is raised for a file that is not there; a file of nearly that name is named"
-    beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
-    return FileNotFoundError(f"{path}: no such file. {nearest_name(path.name, beside)}".rstrip())
+    return FileNotFoundError(no_such(path))
 
 
 def unknown_source(what: str, source: str) -> ValueError:

@@ -7,7 +7,7 @@ over 12 views: share whose category, colour and pattern are named rightly; fine 
 A line a run in create-stages.jsonl, in the same order a row of six views in create-stages.webp; runs that are there are not made again.
 The scenes lie beside them (`scenes`, not committed), for pictures in another size.
 --rounds names the stages of the choice, see ROUNDS; --seeds, --prompts and --settings take a part of a round."""
-import argparse, hashlib, json, time
+import argparse, hashlib, io, json, time
 from dataclasses import asdict, replace
 from pathlib import Path
 import lucidteach     # noqa: F401 before torch
@@ -191,6 +191,12 @@ def bend(prior, out, prompt="a green house", azimuths=(15, 30, 45, 60, 75, 120, 
         print(t, g, at, flush=True)
     write_file(out/"create-bent.json", json.dumps(dict(prompt=prompt, corners=int(corner.sum()), middles=int(middle.sum()), runs=rows, azimuths=azimuths, apparent=seen), indent=1) + "\n")
 
+def pack(path):
+    "The sheet of all runs, which is kept lossless while runs are added, with the losses that no eye sees"
+    f = io.BytesIO()
+    Image.open(path).convert("RGB").save(f, "webp", quality=95, method=6)
+    write_file(path, f.getvalue())
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--out", type=Path, required=True)
@@ -198,9 +204,11 @@ def main():
     p.add_argument("--settings", nargs="*"); p.add_argument("--prompts", nargs="*"); p.add_argument("--seeds", nargs="*", type=int)
     p.add_argument("--picture", type=Path, help="a .png of the development prompts, or of --prompts (a .webp beside it), from the scenes; nothing is made")
     p.add_argument("--size", type=int, default=128, help="pixels of a view in it")
+    p.add_argument("--pack", action="store_true", help="the sheet as it is committed, a third of its size; nothing is made")
     p.add_argument("--bend", action="store_true", help="why a house is bent: create-bent.json")
     a = p.parse_args()
     if a.picture: return picture(a.out, a.picture, a.prompts or DEV_PROMPTS, a.size)
+    if a.pack: return pack(a.out/f"{NAME}.webp")
     torch.set_num_threads(1)
     if a.bend: return bend(load_prior("toy"), a.out)
     prior, judge = load_prior("toy"), load_judge("b")
