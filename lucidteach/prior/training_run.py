@@ -471,15 +471,18 @@ def train(
     sheet_every: Count = 400,  # steps between sheets of samples
     log_every: Count = 10,  # steps between lines of the log
     workers: Count = 1,  # processes that render the bank
+    until: Count | None = None,  # ends after this step, at the rates of a run to config.steps
     stop=None,  # a threading.Event that ends the run early
 ) -> Trainer:
-    """Trains until config.steps or until `stop` is set, and saves.
+    """Trains until config.steps, or until step `until` or `stop` is set, and saves.
 
     FileExistsError rather than overwriting another run; FileNotFoundError where `start` is no prior; ValueError for no
     steps, a pool without a bank, or a resumed run of another configuration.
     """
     out = Path(out)
     tr = prepared(config, out, resume, start)
+    if until is not None and until <= tr.step:
+        raise ValueError(f"until={until}: the run in {out} has {tr.step} steps already; take a later one")
     if config.bank:
         tr.use_bank(open_bank(out / "bank.safetensors", config, tr.ae, workers))
     first, last, losses, main = tr.step, time.time(), [], tr.acc.is_main_process
@@ -498,7 +501,7 @@ def train(
             if with_sheet or time.time() - last > 60 * minutes:
                 save_all(tr, out, with_sheet)
                 last = time.time()
-            if stop and stop.is_set():
+            if s.step == until or (stop and stop.is_set()):
                 break
     save_all(tr, out, True)
     return tr
@@ -553,6 +556,7 @@ def command_line() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, default=4, help="between checkpoints")
     p.add_argument("--sheet-every", type=int, default=400, help="steps between sheets of samples")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render the bank")
+    p.add_argument("--until", type=int, help="end after this step, at the rates of a run to --steps")
 
     kinds = dict(channels=dict(type=int, nargs="+"), compile=dict(action="store_true"))
     kinds |= dict(precision=dict(choices=("no", "bf16")), times=dict(choices=("rising", "even", "small")))
