@@ -4,7 +4,7 @@ import pytest
 from lucidteach import cli
 
 def lucidteach(*args, **kw):
-    return subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
+    return subprocess.run([sys.executable, '-m', 'lucidteach', *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
 
 def test_help_names_every_option():
     r = lucidteach('compare', '--help')
@@ -104,7 +104,7 @@ def test_a_reader_that_leaves_ends_nothing(args, unbuffered, tmp_path):
     "`| head -1`: the run comes to its end, and its status is its own"
     reader, writer = os.pipe(); os.close(reader)
     said = writer if args[0] == 'compare' else subprocess.PIPE                   # `2>&1 | head -1`
-    p = subprocess.run([sys.executable, '-m', 'lucidteach.cli', *map(str, args)], cwd=tmp_path, stdout=writer, stderr=said, timeout=300, env=os.environ | dict(PYTHONUNBUFFERED=unbuffered))
+    p = subprocess.run([sys.executable, '-m', 'lucidteach', *map(str, args)], cwd=tmp_path, stdout=writer, stderr=said, timeout=300, env=os.environ | dict(PYTHONUNBUFFERED=unbuffered))
     os.close(writer)
     assert p.returncode == 0 and not p.stderr, p.stderr
     assert args[0] != 'compare' or (tmp_path/'runs'/'a-red-mug'/'report.html').exists()

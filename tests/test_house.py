@@ -25,7 +25,7 @@ def test_no_arrow_points_up():
 
 def test_modules_of_the_library_are_those_of_the_notebooks():
     "What is written by hand is small and named in CONTRIBUTING"
-    by_hand = {"__init__", "_before", "_moved", "_modidx", "cli", "doctor"}
+    by_hand = {"__init__", "__main__", "_before", "_moved", "_modidx", "cli", "doctor"}
     of_notebooks = {r.module for r in rooms(root / "nbs")} - {""}
     files = {p.relative_to(root / "lucidteach").with_suffix("") for p in (root / "lucidteach").rglob("*.py")}
     found = {".".join(p.parts) for p in files if p.name != "__init__" or len(p.parts) == 1}
@@ -38,7 +38,7 @@ def test_modules_of_the_library_are_those_of_the_notebooks():
 def test_ruff(command):
     pytest.importorskip("ruff")
     ruff = [sys.executable, "-m", "ruff", *command, "--no-cache"]
-    by_hand = [f"lucidteach/{name}.py" for name in ("__init__", "_before", "_moved", "cli", "doctor")]
+    by_hand = [f"lucidteach/{name}.py" for name in ("__init__", "__main__", "_before", "_moved", "cli", "doctor")]
     r = subprocess.run([*ruff, "nbs", *by_hand], cwd=root, capture_output=True, text=True)
     assert r.returncode == 0, r.stdout[-3000:]
 

@@ -8,11 +8,14 @@ __all__ = ['foreground', 'grow', 'radial_power', 'sharpness_ratio', 'chroma', 's
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #pic03
 import io
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+if TYPE_CHECKING:  # nothing else here needs matplotlib, whose import takes a third of a second
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/1_prior/13e_pictures.ipynb #26-007
 def foreground(truth: Tensor, tol: float = 0.04) -> Tensor:
@@ -86,7 +89,7 @@ def draw(ax, title: str, image: Tensor | None):
     ax.set(xticks=[], yticks=[])
 
 
-def picture(fig: Figure, dpi: int = 100) -> Image.Image:
+def picture(fig: "Figure", dpi: int = 100) -> Image.Image:
     "A Figure as a PIL image."
     f = io.BytesIO()
     fig.savefig(f, format="png", dpi=dpi)
