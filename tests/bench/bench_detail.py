@@ -189,6 +189,20 @@ def distilled(prior, name, seeds, steps, sheets, say):
     if sheets: sheet(columns, sheets/f"{name}_distilled.png")
     return dict(prompts=prompts, steps=steps, lr=.05, times=[.02, .7], rows=rows)
 
+OLD = [Thing(*told) for told in (("mug", "red"), ("car", "blue"), ("teapot", "green"), ("duck", "yellow"), ("chair", "purple"), ("hat", "orange", "striped"), ("umbrella", "pink", "dotted"), ("house", "brown"))]
+
+def grounds(prior, say):
+    """What a prior leaves on the white ground around a true object: SDS and ISM from it, arm by arm, root mean square of the full range.
+
+    Old patterns, which both priors know; `toy` saw even grounds, `toy-detail` sandy, shaded and cloudy ones too."""
+    true, prompts, rows = torch.stack([torch.from_numpy(render(v, CAMERA).rgb) for v in OLD]), [caption(v, CAMERA, view=False) for v in OLD], {}
+    with torch.no_grad(): rows["the autoencoder"] = [clutter(a, b) for a, b in zip(prior.decode(prior.encode(true)).clamp(0, 1), true)]
+    for method, g in (("sds", 1.), ("sds", 7.5), ("ism", 1.), ("ism", 3.), ("ism", 7.5)):
+        x = paint(prior, true, prompts, method, g, dict(delta_s=100) if method == "ism" else {}, 0)
+        rows[f"{method} {g:g}"] = [clutter(a, b) for a, b in zip(x, true)]
+        say(f"{method} {g:g}: clutter {np.mean(rows[f'{method} {g:g}']):.4f}")
+    return dict(prompts=prompts, rows=rows)
+
 STUDY = ("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
          "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle")
 STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m, gs in (("sds", (1., 7.5, 20.)), ("ism", (1., 3.))) for g in gs}
@@ -231,7 +245,7 @@ def main():
     p.add_argument("--n", type=int, default=32, help="pictures for errors and inversions"); p.add_argument("--judged", type=int, default=100, help="samples of each kind for the judges")
     p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
-    p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
+    p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "grounds", "distilled"])
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -254,6 +268,7 @@ def main():
                 if a.sheets: sheet([(t.category, torch.stack([u, v])) for t, u, v in zip(things[:14], x, y)], a.sheets/f"{name}_samples_{kind}.png")
         if "kid" in a.parts:
             own["kid"] = dict(n=a.kid, **distances(prior, a.kid)); say(f"{name} KID: " + json.dumps(own["kid"])); keep()
+        if "grounds" in a.parts: own["grounds"] = grounds(prior, say); keep()
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
