@@ -274,31 +274,72 @@ def test_fine_patterns_are_asked_only_of_a_judge_that_knows_them(judges):
         assert m.correct(lambda _: knows, x, prompts)["pattern"].item() == (name == "furry")
         assert knows.words()[0].startswith(f"{name} red" if k else "red")
 
-def test_a_recipe_with_fine_patterns_makes_a_judge_of_its_own(tmp_path):
-    "It begins with the shipped weights, three of its seven patterns among them, and is kept and read under its own name"
-    made, old = jd.Training(jd.Recipe(steps=2, batch=8, detailed=.4, start=True)), jd.load_judge("a").net.state_dict()
-    new = made.net.state_dict()
-    assert all(torch.equal(new[k][:len(v)] if v.ndim else new[k], v) for k, v in old.items() if "num_batches" not in k)
+def test_an_eye_for_patterns_is_trained_and_read_under_its_own_name(tmp_path):
+    made = jd.Training(jd.Recipe(steps=2, batch=8, fine=True))
+    assert isinstance(made.net, jd.LookingNet) and math.isfinite(made.one(jd.fine_set(16, 3)))
     made.save(tmp_path)
     judge = jd.load_judge("a-detail", tmp_path)
-    assert judge.name == "a-detail" and judge(torch.rand(2, 3, 64, 64)).pattern.shape == (2, 7)
-    with pytest.raises(FileNotFoundError, match="judges b --out .* --start --detailed"): jd.load_judge("b-detail", tmp_path)
+    assert judge.name == "a-detail" and judge(torch.rand(2, 3, 64, 64)).pattern.shape == (2, 7) and judge.recipe["fine"]
+    assert judge(torch.rand(0, 3, 64, 64)).pattern.shape == (0, 7)
+    with pytest.raises(FileNotFoundError, match="judges b --out .* --fine"): jd.load_judge("b-detail", tmp_path)
     with pytest.raises(ValueError, match="b-detail"): jd.load_judge("c-detail")
 
-def test_a_fine_pattern_is_not_asked_where_blur_took_it():
-    "Half are blurred, by .2 to .9 pixels evenly: of the fine patterns .5*.4/.7 are not asked, old ones always; crisp pictures are as they are on their ground"
-    p = jd.render_set(60, seed=4, detailed=.5)
-    c = jd.Recipe(batch=600, spoilt=0., detailed=.5)
-    drawn = jd.Draw(c.seed * 1_000_003 + 7).index(60, 600)
-    said, fine = jd.batch_at(p, 7, c)[1][:, 2], p.answers[drawn, 2] >= len(world.PATTERNS)
-    assert torch.equal(said[~fine], p.answers[drawn, 2][~fine])
-    lost, n = int((said[fine] < 0).sum()), int(fine.sum())
-    share = .5 * .4 / .7
-    assert abs(lost - n*share) < 4 * math.sqrt(n * share * (1 - share))
-    x, y = jd.batch_at(p, 7, jd.replace(c, crisp=1.))
-    draw = jd.Draw(c.seed * 1_000_003 + 7)
-    draw.index(60, 600)
-    assert torch.equal(y, p.answers[drawn]) and torch.equal(x, jd.on_ground(p.rgba[drawn], p.fill[drawn], draw).clamp(0, 1))
+@pytest.fixture(scope="module")
+def seeing(): return {k: jd.load_judge(f"{k}-detail") for k in "ab" if (jd.WEIGHTS/f"judge_{k}-detail").exists()}
+
+@pytest.fixture(scope="module")
+def patterned():
+    "160 things with a fine pattern that covers 300 pixels or more, drawn twice as large with 9 rays a pixel and averaged down; and plain"
+    rng, rows, fine, plain = np.random.default_rng(71), [], [], []
+    small = lambda thing, camera: torch.nn.functional.avg_pool2d(torch.from_numpy(world.render(thing, camera, 128, 3).rgb), 2)
+    while len(rows) < 160:
+        t, c = world.sample_thing(rng, background=.2, depth=0, corruption=0), world.sample_camera(rng)
+        t = jd.replace(t, pattern=world.FINE_PATTERNS[len(rows) % 4], seed=900 + len(rows))
+        x, y = small(t, c), small(jd.replace(t, pattern="plain"), c)
+        if ((x - y).abs().amax(0) > .04).sum() < 300: continue
+        rows.append(world.SURFACES.index(t.pattern)); fine.append(x); plain.append(y)
+    return torch.tensor(rows), torch.stack(fine), torch.stack(plain)
+
+def test_eyes_are_small_and_half_and_tell_how(seeing):
+    for k, j in seeing.items():
+        file = jd.WEIGHTS/f"judge_{k}-detail"/"model.safetensors"
+        assert file.stat().st_size < 4e5 and {v.dtype for v in jd.load_file(file).values()} <= {torch.float16, torch.int64}
+        assert jd.Recipe(**{q: j.recipe[q] for q in jd.asdict(jd.Recipe())}) == jd.RECIPES[f"{k}-detail"] and j.recipe["step"] == j.recipe["steps"]
+
+def test_an_eye_changes_the_pattern_alone(judges, seeing, truth):
+    for k, j in seeing.items():
+        old, new = judges[k](truth.images[:40]), j(truth.images[:40])
+        assert all(torch.equal(getattr(old, q), getattr(new, q)) for q in ("category", "colour", "view", "features"))
+        assert old.pattern.shape == (40, 3) and new.pattern.shape == (40, 7) and torch.allclose(new.pattern.sum(1), torch.ones(40))
+
+def test_fine_patterns_are_named_by_another_renderer_and_in_the_mirror(seeing, patterned):
+    "Each pattern by itself; of 40 pictures one is 2.5 percent"
+    asked, x, _ = patterned
+    for k, j in seeing.items():
+        said, mirrored = j(x).pattern, j(x.flip(3)).pattern
+        for p in asked.unique(): assert (said.argmax(1) == p)[asked == p].float().mean() > .65, (k, world.SURFACES[p])
+        assert (said.argmax(1) == asked).float().mean() > .8 and (mirrored.argmax(1) == asked).float().mean() > .8
+        assert (said.argmax(1) == mirrored.argmax(1)).float().mean() > .8
+
+def test_what_has_no_pattern_is_not_called_patterned(seeing, patterned):
+    "Plain, and plain with noise, white and of a few pixels, colourless and coloured"
+    _, _, plain = patterned
+    from scipy.ndimage import gaussian_filter
+    noise = np.random.default_rng(5).normal(size=plain.shape)
+    soft = gaussian_filter(noise, (0, 0, .8, .8)); grey = np.repeat(noise[:, :1], 3, 1)
+    for name, n in dict(none=0*noise, white=noise, grey=grey, soft=soft/soft.std()).items():
+        x = (plain + .05 * torch.from_numpy(n).float()).clamp(0, 1)
+        for k, j in seeing.items(): assert (j(x).pattern.argmax(1) >= len(world.PATTERNS)).float().mean() < .15, (k, name)
+
+def test_local_contrast_is_that_of_a_slow_loop():
+    x = torch.rand(1, 3, 14, 14, generator=torch.Generator().manual_seed(2))
+    y = np.pad(x.double().mean(1)[0].numpy(), 8, mode="edge")      # the border is repeated, before each of two means
+    d = np.full((22, 22), np.nan)
+    for i in range(4, 18):
+        for j in range(4, 18): d[i, j] = y[i + 4, j + 4] - y[i:i + 9, j:j + 9].mean()
+    for i, j in ((8, 8), (9, 13), (12, 10)):
+        near = d[i - 4:i + 5, j - 4:j + 5]
+        assert np.isfinite(near).all() and abs(jd.local_contrast(x)[0, 0, i - 4, j - 4] - d[i, j] / np.sqrt((near**2).mean() + .0004)) < 1e-4
 
 def test_detailed_pictures_are_what_the_detailed_prior_learns_from():
     p = jd.render_set(60, seed=3, detailed=.5)
