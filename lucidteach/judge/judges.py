@@ -131,19 +131,19 @@ def seen_closely(x: Tensor) -> Tensor:
     return torch.cat([2 * x - 1, local_contrast(x)], 1).contiguous(memory_format=torch.channels_last)
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-f05
-def layer(a: int, b: int, stride: int = 1, side: int = 3) -> nn.Module:
-    "A convolution from `a` to `b` channels with squares of `side` pixels."
-    conv = nn.Conv2d(a, b, side, stride, side // 2, bias=False)
+def layer(a: int, b: int, stride: int = 1) -> nn.Module:
+    "A 3x3 convolution from `a` to `b` channels."
+    conv = nn.Conv2d(a, b, 3, stride, 1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(b), nn.ReLU())
 
 
 class LookingNet(nn.Module):
     "An eye for patterns: images [B,3,64,64] in [0,1] -> features [B,looks*width]."
 
-    def __init__(self, widths=(16, 48, 96), looks=4, side=3):
+    def __init__(self, widths=(16, 48, 96), looks=4):
         super().__init__()
         p, q, r = widths
-        self.trunk = nn.Sequential(layer(4, p, 1, side), layer(p, q, 2), Residual(q, q), Residual(q, r, 2))
+        self.trunk = nn.Sequential(layer(4, p), layer(p, q, 2), Residual(q, q), Residual(q, r, 2))
         self.pick, self.heads = nn.Conv2d(r, looks, 1), Heads(looks * r, dict(pattern=SURFACES))
 
     def features(self, x):
@@ -152,7 +152,7 @@ class LookingNet(nn.Module):
         return (w.to(h.dtype) @ h.flatten(2).mT).flatten(1)
 
 
-EYES = dict(a=LookingNet, b=partial(LookingNet, widths=(24, 40, 96), looks=2, side=5))
+EYES = dict(a=LookingNet, b=partial(LookingNet, widths=(20, 48, 96), looks=6))
 
 # %% ../../nbs/5_judge/51a_judges.ipynb #51-016
 WEIGHTS = Path(str(files("lucidteach.judge"))) / "weights"  # package data
@@ -650,7 +650,7 @@ RECIPES = {
     "a": Recipe("a", 11, 5000),
     "b": Recipe("b", 29, 7000, pictures=30000, lr=1.5e-3, side=1.0),
     "a-detail": Recipe("a", 11, 1400, **EYE_RUN),
-    "b-detail": Recipe("b", 29, 1100, **EYE_RUN),
+    "b-detail": Recipe("b", 29, 1400, **EYE_RUN),
 }
 
 
