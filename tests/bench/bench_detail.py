@@ -23,10 +23,12 @@ from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
 from lucidteach.distill.loop import optimise
 from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import WEIGHTS, answers, load_judge
-from lucidteach.judge.metrics import kid, shares
+from lucidteach.judge.measures import pattern_margin
+from lucidteach.judge.metrics import correct, kid, shares
 from lucidteach.lab.comparison import WORLDS
 from lucidteach.prior.cond import Cond
-from lucidteach.prior.pictures import clutter
+from lucidteach.prior.fast import fast
+from lucidteach.prior.pictures import clutter, saturation_ratio
 from lucidteach.prior.schedule import UniformT
 from lucidteach.prior.texture import Textured, likeness, off_texture as off_of_true, rms_on, strength, surface, unit_patches
 from lucidteach.prior.truth import psnr
@@ -189,40 +191,62 @@ def distilled(prior, name, seeds, steps, sheets, say):
     if sheets: sheet(columns, sheets/f"{name}_distilled.png")
     return dict(prompts=prompts, steps=steps, lr=.05, times=[.02, .7], rows=rows)
 
-STUDY = ("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
-         "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle")
-STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m, gs in (("sds", (1., 7.5, 20.)), ("ism", (1., 3.))) for g in gs}
+STUDY = (("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
+          "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle"),
+         ("a speckled green mushroom", "a speckled brown duck", "a furry orange chair", "a furry pink bed",
+          "a woven purple umbrella", "a woven yellow lamp", "a bricked orange mug", "a bricked red table"))  # two blocks, each painted at once
+STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m in ("sds", "ism") for g in (1., 3., 7.5, 20., 100.)}
 STUDY_ARMS["sds, small times 1"] = ("sds", 1., dict(t_range=(.02, .2), t_start=.2))
+STUDY_ARMS |= {f"fixed {g:g}": ("cfd", g, {}) for g in (1., 7.5)} | {"csd 1": ("csd", 1., {}), "sdi 7.5": ("sdi", 7.5, {})}
+STUDY_ARMS |= {f"ism 1, T {t} S {s}" + ", start noise"*n: ("ism", 1., dict(options=dict(ism=dict(delta_t=t, delta_s=s, start_noise=n))))
+               for t in (50, 200) for s in (50, 200) for n in (False, True)}
 
 def as_rows(x):
     "Pictures [B,3,h,w] side by side, bytes [h,B w,3]"
     return (x.clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)*255).round().to(torch.uint8).numpy()
 
-def ledger_study(prior, seeds, folder, own, keep, say):
-    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`, and the pictures without loss in folder/detail_prior.png, a row for each row.
+def of_rows(strip, n=8):
+    "The reverse: n pictures [n,3,h,w] in [0,1] of a strip of bytes"
+    return torch.from_numpy(strip.copy()).float().div(255).unflatten(1, (n, -1)).permute(1, 3, 0, 2)
 
-    Settings of `lucidteach compare` with this prior. Arms that are there already are not made again."""
-    seen = [Textured(p) for p in STUDY]
-    measure = lambda x: dict(strength=[strength(p, s) for p, s in zip(x, seen)], off=[off_of_true(p, s) for p, s in zip(x, seen)], clutter=[clutter(p, s.plain) for p, s in zip(x, seen)])
+def study_measures(x, seen, judge):
+    "What is measured of pictures [B,3,h,w] of the objects `seen`: a list of B numbers each"
+    hits = correct(judge, x, [s.prompt for s in seen])
+    each = dict(strength=strength, off=off_of_true, clutter=lambda p, s: clutter(p, s.plain), saturation=lambda p, s: saturation_ratio(p, s.plain), margin=pattern_margin)
+    return {k: [f(p, s) for p, s in zip(x, seen)] for k, f in each.items()} | {k: hits[k].tolist() for k in ("category", "colour")}
+
+def ledger_study(prior, arms, seeds, folder, own, keep, say):
+    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`: a row for each arm, seed and block of eight prompts.
+
+    Settings of `lucidteach compare` with this prior. The pictures are in folder/detail_prior.png, a strip for each row, without loss until
+    `--pack`. What is there already is not made again; what earlier rows lack of the measures is measured on their pictures."""
+    blocks, judge = [[Textured(p) for p in ps] for ps in STUDY], load_judge("b")
     file, rows = folder/"detail_prior.png", own.setdefault("rows", [])
-    sheets = [np.asarray(Image.open(file))] if rows else []
+    sheets = list(np.split(np.asarray(Image.open(file).convert("RGB")), len(rows))) if rows else []
+    for k, (row, strip) in enumerate(zip(rows, sheets)):
+        if "margin" not in row: rows[k] = study_measures(of_rows(strip), blocks[row.get("block", 0)], judge) | dict(block=0) | row
+    own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
+    there = lambda arm, block, seed=None: any((r["arm"], r["block"], r.get("seed")) == (arm, block, seed) for r in rows)
     def add(row, x):
-        rows.append(row | measure(x)); sheets.append(as_rows(x))
-        Image.fromarray(np.concatenate(sheets)).save(file, optimize=True); keep()
-        say(f"{row['arm']}: " + ", ".join(f"{k} {np.mean(rows[-1][k]):.2f}" for k in ("strength", "off", "clutter")))
-    if not rows:
-        own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
-        add(dict(arm="truth"), torch.stack([s.true(77) for s in seen]))
-        add(dict(arm="start"), torch.stack([s.plain for s in seen]))
-        with torch.no_grad(): add(dict(arm="truth through the autoencoder"), prior.decode(prior.encode(torch.stack([s.true(77) for s in seen]))))
+        rows.append(row | study_measures(x, blocks[row["block"]], judge)); sheets.append(as_rows(x))
+        Image.fromarray(np.concatenate(sheets)).save(file, compress_level=1); keep()
+        say(f"{row['arm']}, block {row['block']}" + (f", seed {row['seed']}, {row['seconds']} s" if "seed" in row else ""))
+    for block, seen in enumerate(blocks):
+        true = torch.stack([s.true(77) for s in seen])
+        with torch.no_grad(): ends = dict(truth=true, start=torch.stack([s.plain for s in seen])) | {"truth through the autoencoder": prior.decode(prior.encode(true)).clamp(0, 1)}
+        for arm, x in ends.items():
+            if not there(arm, block): add(dict(arm=arm, block=block), x)
     common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
     for seed in range(seeds):
-        for arm, (method, g, other) in STUDY_ARMS.items():
-            if any((r["arm"], r.get("seed")) == (arm, seed) for r in rows): continue
-            began = time.process_time()
-            for now in optimise(prior, list(STUDY), method, "latents", Settings(**common | dict(seed=seed, guidance=g) | other)): pass
-            if now.stopped: raise SystemExit(now.stopped)
-            add(dict(arm=arm, method=method, guidance=g, seed=seed, calls=now.calls, seconds=round(time.process_time() - began, 1)), now.canvas.image().float().clamp(0, 1))
+        for arm in arms or STUDY_ARMS:
+            for block, prompts in enumerate(STUDY):
+                if there(arm, block, seed): continue
+                (method, g, other), began = STUDY_ARMS[arm], time.process_time()
+                settings = Settings(**common | dict(seed=seed + 100*block, guidance=g) | other)
+                for now in optimise(prior, list(prompts), method, "latents", settings): pass
+                if now.stopped: raise SystemExit(now.stopped)
+                told = dict(calls=now.calls, seconds=round(time.process_time() - began, 1), runtime="torch" if prior.runtime is None else "onnxruntime")
+                add(dict(arm=arm, block=block, method=method, guidance=g, seed=seed) | told, now.canvas.image().float().clamp(0, 1))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,6 +256,7 @@ def main():
     p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
     p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
+    p.add_argument("--arms", nargs="+", choices=STUDY_ARMS, help="those of the ledger, by default all"); p.add_argument("--fast", action="store_true", help="the ledger's network in ONNX Runtime")
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -257,6 +282,6 @@ def main():
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
-        if "ledger" in a.parts: ledger_study(prior, a.seeds, a.sheets, own, keep, say)
+        if "ledger" in a.parts: ledger_study(fast(prior) if a.fast else prior, a.arms, a.seeds, a.sheets, own, keep, say)
 
 if __name__ == "__main__": main()
