@@ -215,7 +215,14 @@ def study_measures(x, seen, judge):
     each = dict(strength=strength, off=off_of_true, clutter=lambda p, s: clutter(p, s.plain), saturation=lambda p, s: saturation_ratio(p, s.plain), margin=pattern_margin)
     return {k: [f(p, s) for p, s in zip(x, seen)] for k, f in each.items()} | {k: hits[k].tolist() for k in ("category", "colour")}
 
-def ledger_study(prior, arms, seeds, folder, own, keep, say):
+@torch.no_grad()
+def resampled(prior, images, prompts, t, guidance, seed):
+    "What the network makes of pictures by itself: noised to t, then sampled by DDIM in steps of 20. No method is in it"
+    z = prior.encode(images)
+    x_t = prior.schedule.add_noise(z, torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED + seed)), t)
+    return prior.decode(ddim_sample(prior, x_t, list(prompts), t, 20, guidance).x).float().clamp(0, 1)
+
+def ledger_study(prior, arms, seeds, todo, folder, own, keep, say):
     """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`: a row for each arm, seed and block of eight prompts.
 
     Settings of `lucidteach compare` with this prior. The pictures are in folder/detail_prior.png, a strip for each row, without loss until
@@ -232,15 +239,17 @@ def ledger_study(prior, arms, seeds, folder, own, keep, say):
         Image.fromarray(np.concatenate(sheets)).save(file, compress_level=1); keep()
         say(f"{row['arm']}, block {row['block']}" + (f", seed {row['seed']}, {row['seconds']} s" if "seed" in row else ""))
     for block, seen in enumerate(blocks):
-        true = torch.stack([s.true(77) for s in seen])
-        with torch.no_grad(): ends = dict(truth=true, start=torch.stack([s.plain for s in seen])) | {"truth through the autoencoder": prior.decode(prior.encode(true)).clamp(0, 1)}
-        for arm, x in ends.items():
-            if not there(arm, block): add(dict(arm=arm, block=block), x)
+        true, plain = torch.stack([s.true(77) for s in seen]), torch.stack([s.plain for s in seen])
+        ends = dict(truth=lambda: true, start=lambda: plain) | {"truth through the autoencoder": lambda: prior.decode(prior.encode(true)).clamp(0, 1)}
+        for name, x, t, g in (("start", plain, 700, 1.), ("start", plain, 700, 3.), *(("truth", true, t, 1.) for t in (100, 200, 300, 400))):
+            ends[f"{name} noised to {t}, sampled at {g:g}"] = lambda x=x, t=t, g=g: resampled(prior, x, STUDY[block], t, g, block)
+        for arm, make in ends.items():
+            if not there(arm, block): add(dict(arm=arm, block=block), make())
     common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
     for seed in range(seeds):
         for arm in arms or STUDY_ARMS:
             for block, prompts in enumerate(STUDY):
-                if there(arm, block, seed): continue
+                if block not in todo or there(arm, block, seed): continue
                 (method, g, other), began = STUDY_ARMS[arm], time.process_time()
                 settings = Settings(**common | dict(seed=seed + 100*block, guidance=g) | other)
                 for now in optimise(prior, list(prompts), method, "latents", settings): pass
@@ -256,7 +265,8 @@ def main():
     p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
     p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "distilled"])
-    p.add_argument("--arms", nargs="+", choices=STUDY_ARMS, help="those of the ledger, by default all"); p.add_argument("--fast", action="store_true", help="the ledger's network in ONNX Runtime")
+    p.add_argument("--arms", nargs="+", choices=STUDY_ARMS, help="those of the ledger, by default all"); p.add_argument("--blocks", nargs="+", type=int, default=range(len(STUDY)))
+    p.add_argument("--fast", action="store_true", help="the ledger's network in ONNX Runtime")
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -282,6 +292,6 @@ def main():
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
-        if "ledger" in a.parts: ledger_study(fast(prior) if a.fast else prior, a.arms, a.seeds, a.sheets, own, keep, say)
+        if "ledger" in a.parts: ledger_study(fast(prior) if a.fast else prior, a.arms, a.seeds, a.blocks, a.sheets, own, keep, say)
 
 if __name__ == "__main__": main()
