@@ -6,8 +6,9 @@ implies, inversion and back, what judges say of samples, and the distance of sam
 at best, by an oracle that knows object and camera and learns the texture from other seeds. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
 (the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread.
 
-The ledger of 53b_detail is a part of its own, not made unless it is asked for: eight prompts that nothing was chosen on, the settings of the front page,
-    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --seeds 2 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
+The ledger of 53b_detail is a part of its own, not made unless it is asked for: sixteen prompts that nothing was chosen on, the settings of the front page.
+It goes on where it stopped; --arms, --blocks and --seeds ask for a part, --fast for ONNX Runtime. Three seeds of all take 1.8 hours of one core:
+    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --fast --seeds 3 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
 """
 import argparse, json, time
 from dataclasses import replace
@@ -205,15 +206,11 @@ def as_rows(x):
     "Pictures [B,3,h,w] side by side, bytes [h,B w,3]"
     return (x.clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)*255).round().to(torch.uint8).numpy()
 
-def of_rows(strip, n=8):
-    "The reverse: n pictures [n,3,h,w] in [0,1] of a strip of bytes"
-    return torch.from_numpy(strip.copy()).float().div(255).unflatten(1, (n, -1)).permute(1, 3, 0, 2)
-
 def study_measures(x, seen, judge):
     "What is measured of pictures [B,3,h,w] of the objects `seen`: a list of B numbers each"
     hits = correct(judge, x, [s.prompt for s in seen])
     each = dict(strength=strength, off=off_of_true, clutter=lambda p, s: clutter(p, s.plain), saturation=lambda p, s: saturation_ratio(p, s.plain), margin=pattern_margin)
-    return {k: [f(p, s) for p, s in zip(x, seen)] for k, f in each.items()} | {k: hits[k].tolist() for k in ("category", "colour")}
+    return {k: [round(float(f(p, s)), 5) for p, s in zip(x, seen)] for k, f in each.items()} | {k: hits[k].tolist() for k in ("category", "colour")}
 
 @torch.no_grad()
 def resampled(prior, images, prompts, t, guidance, seed):
@@ -222,22 +219,22 @@ def resampled(prior, images, prompts, t, guidance, seed):
     x_t = prior.schedule.add_noise(z, torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED + seed)), t)
     return prior.decode(ddim_sample(prior, x_t, list(prompts), t, 20, guidance).x).float().clamp(0, 1)
 
-def ledger_study(prior, arms, seeds, todo, folder, own, keep, say):
-    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`: a row for each arm, seed and block of eight prompts.
+def ledger_study(prior, jobs, folder, own, keep, say):
+    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`: a row for each job (seed, arm, block of eight prompts).
 
-    Settings of `lucidteach compare` with this prior. The pictures are in folder/detail_prior.png, a strip for each row, without loss until
-    `--pack`. What is there already is not made again; what earlier rows lack of the measures is measured on their pictures."""
+    Settings of `lucidteach compare` with this prior; the second block has other noises and times. The pictures of the first seed are strips in
+    folder/detail_prior.webp (while it goes on in detail_prior.png, without loss). What is there already is not made again."""
     blocks, judge = [[Textured(p) for p in ps] for ps in STUDY], load_judge("b")
-    file, rows = folder/"detail_prior.png", own.setdefault("rows", [])
-    sheets = list(np.split(np.asarray(Image.open(file).convert("RGB")), len(rows))) if rows else []
-    for k, (row, strip) in enumerate(zip(rows, sheets)):
-        if "margin" not in row: rows[k] = study_measures(of_rows(strip), blocks[row.get("block", 0)], judge) | dict(block=0) | row
+    packed, file = folder/"detail_prior.webp", folder/"detail_prior.png"
+    rows = own.setdefault("rows", []); pictured = lambda: [r for r in rows if not r.get("seed")]
+    strips = list(np.split(np.asarray(Image.open(file if file.exists() else packed).convert("RGB")), len(pictured()))) if rows else []
     own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
     there = lambda arm, block, seed=None: any((r["arm"], r["block"], r.get("seed")) == (arm, block, seed) for r in rows)
     def add(row, x):
-        rows.append(row | study_measures(x, blocks[row["block"]], judge)); sheets.append(as_rows(x))
-        Image.fromarray(np.concatenate(sheets)).save(file, compress_level=1); keep()
-        say(f"{row['arm']}, block {row['block']}" + (f", seed {row['seed']}, {row['seconds']} s" if "seed" in row else ""))
+        rows.append(row | study_measures(x, blocks[row["block"]], judge))
+        if not row.get("seed"):
+            strips.append(as_rows(x)); Image.fromarray(np.concatenate(strips)).save(file, compress_level=1)
+        keep(); say(f"{row['arm']}, block {row['block']}" + (f", seed {row['seed']}, {row['seconds']} s" if "seed" in row else ""))
     for block, seen in enumerate(blocks):
         true, plain = torch.stack([s.true(77) for s in seen]), torch.stack([s.plain for s in seen])
         ends = dict(truth=lambda: true, start=lambda: plain) | {"truth through the autoencoder": lambda: prior.decode(prior.encode(true)).clamp(0, 1)}
@@ -246,16 +243,16 @@ def ledger_study(prior, arms, seeds, todo, folder, own, keep, say):
         for arm, make in ends.items():
             if not there(arm, block): add(dict(arm=arm, block=block), make())
     common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
-    for seed in range(seeds):
-        for arm in arms or STUDY_ARMS:
-            for block, prompts in enumerate(STUDY):
-                if block not in todo or there(arm, block, seed): continue
-                (method, g, other), began = STUDY_ARMS[arm], time.process_time()
-                settings = Settings(**common | dict(seed=seed + 100*block, guidance=g) | other)
-                for now in optimise(prior, list(prompts), method, "latents", settings): pass
-                if now.stopped: raise SystemExit(now.stopped)
-                told = dict(calls=now.calls, seconds=round(time.process_time() - began, 1), runtime="torch" if prior.runtime is None else "onnxruntime")
-                add(dict(arm=arm, block=block, method=method, guidance=g, seed=seed) | told, now.canvas.image().float().clamp(0, 1))
+    for seed, arm, block in jobs:
+        if there(arm, block, seed): continue
+        (method, g, other), began = STUDY_ARMS[arm], time.process_time()
+        settings = Settings(**common | dict(seed=seed + 100*block, guidance=g) | other)
+        for now in optimise(prior, list(STUDY[block]), method, "latents", settings): pass
+        if now.stopped: raise SystemExit(now.stopped)
+        told = dict(calls=now.calls, seconds=round(time.process_time() - began, 1), runtime="torch" if prior.runtime is None else "onnxruntime")
+        add(dict(arm=arm, block=block, method=method, guidance=g, seed=seed) | told, now.canvas.image().float().clamp(0, 1))
+    page = Image.fromarray(np.concatenate(strips)).quantize(256, dither=0)  # the numbers were measured before
+    page.convert("RGB").save(packed, lossless=True, quality=100, method=4); file.unlink(missing_ok=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -292,6 +289,8 @@ def main():
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
-        if "ledger" in a.parts: ledger_study(fast(prior) if a.fast else prior, a.arms, a.seeds, a.blocks, a.sheets, own, keep, say)
+        if "ledger" in a.parts:
+            jobs = [(seed, arm, block) for seed in range(a.seeds) for arm in a.arms or STUDY_ARMS for block in a.blocks]
+            ledger_study(fast(prior) if a.fast else prior, jobs, a.sheets, own, keep, say)
 
 if __name__ == "__main__": main()
