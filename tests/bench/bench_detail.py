@@ -6,8 +6,9 @@ implies, inversion and back, what judges say of samples, and the distance of sam
 at best, by an oracle that knows object and camera and learns the texture from other seeds. For the last prior, on six detailed prompts: samples, and SDS and ISM from the same start
 (the true picture without its pattern), with the contrast of the detail over the truth's and how like a true texture it is. One thread.
 
-The ledger of 53b_detail is a part of its own, not made unless it is asked for: eight prompts that nothing was chosen on, the settings of the front page,
-    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --seeds 2 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
+The ledger of 53b_detail is a part of its own, not made unless it is asked for: sixteen prompts that nothing was chosen on, the settings of the front page.
+It goes on where it stopped; --arms, --blocks and --seeds ask for a part, --fast for ONNX Runtime. Three seeds of all take 1.8 hours of one core:
+    python tests/bench/bench_detail.py --priors toy-detail --parts ledger --fast --seeds 3 --out nbs/5_judge/results/detail_prior.json --sheets nbs/5_judge/results
 """
 import argparse, json, time
 from dataclasses import replace
@@ -23,10 +24,12 @@ from lucidteach.distill.inversion import ddim_invert, ddim_sample, noise_rms
 from lucidteach.distill.loop import optimise
 from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import WEIGHTS, answers, load_judge
-from lucidteach.judge.metrics import kid, shares
+from lucidteach.judge.measures import pattern_margin
+from lucidteach.judge.metrics import correct, kid, shares
 from lucidteach.lab.comparison import WORLDS
 from lucidteach.prior.cond import Cond
-from lucidteach.prior.pictures import clutter
+from lucidteach.prior.fast import fast
+from lucidteach.prior.pictures import clutter, saturation_ratio
 from lucidteach.prior.schedule import UniformT
 from lucidteach.prior.texture import Textured, likeness, off_texture as off_of_true, rms_on, strength, surface, unit_patches
 from lucidteach.prior.truth import psnr
@@ -203,40 +206,67 @@ def grounds(prior, say):
         say(f"{method} {g:g}: clutter {np.mean(rows[f'{method} {g:g}']):.4f}")
     return dict(prompts=prompts, rows=rows)
 
-STUDY = ("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
-         "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle")
-STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m, gs in (("sds", (1., 7.5, 20.)), ("ism", (1., 3.))) for g in gs}
+STUDY = (("a speckled blue teapot", "a speckled orange sofa", "a furry purple hat", "a furry green cactus",
+          "a woven red sofa", "a woven pink cake", "a bricked brown house", "a bricked green castle"),
+         ("a speckled green mushroom", "a speckled brown duck", "a furry orange chair", "a furry pink bed",
+          "a woven purple umbrella", "a woven yellow lamp", "a bricked orange mug", "a bricked red table"))  # two blocks, each painted at once
+STUDY_ARMS = {f"{m} {g:g}": (m, g, {}) for m in ("sds", "ism") for g in (1., 3., 7.5, 20., 100.)}
 STUDY_ARMS["sds, small times 1"] = ("sds", 1., dict(t_range=(.02, .2), t_start=.2))
+STUDY_ARMS |= {f"fixed {g:g}": ("cfd", g, {}) for g in (1., 7.5)} | {"csd 1": ("csd", 1., {}), "sdi 7.5": ("sdi", 7.5, {})}
+STUDY_ARMS |= {f"ism 1, T {t} S {s}" + ", start noise"*n: ("ism", 1., dict(options=dict(ism=dict(delta_t=t, delta_s=s, start_noise=n))))
+               for t in (50, 200) for s in (50, 200) for n in (False, True)}
 
 def as_rows(x):
     "Pictures [B,3,h,w] side by side, bytes [h,B w,3]"
     return (x.clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)*255).round().to(torch.uint8).numpy()
 
-def ledger_study(prior, seeds, folder, own, keep, say):
-    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`, and the pictures without loss in folder/detail_prior.png, a row for each row.
+def study_measures(x, seen, judge):
+    "What is measured of pictures [B,3,h,w] of the objects `seen`: a list of B numbers each"
+    hits = correct(judge, x, [s.prompt for s in seen])
+    each = dict(strength=strength, off=off_of_true, clutter=lambda p, s: clutter(p, s.plain), saturation=lambda p, s: saturation_ratio(p, s.plain), margin=pattern_margin)
+    return {k: [round(float(f(p, s)), 5) for p, s in zip(x, seen)] for k, f in each.items()} | {k: hits[k].tolist() for k in ("category", "colour")}
 
-    Settings of `lucidteach compare` with this prior. Arms that are there already are not made again."""
-    seen = [Textured(p) for p in STUDY]
-    measure = lambda x: dict(strength=[strength(p, s) for p, s in zip(x, seen)], off=[off_of_true(p, s) for p, s in zip(x, seen)], clutter=[clutter(p, s.plain) for p, s in zip(x, seen)])
-    file, rows = folder/"detail_prior.png", own.setdefault("rows", [])
-    sheets = [np.asarray(Image.open(file))] if rows else []
+@torch.no_grad()
+def resampled(prior, images, prompts, t, guidance, seed):
+    "What the network makes of pictures by itself: noised to t, then sampled by DDIM in steps of 20. No method is in it"
+    z = prior.encode(images)
+    x_t = prior.schedule.add_noise(z, torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED + seed)), t)
+    return prior.decode(ddim_sample(prior, x_t, list(prompts), t, 20, guidance).x).float().clamp(0, 1)
+
+def ledger_study(prior, jobs, folder, own, keep, say):
+    """What each arm leaves of the plain start, prompt by prompt, in `own["rows"]`: a row for each job (seed, arm, block of eight prompts).
+
+    Settings of `lucidteach compare` with this prior; the second block has other noises and times. The pictures of the first seed are strips in
+    folder/detail_prior.webp (while it goes on in detail_prior.png, without loss). What is there already is not made again."""
+    blocks, judge = [[Textured(p) for p in ps] for ps in STUDY], load_judge("b")
+    packed, file = folder/"detail_prior.webp", folder/"detail_prior.png"
+    rows = own.setdefault("rows", []); pictured = lambda: [r for r in rows if not r.get("seed")]
+    strips = list(np.split(np.asarray(Image.open(file if file.exists() else packed).convert("RGB")), len(pictured()))) if rows else []
+    own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
+    there = lambda arm, block, seed=None: any((r["arm"], r["block"], r.get("seed")) == (arm, block, seed) for r in rows)
     def add(row, x):
-        rows.append(row | measure(x)); sheets.append(as_rows(x))
-        Image.fromarray(np.concatenate(sheets)).save(file, optimize=True); keep()
-        say(f"{row['arm']}: " + ", ".join(f"{k} {np.mean(rows[-1][k]):.2f}" for k in ("strength", "off", "clutter")))
-    if not rows:
-        own |= dict(prompts=STUDY, steps=WORLDS["toy-detail"]["steps"])
-        add(dict(arm="truth"), torch.stack([s.true(77) for s in seen]))
-        add(dict(arm="start"), torch.stack([s.plain for s in seen]))
-        with torch.no_grad(): add(dict(arm="truth through the autoencoder"), prior.decode(prior.encode(torch.stack([s.true(77) for s in seen]))))
+        rows.append(row | study_measures(x, blocks[row["block"]], judge))
+        if not row.get("seed"):
+            strips.append(as_rows(x)); Image.fromarray(np.concatenate(strips)).save(file, compress_level=1)
+        keep(); say(f"{row['arm']}, block {row['block']}" + (f", seed {row['seed']}, {row['seconds']} s" if "seed" in row else ""))
+    for block, seen in enumerate(blocks):
+        true, plain = torch.stack([s.true(77) for s in seen]), torch.stack([s.plain for s in seen])
+        ends = dict(truth=lambda: true, start=lambda: plain) | {"truth through the autoencoder": lambda: prior.decode(prior.encode(true)).clamp(0, 1)}
+        for name, x, t, g in (("start", plain, 700, 1.), ("start", plain, 700, 3.), *(("truth", true, t, 1.) for t in (100, 200, 300, 400))):
+            ends[f"{name} noised to {t}, sampled at {g:g}"] = lambda x=x, t=t, g=g: resampled(prior, x, STUDY[block], t, g, block)
+        for arm, make in ends.items():
+            if not there(arm, block): add(dict(arm=arm, block=block), make())
     common = {k: v for k, v in WORLDS["toy-detail"].items() if k not in ("methods", "canvases")}
-    for seed in range(seeds):
-        for arm, (method, g, other) in STUDY_ARMS.items():
-            if any((r["arm"], r.get("seed")) == (arm, seed) for r in rows): continue
-            began = time.process_time()
-            for now in optimise(prior, list(STUDY), method, "latents", Settings(**common | dict(seed=seed, guidance=g) | other)): pass
-            if now.stopped: raise SystemExit(now.stopped)
-            add(dict(arm=arm, method=method, guidance=g, seed=seed, calls=now.calls, seconds=round(time.process_time() - began, 1)), now.canvas.image().float().clamp(0, 1))
+    for seed, arm, block in jobs:
+        if there(arm, block, seed): continue
+        (method, g, other), began = STUDY_ARMS[arm], time.process_time()
+        settings = Settings(**common | dict(seed=seed + 100*block, guidance=g) | other)
+        for now in optimise(prior, list(STUDY[block]), method, "latents", settings): pass
+        if now.stopped: raise SystemExit(now.stopped)
+        told = dict(calls=now.calls, seconds=round(time.process_time() - began, 1), runtime="torch" if prior.runtime is None else "onnxruntime")
+        add(dict(arm=arm, block=block, method=method, guidance=g, seed=seed) | told, now.canvas.image().float().clamp(0, 1))
+    page = Image.fromarray(np.concatenate(strips)).quantize(256, dither=0)  # the numbers were measured before
+    page.convert("RGB").save(packed, lossless=True, quality=100, method=4); file.unlink(missing_ok=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -246,6 +276,8 @@ def main():
     p.add_argument("--kid", type=int, default=60, help="samples of each kind for KID"); p.add_argument("--oracle", type=int, default=3, help="pictures of each pattern for the oracle")
     p.add_argument("--seeds", type=int, default=1); p.add_argument("--steps", type=int, default=120)
     p.add_argument("--parts", nargs="+", default=["errors", "judges", "kid", "oracle", "grounds", "distilled"])
+    p.add_argument("--arms", nargs="+", choices=STUDY_ARMS, help="those of the ledger, by default all"); p.add_argument("--blocks", nargs="+", type=int, default=range(len(STUDY)))
+    p.add_argument("--fast", action="store_true", help="the ledger's network in ONNX Runtime")
     a = p.parse_args(); torch.set_num_threads(1)
     out = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else dict(times=TIMES, n=a.n, judged=a.judged)
     began = time.process_time(); say = lambda s: print(f"{time.process_time()-began:5.0f} s  {s}", flush=True)
@@ -272,6 +304,8 @@ def main():
         if "oracle" in a.parts and source == a.priors[-1]: own["oracle"] = oracles(prior, a.oracle, say); keep()
         if "distilled" in a.parts and source == a.priors[-1]:
             own["distilled"] = distilled(prior, name, a.seeds, a.steps, a.sheets, say); keep()
-        if "ledger" in a.parts: ledger_study(prior, a.seeds, a.sheets, own, keep, say)
+        if "ledger" in a.parts:
+            jobs = [(seed, arm, block) for seed in range(a.seeds) for arm in a.arms or STUDY_ARMS for block in a.blocks]
+            ledger_study(fast(prior) if a.fast else prior, jobs, a.sheets, own, keep, say)
 
 if __name__ == "__main__": main()
