@@ -163,12 +163,12 @@ def views_of(prompt, g, size):
     c = config("toy")
     return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(prompt)).rgb), 2)
 
-def picture(out, path, prompts, size, names=("SDS", "ISM"), seed=0, left=90):
+def picture(out, path, prompts, size, names=(("SDS", "toy"), ("ISM", "toy, ISM in a stage of detail")), seed=0, left=90):
     "Truth and a row for each method, labelled, in two columns of prompts"
     font, blocks = ImageFont.load_default(15), []
     for p in prompts:
         rows = [("truth", views_of(p, None, size))]
-        rows += [(n, views_of(p, Gaussians.load(f), size)) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        rows += [(label, views_of(p, Gaussians.load(f), size)) for label, n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
         block = Image.new("RGB", (left + 6*size, 26 + size*len(rows)), "white")
         pen = ImageDraw.Draw(block)
         pen.text((left, 6), p, fill="black", font=font)
