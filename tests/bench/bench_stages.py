@@ -57,7 +57,7 @@ STAGE = dict(detail=(.5, .4, .1))
 LATE = {"toy, ISM in the second half": ("ism", NOW), "toy, ISM in a stage of detail": ("ism", NOW | STAGE), "toy, SDS in a stage of detail": ("sds", NOW | STAGE)}
 FIELD = {name: ("sds", own | dict(lr_field=(.01, .001), steps=160)) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like, and takes twice the steps
 OWN = NOW | dict(batch=4, steps=80)
-FIELD |= sds(OWN, {"field, rate .003": dict(lr_field=(.003, .0003)), "field, rate .006": dict(lr_field=(.006, .0006)), "field, rate .003, guidance 4": dict(lr_field=(.003, .0003), guidance=4.)})
+FIELD |= sds(OWN, {"field, rate .003": dict(lr_field=(.003, .0003))})
 PATTERNED = tuple(p for p in TEST_PROMPTS if words.parse(p).pattern != "plain")
 THREE = ("a pink striped hat", "a blue car", "a yellow duck")
 ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, THREE[:2], (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)), test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)),   # name -> (settings: name -> (method, changes), prompts, seeds)
