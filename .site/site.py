@@ -240,7 +240,7 @@ def gallery(source: Path) -> None:
 
 PICTURES = (
     ("SDS, ISM and the truth", "sds_ism_truth.png", "Fine detail under score distillation; made in [71a_two_worlds](7_lab/71a_two_worlds.ipynb). One picture proves little: [27_regimes](2_distill/27_regimes.ipynb) and the [ledger](ledger.md) have the measurements."),
-    ("Text to 3D on the toy prior", "create.png", "Above the truth; below it SDS and ISM in two stages, six views each ([43b_study](4_scene/43b_study.ipynb))."),
+    ("Text to 3D on the toy prior", "create.png", "Above the truth; below it SDS, and ISM in a stage of detail, six views each ([43b_study](4_scene/43b_study.ipynb))."),
     ("Fitting Gaussians to photographs", "fit.png", "[35_fit](3_splat/35_fit.ipynb)."),
 )
 

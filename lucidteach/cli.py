@@ -97,7 +97,11 @@ def add_create(sub):
         metavar="prompt",
         help='what to make, for example "a red mug"; several prompts share the prior',
     )
-    p.add_argument("--method", default="ism", help="a name from lucidteach.METHODS (default: %(default)s)")
+    p.add_argument(
+        "--method",
+        default="ism",
+        help="a name from lucidteach.METHODS (default: %(default)s, the article's; on the toy prior sds comes nearer)",
+    )
     p.add_argument(
         "--preset",
         choices=("toy", "ball", "paper"),
@@ -116,7 +120,7 @@ def add_create(sub):
         "updates (default: the preset's)",
         "of everything random",
         "runs/<prompt>-3d); of several prompts, the folder of their folders",
-        "the preset's: toy 5, ball 3, paper 7.5",
+        "the preset's: toy 6.25, ball 3, paper 7.5",
     )
     add_lora(p)
     p.set_defaults(run=create)

@@ -6,7 +6,7 @@ from lucidteach.scene import run as runner, text_to_3d as t3
 from lucidteach.prior.exact import GaussianPrior, ImageSetPrior
 from lucidteach.splat.gaussians import Gaussians
 
-SMALL = dict(steps=30, init="ball", head_start=0., size=16, points=60, every=10, view_prompts=False, overhead=False, disparity_prompt="{}", densify=(5, 25, 5), grow_grad=2.5e-4, reset_every=15, max_points=200, save_seconds=0.)
+SMALL = dict(steps=30, init="ball", head_start=0., size=16, points=60, every=10, view_prompts=False, overhead=False, disparity_prompt="{}", densify=(5, 25, 5), grow_grad=2.5e-4, reset_every=15, max_points=200, save_seconds=0., batch=4)
 
 def prior():
     g = torch.Generator().manual_seed(0)

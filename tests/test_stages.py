@@ -11,7 +11,8 @@ from test_create import SMALL, prior
 from lucidteach.lab import create as lab
 from lucidteach.scene import run as runner
 from lucidteach.scene import text_to_3d as t3
-from lucidteach.scene.config import PRESETS, config
+from lucidteach.scene.config import DETAIL, PRESETS, config
+from lucidteach.scene.edit import edit_config
 
 TWO = SMALL | dict(steps=12, densify=(0, 0, 1), detail=(0.5, 0.4, 0.1), guidance=7.5, guidance_detail=2.0, t_width=1.0)
 
@@ -42,6 +43,17 @@ def test_one_stage_is_as_it_was():
             assert c.at(step) is c and c.progress(step) == (step + c.as_released) / c.steps
     for head, steps in ((0.1, 30), (0.75, 80), (0.3, 10), (1.0, 7), (0.0, 5)):  # as `step / steps < head_start` counted
         assert config("toy", steps=steps).first_steps(head) == sum(i / steps < head for i in range(steps))
+
+
+def test_the_stage_of_detail_is_an_option():
+    "The toy preset has one stage; with DETAIL SDS ends where the second begins; edits and `ball` draw as many views as ever"
+    one, two = config("toy"), config("toy", **DETAIL)
+    assert {one.stage(i) for i in range(one.steps)} == {(0, range(one.steps))}
+    late = [i for i in range(two.steps) if two.stage(i)[0] == 1]
+    assert late == [i for i in range(two.steps) if i / two.steps >= two.head_start] == list(range(two.steps // 2, two.steps))
+    highest = [two.at(i).times().bounds(1000, two.progress(i))[1] for i in late]
+    assert highest == sorted(highest, reverse=True) and highest[0] < one.times().bounds(1000, 0.5)[1]
+    assert [config("ball").batch, edit_config().batch, edit_config(small=False).batch] == [4, 4, 4]
 
 
 def test_a_stage_has_its_own_times_guidance_and_rates():

@@ -60,6 +60,7 @@ from lucidteach.scene.run import (
 )
 from ..scene.sources import check_source
 from lucidteach.scene.text_to_3d import (
+    FieldScene,
     Splats,
     State,
     backdrop,
@@ -607,9 +608,13 @@ def known_words(prompt: str) -> str:
 
 
 def usual_preset(prompts: list, prior: Denoiser | str, name: str, settings: dict, scene=None) -> str:
-    "The preset where none is asked for: toy for small pictures, or ball where no points can be drawn to begin with"
+    """The preset where none is asked for.
+
+    For small pictures toy, field for a radiance field, or ball where no points can be drawn to begin with."""
     if not is_small(prior, name):
         return "paper"
+    if hasattr(scene, "render") and hasattr(scene, "parameters") or isinstance(scene, FieldScene):
+        return "field"
     told = scene is not None or name in TOY or {"init", "init_prompt"} & settings.keys()
     return "toy" if told or all(map(known_words, prompts)) else "ball"
 
@@ -705,7 +710,7 @@ def create(
     prompt,  # a text, or a list of texts
     method: Any = "ism",  # a name in `lucidteach.METHODS`
     *,
-    preset: str | None = None,  # "toy", "ball", "paper"; None: toy for small pictures, ball for a word learned since
+    preset: str | None = None,  # "toy", "ball", "field", "paper"; None: by prior, prompt and scene, see `usual_preset`
     prior: Any = "toy",  # "toy", a diffusers folder, a hub id, or an object
     out: Folder = None,  # folder (of several prompts: of one folder each)
     device: str = "auto",  # "auto", "cpu", "cuda", "mps"

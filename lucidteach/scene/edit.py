@@ -427,6 +427,7 @@ def edited(
 # their size, one window of times, gentle rates of geometry; fmt: off
 EDIT = dict(
     steps=40,
+    batch=4,
     head_start=0.0,
     scale_noise=0.0,
     scale=0.0,

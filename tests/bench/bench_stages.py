@@ -1,24 +1,23 @@
-"""The two stages of the toy preset, chosen: python tests/bench/bench_stages.py --out nbs/4_scene/results --rounds choice switches
+"""The toy preset, chosen and tested: python tests/bench/bench_stages.py --out nbs/4_scene/results --rounds screen last toy_test
 
-Each setting is a change of the toy preset as it was (one stage, times .8 to .3, guidance 3, mirrored); it makes the development prompts and is judged by judge b
+Each setting is a change of the first toy preset (one stage, times .8 to .3, guidance 3, mirrored); it makes objects, which are judged by judge b
 over 12 views: share whose category, colour and pattern are named rightly; fine contrast over that of the middle shape; decibels to the middle shape where either stands (a guard, no aim);
 `nearest`, `nearest_sharpness`: the same to the nearest true object in four of the views, as bench_create has it; `janus`: share of the views from behind in which judge b sees a front;
 `off`: distance of the centres to the middle shape's surface, weighted by opacity, in units of the world (the object is about one unit large).
-A line a run in create-stages.jsonl, in the same order a row of six views in create-stages.webp; runs that are there are not made again.
-The scenes lie beside them (`scenes`, not committed), for pictures in another size.
+A line a run in create-stages.jsonl; runs that are there are not made again. Scenes and pictures lie beside them (`scenes`, not committed), and --pack makes of the pictures create-stages.webp, six views a run in the same order.
 --rounds names the stages of the choice, see ROUNDS; --seeds, --prompts and --settings take a part of a round."""
 import argparse, hashlib, io, json, time
 from dataclasses import asdict, replace
 from pathlib import Path
 import lucidteach     # noqa: F401 before torch
 import numpy as np, torch
-from bench_create import keep, kept
 from PIL import Image, ImageDraw, ImageFont
 from lucidteach.distill.methods import METHODS
 from lucidteach.judge.judges import load_judge
 from lucidteach.judge.metrics import DEV_PROMPTS, TEST_PROMPTS, correct, front_shown
 from lucidteach.prior import words, world
 from lucidteach.prior.checkpoints import load_prior
+from lucidteach.prior.fast import fast
 from lucidteach.prior.guidance import view_cond
 from lucidteach.prior.pictures import sharpness_ratio
 from lucidteach.prior.truth import nearest_truth
@@ -32,21 +31,57 @@ from lucidteach.splat.camera import Camera
 from lucidteach.splat.gaussians import Gaussians
 
 NAME = "create-stages"     # of its two files
-BEFORE = dict(steps=80, head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, lr_color=(.04, .004))      # the preset as it was
-TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02))            # the preset as it is: two stages of forty steps
-CHOICE = {name: ("sds", TWO | own) for name, own in {
-    "SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6)), "colours to .005": dict(lr_color=(.12, .005))}.items()}
-SWITCHES = {name: ("sds", TWO | own) for name, own in {
-    "one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)}.items()}
+BEFORE = dict(steps=80, batch=4, lr_means=(.006, .0005), head_start=.75, guidance=3., t_start=.8, t_range=(.02, .3), flip=.5, detail=None, guidance_detail=None, lr_color=(.04, .004))      # the first preset
+TWO = dict(flip=0., guidance=5., head_start=.5, detail=(.5, .4, .1), lr_color=(.12, .02))            # the second: two stages of forty steps
+ONE = TWO | dict(detail=None)     # one stage, with all else as in two
+BRIGHT = ONE | dict(lr_color=(.2, .03))
+EIGHT = BRIGHT | dict(batch=8, steps=60)
+NOW = BRIGHT | dict(batch=8, steps=64, guidance=6.25, lr_means=(.003, .00025))      # the preset as it is
+sds = lambda base, own: {name: ("sds", base | v) for name, v in own.items()}
+CHOICE = sds(TWO, {"SDS": {}, "guidance 3": dict(guidance=3.), "guidance 3, then 7.5": dict(guidance=3., guidance_detail=7.5), "guidance 7.5": dict(guidance=7.5), "guidance 7.5, colours .25": dict(guidance=7.5, lr_color=(.25, .25/6)), "colours to .005": dict(lr_color=(.12, .005))})
+SWITCHES = sds(TWO, {"one stage": dict(detail=None), "mirrored": dict(flip=.5), "colours .04": dict(lr_color=(.04, .004)), "no view words": dict(view_prompts=False)})
 ISM = {"ISM": ("ism", TWO), "ISM, interval 200": ("ism", TWO | dict(delta_t=(200, 200)))}
-OLD = {name: ("sds", own) for name, own in {"before": {}, "before, in two stages": dict(detail=(.5, .4, .1), head_start=.5)}.items()}
+OLD = sds({}, {"before": {}, "before, in two stages": dict(detail=(.5, .4, .1), head_start=.5)})
 WHITE = {"on a ground": ("sds", TWO)}
+HELD = sds(TWO, {f"{k} held": dict(held=k) for k in ("means", "scales", "opacities", "sh0")})      # in the second stage one parameter stays as the first left it
+# what one stage may win: a thing changed at a time, then together
+SCREEN = sds(ONE, {"one stage": {}, "160 steps": dict(steps=160), "guidance 6.5": dict(guidance=6.5), "colours .2": dict(lr_color=(.2, .03)), "160 steps, guidance 6.5": dict(steps=160, guidance=6.5), "times to .15": dict(t_range=(.02, .15)),
+    "5000 points": dict(points=5000), "batches of 8": dict(batch=8), "no noise of scales": dict(scale_noise=0.)})
+LOW = sds(TWO, {"guidance 5, then 2": dict(guidance_detail=2.), "guidance 7.5, then 2": dict(guidance=7.5, guidance_detail=2.), "two stages, batches of 8": dict(batch=8)})
+VIEWS = sds(EIGHT, {"40 batches of 8, colours .2": dict(steps=40), "60 batches of 8, colours .2": {}, "batches of 8, colours .2": dict(steps=80)})
+CENTRES = sds(BRIGHT, {"colours .2, centres .003": dict(lr_means=(.003, .00025)), "colours .2, centres .0015": dict(lr_means=(.0015, .000125)), "colours .2, centres .0015, guidance 6.5": dict(lr_means=(.0015, .000125), guidance=6.5)}) | sds(EIGHT, {
+    "60 batches of 8, colours .2, centres .003": dict(lr_means=(.003, .00025)), "60 batches of 8, colours .2, centres .0015, guidance 6": dict(lr_means=(.0015, .000125), guidance=6.)})
+LAST = sds(EIGHT, {"guidance 6, centres .003": dict(guidance=6., lr_means=(.003, .00025)), "guidance 6.5, centres .002": dict(guidance=6.5, lr_means=(.002, .00017)), "guidance 6, centres .003, 64 steps": dict(steps=64, guidance=6., lr_means=(.003, .00025))})
+TOY = {"toy": ("sds", NOW)}
+STAGE = dict(detail=(.5, .4, .1))
+LATE = {"toy, ISM in the second half": ("ism", NOW), "toy, ISM in a stage of detail": ("ism", NOW | STAGE), "toy, SDS in a stage of detail": ("sds", NOW | STAGE)}
 FIELD = {name: ("sds", own | dict(lr_field=(.01, .001), steps=160)) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like, and takes twice the steps
+OWN = NOW | dict(batch=4, steps=80)
+FIELD |= sds(OWN, {"field, rate .003": dict(lr_field=(.003, .0003))})
 PATTERNED = tuple(p for p in TEST_PROMPTS if words.parse(p).pattern != "plain")
-ROUNDS = dict(single=({"one stage": SWITCHES["one stage"]}, TEST_PROMPTS, (0,)), why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), field=(FIELD, ("a pink striped hat", "a blue car"), (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)), choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, ("a pink striped hat", "a blue car"), (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)),   # name -> (settings: name -> (method, changes), prompts, seeds)
-              test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)))
+THREE = ("a pink striped hat", "a blue car", "a yellow duck")
+ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, THREE[:2], (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)), test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)),   # name -> (settings: name -> (method, changes), prompts, seeds)
+              why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), single=({"one stage": SWITCHES["one stage"]}, TEST_PROMPTS, (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)),
+              held=(HELD, THREE, (0,)), screen=(SCREEN, THREE, (0,)), low=(LOW, THREE, (0,)), views=(VIEWS, THREE, (0,)), centres=(CENTRES, THREE, (0,)), last=(LAST, DEV_PROMPTS, (0,)), toy=(TOY, DEV_PROMPTS, (0, 1, 2)), toy_test=(TOY, TEST_PROMPTS, (0, 1, 2)),
+              late=(LATE, DEV_PROMPTS, (0,)), field=(FIELD, THREE[:2], (0,)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
+
+def kept(out):
+    "The runs of a folder"
+    lines = out/f"{NAME}.jsonl"
+    return [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()] if lines.exists() else []
+
+def strip_of(out, row):
+    "Where the six views of a run lie until they are packed"
+    return out/"scenes"/"{name}, {prompt}, {seed}.png".format(**row)
+
+def keep(out, row, picture):
+    "One run more: first its picture, then its line"
+    f = io.BytesIO()
+    Image.fromarray(picture).save(f, "png")
+    write_file(strip_of(out, row), f.getvalue())
+    write_file(out/f"{NAME}.jsonl", "".join(json.dumps(r) + "\n" for r in [*kept(out), row]))
 
 def truth_of(prompt):
     "The middle shape of a prompt from twelve sides"
@@ -99,11 +134,14 @@ def begun(prior, c, prompt, out, field):
 def one(prior, judge, name, method, own, prompt, seed, out):
     "One run, unless it is there"
     key = dict(name=name, prompt=prompt, seed=seed)
-    if any(r.items() >= key.items() for r in kept(out, NAME)[0]): return
+    if any(r.items() >= key.items() for r in kept(out)): return
     (out/"scenes").mkdir(exist_ok=True)
+    own = dict(own)
+    held = own.pop("held", None)
     c = config("toy", **{**BEFORE, **own}, seed=seed)
     field = name in FIELD
     state, cpu = begun(prior, c, prompt, out, field)
+    if held: state.scene.c = replace(c, **{t3.RATES[held]: (1e-12, 1e-12)})
     began = time.process_time()
     for _ in runner.generate(prior, prompt, method, c, state=state): pass
     cpu += time.process_time() - began
@@ -113,8 +151,8 @@ def one(prior, judge, name, method, own, prompt, seed, out):
         values, picture = measure(t3.Splats(g, config("toy")), prompt, judge)
         values["off"] = off(truth_of(prompt)[0], g)
         g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
-    row = key | dict(method=method, settings=json.loads(json.dumps(own)), **values, calls=state.calls, cpu=round(cpu, 1))
-    keep(out, row, picture, NAME)
+    row = key | dict(method=method, settings=json.loads(json.dumps(own | (dict(held=held) if held else {}))), **values, calls=state.calls, cpu=round(cpu, 1))
+    keep(out, row, picture)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
 
 def views_of(prompt, g, size):
@@ -125,12 +163,12 @@ def views_of(prompt, g, size):
     c = config("toy")
     return torch.cat(list(t3.shoot(t3.Splats(runner.as_seen(g, c), c), Camera.from_world(cams, size), t3.backdrop(prompt)).rgb), 2)
 
-def picture(out, path, prompts, size, names=("SDS", "ISM"), seed=0, left=90):
+def picture(out, path, prompts, size, names=(("SDS", "toy"), ("ISM", "toy, ISM in a stage of detail")), seed=0, left=90):
     "Truth and a row for each method, labelled, in two columns of prompts"
     font, blocks = ImageFont.load_default(15), []
     for p in prompts:
         rows = [("truth", views_of(p, None, size))]
-        rows += [(n, views_of(p, Gaussians.load(f), size)) for n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
+        rows += [(label, views_of(p, Gaussians.load(f), size)) for label, n in names if (f := out/"scenes"/f"{n}, {p}, {seed}.ply").exists()]
         block = Image.new("RGB", (left + 6*size, 26 + size*len(rows)), "white")
         pen = ImageDraw.Draw(block)
         pen.text((left, 6), p, fill="black", font=font)
@@ -191,11 +229,20 @@ def bend(prior, out, prompt="a green house", azimuths=(15, 30, 45, 60, 75, 120, 
         print(t, g, at, flush=True)
     write_file(out/"create-bent.json", json.dumps(dict(prompt=prompt, corners=int(corner.sum()), middles=int(middle.sum()), runs=rows, azimuths=azimuths, apparent=seen), indent=1) + "\n")
 
-def pack(path):
-    "The sheet of all runs, which is kept lossless while runs are added, with the losses that no eye sees"
+def sheet_of(file):
+    "The six views of each run [n,64,384,3]; two runs stand side by side in the sheet"
+    a = np.asarray(Image.open(file).convert("RGB"))
+    return a.reshape(-1, 64, a.shape[1]//384, 384, 3).swapaxes(1, 2).reshape(-1, 64, 384, 3)
+
+def pack(out):
+    "The sheet as it is committed, two runs side by side, for a WebP holds at most 16,383 rows of pixels: those of its runs whose pictures lie in `scenes` are new, the others stay"
+    file, rows = out/f"{NAME}.webp", kept(out)
+    there = sheet_of(file) if file.exists() else []
+    strips = [np.asarray(Image.open(p)) if (p := strip_of(out, r)).exists() else there[i] for i, r in enumerate(rows)]
+    strips += [np.full_like(strips[0], 255)]*(len(strips)%2)
     f = io.BytesIO()
-    Image.open(path).convert("RGB").save(f, "webp", quality=95, method=6)
-    write_file(path, f.getvalue())
+    Image.fromarray(np.concatenate([np.concatenate(strips[i:i + 2], 1) for i in range(0, len(strips), 2)])).save(f, "webp", quality=85, method=6)
+    write_file(file, f.getvalue())
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -204,18 +251,20 @@ def main():
     p.add_argument("--settings", nargs="*"); p.add_argument("--prompts", nargs="*"); p.add_argument("--seeds", nargs="*", type=int)
     p.add_argument("--picture", type=Path, help="a .png of the development prompts, or of --prompts (a .webp beside it), from the scenes; nothing is made")
     p.add_argument("--size", type=int, default=128, help="pixels of a view in it")
-    p.add_argument("--pack", action="store_true", help="the sheet as it is committed, a third of its size; nothing is made")
+    p.add_argument("--pack", action="store_true", help="the sheet of all runs from their pictures; nothing is made")
+    p.add_argument("--fast", action="store_true", help="the network in ONNX Runtime, see 14b_fast: the same to 1e-5, in four fifths of the time")
     p.add_argument("--bend", action="store_true", help="why a house is bent: create-bent.json")
     a = p.parse_args()
     if a.picture: return picture(a.out, a.picture, a.prompts or DEV_PROMPTS, a.size)
-    if a.pack: return pack(a.out/f"{NAME}.webp")
+    if a.pack: return pack(a.out)
     torch.set_num_threads(1)
     if a.bend: return bend(load_prior("toy"), a.out)
     prior, judge = load_prior("toy"), load_judge("b")
+    if a.fast: prior = fast(prior)
     for r in a.rounds:
         settings, prompts, seeds = ROUNDS[r]
         for seed in a.seeds or seeds:
             for prompt in a.prompts or prompts:
-                for name in a.settings or settings: one(prior, judge, name, *settings[name], prompt, seed, a.out)
+                for name in (n for n in settings if not a.settings or n in a.settings): one(prior, judge, name, *settings[name], prompt, seed, a.out)
 
 if __name__ == "__main__": main()
