@@ -331,6 +331,14 @@ def test_what_has_no_pattern_is_not_called_patterned(seeing, patterned):
         x = (plain + .05 * torch.from_numpy(n).float()).clamp(0, 1)
         for k, j in seeing.items(): assert (j(x).pattern.argmax(1) >= len(world.PATTERNS)).float().mean() < .15, (k, name)
 
+def test_eyes_are_two(seeing, patterned):
+    "Where both are shipped: hard pictures are hard for both, but not all"
+    if len(seeing) < 2: pytest.skip("judge b has no eye for patterns")
+    asked, x, _ = patterned
+    wrong = [j(x).pattern.argmax(1) != asked for j in seeing.values()]
+    assert (wrong[0] & wrong[1]).sum() < min(w.sum() for w in wrong)
+    assert len({tuple(p.shape for p in j.eye.parameters()) for j in seeing.values()}) == 2
+
 def test_local_contrast_is_that_of_a_slow_loop():
     x = torch.rand(1, 3, 14, 14, generator=torch.Generator().manual_seed(2))
     y = np.pad(x.double().mean(1)[0].numpy(), 8, mode="edge")      # the border is repeated, before each of two means
