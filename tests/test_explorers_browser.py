@@ -210,7 +210,7 @@ ROWS = [
     Row("field_explorer", "viz.field_explorer", "field_explorer(t=300, noises=4)", (Key("t"), Mouse("t", 0.6), Press("lower t", by="keyboard"), Menu("method", "score")), first="A mixture in the plane"),
     Row("guidance_explorer", "viz.guidance_explorer", 'guidance_explorer("ideal", prompt="a blue car", t=500)', (Key("azimuth", "ArrowLeft"), Mouse("t", 0.7), Press("turn left")), first=""),
     Row("splat_explorer", "viz.splat_explorer", "splat_explorer()", (Key("opacity"), Mouse("x", 0.6), Menu("which", "B"), Key("angle"), Press("step")), first="Three Gaussians", check=blending_by_hand),
-    Row("live_create", "viz.live3d", 'live_create("a red mug")', (Press("one step"), Key("azimuth"), Menu("method", "sds")), first="a red mug, step 0 of 80", is_picture_same=False),
+    Row("live_create", "viz.live3d", 'live_create("a red mug")', (Press("one step"), Key("azimuth"), Menu("method", "sds")), first="a red mug, step 0 of 64", is_picture_same=False),
     Row("microscope_explorer", "viz.live3d", "microscope_explorer(steps=40, size=32, views=8)", (Press("next moment"), Press("next moment", by="keyboard"), Key("grow_grad2d"), Mouse("prune_opa", 0.8)), first="Step "),
     Row(
         "board",

@@ -118,7 +118,7 @@ DEFAULTS = {
     "guidance": dict(
         step=7.5,
         compare=3.0,
-        create=5.0,
+        create=6.25,
         why="a step follows the article; on a small prior ISM at 7.5 litters a bare canvas",
     ),
     "delta_t": dict(
