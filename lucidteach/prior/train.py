@@ -82,7 +82,7 @@ class Config:
     bank: Whole = 0  # so many pictures are rendered once and seen again and again; 0: fresh ones, each seen once
     pool: Whole = 0  # so many pictures of a bank with the same words share in the target; 0: the drawn picture alone
     noisy: Annotated[float, Range("a share within 0..1, below 1", lambda v: 0 <= v < 1)] = 0.0  # see `draw_times`
-    times: Literal["rising", "even", "small", "first"] = "rising"  # density of the times, see `draw_times`
+    times: Literal["rising", "even", "small", "first", "start"] = "rising"  # density of the times, see `draw_times`
     cap: Positive = 5.0  # the most that an error in x0 counts, see `min_snr_weight`
     detailed: Share = 0.0  # share of pictures with a fine pattern; above 0 a quarter of the grounds is not even, and
     #                        half of the objects are mirrored
@@ -242,14 +242,16 @@ def draw_times(n: int, gen: torch.Generator, T: int = 1000, noisy: float = 0.0, 
     """n times in random order, one in each n-th part of their distribution, LongTensor [n].
 
     Their density is 1/2 + t/T, or 1 where `times` is "even", or 1/(2 sqrt(t/T)) where it is "small"; where it is
-    "first", half of them are from the first fiftieth of [0,T) and half from all of it. A share `noisy` of them is drawn
-    evenly from the last tenth instead.
+    "first", half of them are from the first fiftieth of [0,T) and half from all of it; where it is "start", the first
+    half is denser toward 0, as in "small". A share `noisy` of them is drawn evenly from the last tenth instead.
     """
     r = (torch.randperm(n, generator=gen) + torch.rand(n, generator=gen)) / n
     low, high = (r / (1 - noisy)).clamp(max=1), 0.9 + 0.1 * (1 - r) / max(noisy, 1e-9)
     first = torch.where(low < 0.5, low / 25, 2 * low - 1)
-    below = dict(rising=((1 + 8 * low).sqrt() - 1) / 2, even=low, small=low**2, first=first)[times]
-    u = torch.where(r < 1 - noisy, below, high)
+    start = torch.where(low < 0.5, 2 * low * low / 25, 2 * low - 1)
+
+    kinds = dict(rising=((1 + 8 * low).sqrt() - 1) / 2, even=low, small=low**2, first=first, start=start)
+    u = torch.where(r < 1 - noisy, kinds[times], high)
     return (u * T).long().clamp(max=T - 1)
 
 

@@ -559,7 +559,9 @@ def command_line() -> argparse.ArgumentParser:
     p.add_argument("--until", type=int, help="end after this step, at the rates of a run to --steps")
 
     kinds = dict(channels=dict(type=int, nargs="+"), compile=dict(action="store_true"))
-    kinds |= dict(precision=dict(choices=("no", "bf16")), times=dict(choices=("rising", "even", "small", "first")))
+    kinds |= dict(
+        precision=dict(choices=("no", "bf16")), times=dict(choices=("rising", "even", "small", "first", "start"))
+    )
     kinds |= {k: dict(type=type(getattr(Config, k))) for k in NUMBERS}
     for k, kind in kinds.items():
         said = f"{HELP.get(k, '')} (default: {getattr(Config, k)})".strip()
