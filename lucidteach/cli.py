@@ -213,7 +213,7 @@ def add_sweep(sub):
     p.add_argument(
         "--stages",
         default="rate,guidance,test,calls,rungs",
-        help="with commas, of rate, guidance, test, seeds, calls, unchosen, rungs, targets, detail "
+        help="with commas, of rate, guidance, test, seeds, calls, unchosen, range, rungs, targets, detail "
         "(default: %(default)s)",
     )
     p.add_argument("--steps", type=int, default=150, help="updates of each canvas (default: %(default)s)")

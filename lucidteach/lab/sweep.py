@@ -59,7 +59,7 @@ from ..run.settings import Count, Finite, Positive, Whole, checked, nearest_name
 from ..splat.captures import open_picture
 
 # %% ../../nbs/7_lab/73_sweep.ipynb #s53-012
-STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen", "detail")
+STAGES = ("rate", "guidance", "test", "seeds", "calls", "unchosen", "range", "detail")
 
 
 @dataclass(frozen=True)
@@ -564,6 +564,10 @@ def plan(stage: str, rows=(), arms=tuple(ARMS), steps: int = 150, seeds=(1,)) ->
     if stage == "unchosen":
         others = [Job(stage, a, lr=lr, steps=steps) for a in arms for lr in RATES if lr != rate[a]]
         return others + [Job(stage, a, 3.0, rate[a], steps) for a in arms if ARMS[a].reference != "null"]
+    if stage == "range":
+        return [
+            Job(stage, a, g, rate[a], steps) for a in ("sds", "ism") if a in arms for g in GUIDANCE if g not in (3, 7.5)
+        ]
     calls = mean_by([r for r in rows if r["stage"] == "test"], "arm", "calls")
     if "ism" not in calls:
         raise ValueError("the stage 'calls' spends what ISM spent: run the stage 'test' first")
