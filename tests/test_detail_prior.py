@@ -62,3 +62,25 @@ def test_it_tells_noise_from_detail_better_than_toy(priors):
                 found = p.eps(p.schedule.add_noise(z, eps, t), t, p.embed(captions))
             error[name] = float((found - eps).square().mean().sqrt())
         assert error["toy-detail"] < 0.95 * error["toy"], (t, error)
+
+
+def test_it_inverts_where_toy_does_not(priors):
+    "Strides of 50 up from pictures noised to t = 1: the noise implied at t has the variance of noise, or nearly"
+    rng, pictures = np.random.default_rng(607), []
+    for i in range(8):
+        thing = sample_thing(rng, background=0, depth=0, corruption=0)
+        pattern = FINE_PATTERNS[i % 4] if i < 4 else thing.pattern
+        pictures.append(render(replace(thing, pattern=pattern, seed=78_000_000 + i), sample_camera(rng)).rgb)
+    x = torch.from_numpy(np.stack(pictures))
+    for name, low, high in (("toy-detail", 0.8, 1.05), ("toy", 0, 0.7)):
+        p, implied = priors[name], []
+        z, null = p.encode(x), p.embed([""] * len(x))
+        x_t, t = p.schedule.add_noise(z, torch.randn(z.shape, generator=torch.Generator().manual_seed(1)), 1), 1
+        while t < 700:
+            later = t + 50
+            with torch.no_grad():
+                eps = p.eps(x_t, t, null)
+            a, b = p.schedule.abar(t), p.schedule.abar(later)
+            x_t, t = (b / a).sqrt() * (x_t - (1 - a).sqrt() * eps) + (1 - b).sqrt() * eps, later
+            implied.append(((x_t - b.sqrt() * z) / (1 - b).sqrt()).square().mean().sqrt().item())
+        assert low < min(implied) <= max(implied) < high, (name, implied)

@@ -173,7 +173,7 @@ def sheet(columns, file, scale=2, head=26):
         ImageDraw.Draw(im).multiline_text((j*(h + 4) + 4, 1), title, fill="black", spacing=0)
         for i, p in enumerate(x):
             im.paste(Image.fromarray((p.clamp(0, 1).permute(1, 2, 0).numpy()*255).round().astype(np.uint8)).resize((h, h), 0), (j*(h + 4), head + i*(h + 4)))
-    im.save(file)
+    im.quantize(256, dither=0).save(file, optimize=True)  # the notebook shows it
 
 def distilled(prior, name, seeds, steps, sheets, say):
     "SDS and ISM from the plain true picture: contrast, off-texture and clutter of each arm, and the picture"

@@ -63,7 +63,7 @@ THREE = ("a pink striped hat", "a blue car", "a yellow duck")
 ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, THREE[:2], (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)), test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), single=({"one stage": SWITCHES["one stage"]}, TEST_PROMPTS, (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)),
               held=(HELD, THREE, (0,)), screen=(SCREEN, THREE, (0,)), low=(LOW, THREE, (0,)), views=(VIEWS, THREE, (0,)), centres=(CENTRES, THREE, (0,)), last=(LAST, DEV_PROMPTS, (0,)), toy=(TOY, DEV_PROMPTS, (0, 1, 2)), toy_test=(TOY, TEST_PROMPTS, (0, 1, 2)),
-              late=(LATE, DEV_PROMPTS, (0,)), field=(FIELD, THREE[:2], (0,)))
+              late=(LATE, DEV_PROMPTS, (0,)), field=(FIELD, THREE[:2], (0,)), fields=({"field, one stage": FIELD["field, one stage"]}, DEV_PROMPTS, (0,)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 
