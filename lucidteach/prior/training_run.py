@@ -26,6 +26,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -535,7 +536,8 @@ HELP = dict(
     channels="of the levels of the network; multiples of 64 are fast",
     compile="torch.compile the network",
     precision="on a CPU; bf16 pays where the processor has it",
-    times="their density: rising 1/2 + t/T, even 1, small 1/(2 sqrt(t/T)), first: half below T/50",
+    times="their density: rising 1/2 + t/T, even 1, small 1/(2 sqrt(t/T)), first: half below T/50, start: the same, "
+    "denser toward 0",
     cap="of the weight of an error in x0",
     detailed="share of pictures with fine patterns",
     grain="std of noise on the clean latents",
@@ -559,9 +561,7 @@ def command_line() -> argparse.ArgumentParser:
     p.add_argument("--until", type=int, help="end after this step, at the rates of a run to --steps")
 
     kinds = dict(channels=dict(type=int, nargs="+"), compile=dict(action="store_true"))
-    kinds |= dict(
-        precision=dict(choices=("no", "bf16")), times=dict(choices=("rising", "even", "small", "first", "start"))
-    )
+    kinds |= {k: dict(choices=get_args(get_type_hints(Config)[k])) for k in ("precision", "times")}
     kinds |= {k: dict(type=type(getattr(Config, k))) for k in NUMBERS}
     for k, kind in kinds.items():
         said = f"{HELP.get(k, '')} (default: {getattr(Config, k)})".strip()

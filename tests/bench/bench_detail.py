@@ -1,5 +1,5 @@
 """What a prior knows of fine detail, and what SDS and ISM leave of it:
-python tests/bench/bench_detail.py --priors toy toy-detail --out nbs/1_prior/results/detail.json --sheets images
+python tests/bench/bench_detail.py --priors toy toy-detail --n 48 --judged 300 --out nbs/1_prior/results/detail.json --sheets images
 
 For each prior, on true pictures that no training saw, with old patterns and with fine ones: the error of eps over t, the noise that an inversion
 implies, inversion and back, what judges say of samples, and the distance of samples at guidance 1 from true pictures (KID). What could be known of the noise
