@@ -191,10 +191,10 @@ def likeness(rows: list) -> list:
     if len(off) < 2:
         return []
     smooth = next((r["off_smooth"] for r in rows if r.get("off_smooth") is not None), None)
-    first = (
-        f"Strength is not likeness: nearest to the true texture is {off[0][1]}, {off[0][0]:.1f} off; a true picture is"
-    )
-    first += " 1.0 off"
+    shown = f"{off[0][0]:.1f} off"
+    alike = [name for v, name in off if f"{v:.1f} off" == shown]  # what no digit on the page tells apart
+    nearest = f"is {alike[0]}" if len(alike) == 1 else f"are {', '.join(alike[:-1])} and {alike[-1]}"
+    first = f"Strength is not likeness: nearest to the true texture {nearest}, {shown}; a true picture is 1.0 off"
     if smooth is None:
         return [f"{first}."]
     farther = [name for v, name in off if v > smooth]
