@@ -61,7 +61,7 @@ def scene(kind, prompt, c):
     if kind == "splats": return t3.Splats(t3.start(c, prompt), c)
     from lucidteach.scene.field import Field, field_like
     field = Field(resolutions=(16, 32), samples=32)
-    return t3.FieldScene(field_like(t3.start(c, prompt), field) if c.init == "text" else field, c)
+    return t3.FieldScene(field_like(t3.start(c, prompt), field, size=32) if c.init == "text" else field, c)
 
 def nearest(image, prompt, camera):
     near = nearest_truth(image, prompt, camera=camera, starts=120)

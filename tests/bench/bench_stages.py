@@ -58,12 +58,16 @@ LATE = {"toy, ISM in the second half": ("ism", NOW), "toy, ISM in a stage of det
 FIELD = {name: ("sds", own | dict(lr_field=(.01, .001), steps=160)) for name, own in {"field, one stage": BEFORE, "field": TWO}.items()}     # a radiance field that begins from the same points, see field_like, and takes twice the steps
 OWN = NOW | dict(batch=4, steps=80)
 FIELD |= sds(OWN, {"field, rate .003": dict(lr_field=(.003, .0003))})
+CLOSED = dict(init_scale=1., pictures=64, lr_field=(.01, .001))     # points without gaps between them, and a field that is fitted to larger pictures of them
+FIELDS = sds(OWN, {"field, closed start": CLOSED | dict(steps=160), "field, closed start, 80 steps": CLOSED}) | sds(BEFORE, {"field, one stage, closed start": CLOSED | dict(steps=160)})
+FIELD |= FIELDS
 PATTERNED = tuple(p for p in TEST_PROMPTS if words.parse(p).pattern != "plain")
 THREE = ("a pink striped hat", "a blue car", "a yellow duck")
 ROUNDS = dict(choice=(CHOICE, DEV_PROMPTS, (0,)), switches=(SWITCHES | ISM, THREE[:2], (0,)), ism=({"ISM": ISM["ISM"]}, DEV_PROMPTS, (0,)), test=({"SDS": ("sds", TWO), "ISM": ISM["ISM"]}, TEST_PROMPTS, (0, 1, 2)),   # name -> (settings: name -> (method, changes), prompts, seeds)
               why=(SWITCHES | {"guidance 3": CHOICE["guidance 3"]} | OLD, PATTERNED, (0,)), single=({"one stage": SWITCHES["one stage"]}, TEST_PROMPTS, (0,)), white=(WHITE, tuple(f"a white rocket on {ground}" for ground in ("blue", "black", "gray")), (0,)),
               held=(HELD, THREE, (0,)), screen=(SCREEN, THREE, (0,)), low=(LOW, THREE, (0,)), views=(VIEWS, THREE, (0,)), centres=(CENTRES, THREE, (0,)), last=(LAST, DEV_PROMPTS, (0,)), toy=(TOY, DEV_PROMPTS, (0, 1, 2)), toy_test=(TOY, TEST_PROMPTS, (0, 1, 2)),
-              late=(LATE, DEV_PROMPTS, (0,)), field=(FIELD, THREE[:2], (0,)), fields=({"field, one stage": FIELD["field, one stage"]}, DEV_PROMPTS, (0,)))
+              late=(LATE, DEV_PROMPTS, (0,)), field=(FIELD, THREE[:2], (0,)), fields=({"field, one stage": FIELD["field, one stage"]}, DEV_PROMPTS, (0,)),
+              field_start=(FIELDS, ("a red mug", "a purple teapot", "a pink striped hat"), (0,)), field_dev=({"field, closed start": FIELDS["field, closed start"]}, DEV_PROMPTS, (0,)))
 NEAR = (1, 4, 7, 10)     # of these the nearest truth is searched, as in bench_create
 AROUND = [world.Camera(a, 20., 3., 40.) for a in range(0, 360, 30)]
 
@@ -112,18 +116,19 @@ def measure(scene, prompt, judge):
     if world.CATEGORIES[thing.category].has_front: values["janus"] = round((front_shown(judge, views[5:8]) > .5).float().mean().item(), 3)
     return values, (torch.cat(list(views[::2]), 2).permute(1, 2, 0)*255 + .5).byte().numpy()
 
-def scene_of(c, prompt, field=False):
-    "What a run optimises: the points of the prompt, or a field that looks like them"
+def scene_of(c, prompt, pictures=0):
+    "What a run optimises: the points of the prompt, or a field that looks like them, fitted to pictures of so many pixels a side"
     g = t3.start(c, prompt)
-    return t3.FieldScene(field_like(g, Field(resolutions=(16, 32), samples=32)), c) if field else t3.Splats(g, c)
+    return t3.FieldScene(field_like(g, Field(resolutions=(16, 32), samples=32), size=pictures), c) if pictures else t3.Splats(g, c)
 
-def begun(prior, c, prompt, out, field):
+def begun(prior, c, prompt, out, pictures):
     "The first stage, which is SDS whatever comes after: made once, and gone on from bit for bit; and the processor seconds that it took"
     first = c.first_steps(c.head_start) if c.detail and c.head_start >= c.detail[0] else 0
     told = {k: v for k, v in asdict(c).items() if k not in ("guidance_detail", "delta_t", "delta_s", "start_noise", "target")} | dict(detail=first, prompt=prompt)
     file = out/"scenes"/(hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] + ".half")
-    state = t3.State(scene_of(c, prompt, field))
-    if field: return state, 0.
+    before = time.process_time()
+    state = t3.State(scene_of(c, prompt, pictures))
+    if pictures: return state, time.process_time() - before
     if file.exists(): return state, runner.unpack(file, state, c)["rows"][0]["cpu"]
     began = time.process_time()
     for _ in zip(range(first), runner.generate(prior, prompt, "sds", c, state=state)): pass
@@ -137,10 +142,10 @@ def one(prior, judge, name, method, own, prompt, seed, out):
     if any(r.items() >= key.items() for r in kept(out)): return
     (out/"scenes").mkdir(exist_ok=True)
     own = dict(own)
-    held = own.pop("held", None)
+    held, pictures = own.pop("held", None), own.pop("pictures", 32)
     c = config("toy", **{**BEFORE, **own}, seed=seed)
     field = name in FIELD
-    state, cpu = begun(prior, c, prompt, out, field)
+    state, cpu = begun(prior, c, prompt, out, pictures if field else 0)
     if held: state.scene.c = replace(c, **{t3.RATES[held]: (1e-12, 1e-12)})
     began = time.process_time()
     for _ in runner.generate(prior, prompt, method, c, state=state): pass
@@ -151,7 +156,7 @@ def one(prior, judge, name, method, own, prompt, seed, out):
         values, picture = measure(t3.Splats(g, config("toy")), prompt, judge)
         values["off"] = off(truth_of(prompt)[0], g)
         g.save(out/"scenes"/f"{name}, {prompt}, {seed}.ply")
-    row = key | dict(method=method, settings=json.loads(json.dumps(own | (dict(held=held) if held else {}))), **values, calls=state.calls, cpu=round(cpu, 1))
+    row = key | dict(method=method, settings=json.loads(json.dumps(own | (dict(held=held) if held else {}) | (dict(pictures=pictures) if field else {}))), **values, calls=state.calls, cpu=round(cpu, 1))
     keep(out, row, picture)
     print(*(f"{k} {v}" for k, v in row.items() if k != "settings"), flush=True)
 
