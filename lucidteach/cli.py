@@ -105,7 +105,8 @@ def add_create(sub):
     p.add_argument(
         "--preset",
         choices=("toy", "ball", "paper"),
-        help="settings to begin from; ball is toy from nothing (default: toy for the toy prior, else paper)",
+        help="settings to begin from; ball is toy from nothing "
+        "(default: toy for small pictures, ball where the prompt names none of the toy world's objects, else paper)",
     )
     p.add_argument("--size", type=int, help="pixels")
     p.add_argument("--points", type=int, help="Gaussians at the beginning")
