@@ -142,3 +142,42 @@ def test_the_nearest_truth_of_a_mirrored_thing():
     again = render(near.thing, near.camera).rgb
     assert abs(again - near.image).mean() < 0.02  # registered, else the same
     assert nearest_truth(picture, "a striped red mug", cam, starts=12).psnr < near.psnr - 5
+
+
+def on_a_wall(number, seed, n=600):
+    "Ink and light of a pattern on a square of 1.2 units, [n,n] each: rows go up the wall"
+    at = (np.arange(n) + 0.5) / n * 1.2 - 0.6
+    both = [[world.textured(number, seed, x, 0.3, z, 0.0, 1.0, 0.0) for x in at] for z in at]
+    return np.moveaxis(np.array(both), 2, 0)
+
+
+def runs_of(line):
+    "Where a line of truths begins to be true, and ends"
+    step = np.diff(np.r_[0, line, 0].astype(int))
+    return np.flatnonzero(step == 1), np.flatnonzero(step == -1)
+
+
+def test_bricks_lie_in_rows_that_are_shifted():
+    "Mortar lies along whole rows, .13 apart; between them bricks of .2 to .28 units, whose joints tell nothing of the next row's"
+    phases, unit = [], 600 / 1.2
+    for seed in range(4):
+        ink = on_a_wall(6, seed)[0] > 0
+        first, last = runs_of(ink.all(1))
+        assert np.allclose(np.diff(first[1:]), 0.13 * unit, atol=2)
+        assert np.allclose((last - first)[1:-1], 0.24 * 0.13 * unit, atol=2)
+        for below, above in zip(last, first[1:]):
+            joints = runs_of(ink[(below + above) // 2])[0][1:]
+            length = np.diff(joints).mean()
+            assert np.ptp(np.diff(joints)) <= 2 and 0.2 * unit - 2 < length < 0.28 * unit + 2
+            phases.append(joints[0] % length / length)
+    step = np.exp(2j * np.pi * np.diff(phases))
+    assert abs(step.mean()) < 0.45  # 1 where rows are not shifted; by chance about 35**-.5
+
+
+def test_threads_cross():
+    "Light changes along one axis in about half of the places, and along the other in the rest"
+    light = on_a_wall(5, 0)[1]
+    squares = light.reshape(24, 25, 24, 25).swapaxes(1, 2)  # .05 units, a third of a cell
+    up, along = ((np.diff(squares, axis=a) ** 2).mean((2, 3)) for a in (2, 3))
+    ratio = np.log(up / along)
+    assert 0.3 < (ratio > 0).mean() < 0.7 and np.median(abs(ratio)) > 1

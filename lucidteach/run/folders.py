@@ -76,6 +76,8 @@ Folder = Annotated[
 def no_such(path: str | Path, kind: str = "file") -> str:
     "What is said of a file or folder that is not there, with the name beside it that is most like its own"
     path = Path(path)
+    if path.is_dir() and kind == "file":
+        return f"{path} is a folder, and a file is needed"
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     near = nearest_name(path.name, [f.name for f in beside if f.name[0] != "." and (kind == "file" or f.is_dir())])
     return f"{path}: no such {kind}" + f", {near.strip()}" * bool(near)
