@@ -67,7 +67,7 @@ class Config:
     steps: Whole = 12000
     batch: Count = 32
     seed: Whole = 0
-    size: multiple(4) = 64  # pixels; latents have a quarter of that
+    size: multiple(8) = 64  # pixels; latents have a quarter of that
     lr: Positive = 6e-4
     warmup: Whole = 150  # steps
     decay: Share = 0.35  # share of the steps, at the end, over which the rate falls to 0
