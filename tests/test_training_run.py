@@ -123,3 +123,65 @@ def test_a_run_that_is_stopped_ends_with_130(half):
     said = p.communicate(timeout=120)[0]
     assert p.returncode == 130, said
     assert json.loads((half / "checkpoint/state.json").read_text())["step"] > 2
+
+
+def trainer(out, **own):
+    "A trainer before its first step, with a bank where there is one"
+    config = Config(**TINY | own)
+    tr = run.prepared(config, out, False, None)
+    if config.bank:
+        tr.use_bank(run.open_bank(out / "bank.safetensors", config, tr.ae))
+    return tr
+
+
+@pytest.mark.parametrize("bank", [0, 24])
+def test_times_and_cap_reach_the_loss(tmp_path, bank):
+    "Half of the times lie below 20 where that is asked, and the weight of the error in v is min(SNR+1, cap)/(SNR+1)"
+    tr = trainer(tmp_path, bank=bank, batch=64, times="start", cap=50.0)
+    b = tr.pictures.at(0)
+    assert 0.45 < (b.t < 20).float().mean() < 0.55
+    snr = 1 / (1 - tr.schedule.alphas_cumprod[b.t]) - 1
+    weight = tr.problem(b)[2].flatten()
+    assert torch.allclose(weight.double(), (snr + 1).clamp(max=50) / (snr + 1), rtol=1e-4)
+    assert (weight < 0.9).any() and (weight > 0.99).any()
+
+    few = trainer(tmp_path / "noisy", bank=0, batch=64, noisy=0.5).pictures.at(0)
+    assert 0.45 < (few.t >= 900).float().mean() < 0.62
+
+
+def test_grain_is_on_the_clean_latents_and_in_the_pool(tmp_path):
+    tr = trainer(tmp_path, batch=24, grain=0.3, pool=1)
+    b = tr.pictures.at(0)
+    x0 = tr.pictures.clean(b)[0]
+    grain = x0 - tr.bank["latents"][b.i].float()
+    assert abs(grain.std() - 0.3) < 0.02 and abs(grain.mean()) < 0.02
+    mean, _ = tr.pictures.target(b, x0, torch.randn_like(x0))
+    assert torch.allclose(mean, x0)  # a pool of one is the picture that was drawn
+
+
+def test_a_detailed_run_sees_and_reads_fine_patterns(tmp_path):
+    from lucidteach.prior.train import Trainer, drawn_from
+    config = Config(**TINY | dict(bank=0, detailed=0.5, batch=200))
+    assert drawn_from(config) == dict(background=0.15, detailed=0.5, grounds=0.25, mirrored=0.5)
+    tr, plain = Trainer(config), Trainer(Config(**TINY))
+    words = ("furry", "speckled", "woven", "bricked", "sandy")
+    assert [len(tr.tokenizer.tokenize(w)) for w in words] == [1] * 5
+    assert all(len(plain.tokenizer.tokenize(w)) > 1 for w in words)
+    said = tr.pictures.at(0).captions
+    fine = ("furry", "fluffy", "fur", "speckle", "fleck", "woven", "knit", "wool", "brick")
+    assert 0.3 < sum(any(w in c for w in fine) for c in said) / len(said) < 0.6
+
+
+def test_new_words_begin_at_the_mean_of_their_pieces_and_the_autoencoder_comes_along(tmp_path):
+    from lucidteach.prior.checkpoints import TOY, load_prior
+    from lucidteach.prior.train import Trainer
+    tr = Trainer(Config(pca_images=70, detailed=0.5))
+    run.start_from(tr, TOY)
+    old = load_prior("toy", device="cpu").pipe
+    before, after = (v.get_input_embeddings().weight for v in (old.text_encoder, tr.raw.text_encoder))
+    ids, known = tr.tokenizer.get_vocab(), old.tokenizer.get_vocab()
+    for word in ("furry", "bricked"):
+        pieces = old.tokenizer(word, add_special_tokens=False).input_ids
+        assert len(pieces) > 1 and torch.allclose(after[ids[word + "</w>"]], before[pieces].mean(0), atol=1e-6)
+    assert torch.equal(after[ids["mug</w>"]], before[known["mug</w>"]])
+    assert all(torch.equal(a, b) for a, b in zip(tr.ae.parameters(), old.vae.parameters()))
