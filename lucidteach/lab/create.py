@@ -565,14 +565,15 @@ def prepare(
         raise ValueError(f"{method} is an editing loss: it changes a given object, and create begins from nothing")
     check_options(settings)
     name = prior_name(prior)
-    prompts, _ = check_prompts(prompt, toy=name == "toy")
+    toy = name.partition("+")[0] in TOY  # "toy+onnxruntime" is the same network
+    prompts, _ = check_prompts(prompt, toy=toy)
     if isinstance(settings.get("size"), int) and not isinstance(prior, str):
         check_size(prior, settings["size"])
     c = config(preset or usual_preset(prompts, prior, name, settings, scene), **settings)
     if preset == "field" and not is_field(scene):
         raise ValueError(NO_FIELD)
     if own := [settings[k] for k in ("negative", "inverse") if settings.get(k)]:
-        check_prompts(own, toy=name == "toy")  # a preset's own may hold words that the toy prior does not know
+        check_prompts(own, toy=toy)  # a preset's own may hold words that the toy prior does not know
     check_source(c.init)
     return prompts, c, name
 
