@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from math import ceil, floor
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,6 +118,17 @@ def test_folders_of_before(tmp_path):
     assert again.complete and again.state.calls == first.state.calls and not asked
     with pytest.raises(FileExistsError, match="different detail"):
         go(**old | dict(detail=(0.5, 0.4, 0.1)))
+
+
+@pytest.mark.parametrize("preset,name", [("toy", "toy"), ("field", "field, one stage")])
+def test_a_preset_is_the_one_that_was_measured(preset, name):
+    "The settings of the runs in 43b, each of which says by what it differs from the first preset"
+    lines = (Path(__file__).parent.parent / "nbs/4_scene/results/create-stages.jsonl").read_text(encoding="utf-8")
+    runs = [r for r in map(json.loads, lines.splitlines()) if r["name"] == name]
+    settings = {k: v for r in runs for k, v in r["settings"].items()}
+    assert len(runs) >= 8 and len(settings) >= 7
+    held = json.loads(json.dumps(asdict(config(preset))))
+    assert {k: held[k] for k in settings} == settings
 
 
 @pytest.mark.parametrize("detail", [(0.5, 0.1, 0.4), (0.5, 0.4, 0.02), (0.5, 0.4), (1.5, 0.4, 0.1), 0.5])
