@@ -120,12 +120,12 @@ def test_folders_of_before(tmp_path):
         go(**old | dict(detail=(0.5, 0.4, 0.1)))
 
 
-@pytest.mark.parametrize("preset,name", [("toy", "toy"), ("field", "field, one stage")])
+@pytest.mark.parametrize("preset,name", [("toy", "toy"), ("field", "field, closed start")])
 def test_a_preset_is_the_one_that_was_measured(preset, name):
     "The settings of the runs in 43b, each of which says by what it differs from the first preset"
     lines = (Path(__file__).parent.parent / "nbs/4_scene/results/create-stages.jsonl").read_text(encoding="utf-8")
     runs = [r for r in map(json.loads, lines.splitlines()) if r["name"] == name]
-    settings = {k: v for r in runs for k, v in r["settings"].items()}
+    settings = {k: v for r in runs for k, v in r["settings"].items() if k != "pictures"}
     assert len(runs) >= 8 and len(settings) >= 7
     held = json.loads(json.dumps(asdict(config(preset))))
     assert {k: held[k] for k in settings} == settings

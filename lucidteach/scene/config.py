@@ -274,8 +274,8 @@ ONE_STAGE = dict(
 DETAIL = dict(head_start=0.5, detail=(0.5, 0.4, 0.1))
 # from nothing: the times begin higher
 BALL = TOY | ONE_STAGE | dict(init="ball", opacity=0.5, t_start=0.98, t_range=(0.02, 0.4), steps=120)
-# for a radiance field: as `toy` was first, in twice the steps
-FIELD = TOY | ONE_STAGE | dict(steps=160, lr_field=(0.01, 0.001))
+# for a radiance field: more steps of fewer views, from points without gaps between them
+FIELD = TOY | dict(steps=160, batch=4, init_scale=1.0, lr_field=(0.01, 0.001))
 PRESETS = {"paper": {}, "toy": TOY, "ball": BALL, "field": FIELD}
 
 

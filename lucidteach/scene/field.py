@@ -193,10 +193,10 @@ def field_like(
     gaussians: Gaussians,
     field: optional(Field, "a Field") = None,  # changed in place; None: a new one
     views: int = 24,  # pictures of the Gaussians, on white
-    size: Count = 32,  # of each, in pixels
+    size: Count = 64,  # of each, in pixels
     steps: Count = 100,  # of two pictures
 ) -> Field:
-    "A field that looks like Gaussians: fitted to small pictures of them."
+    "A field that looks like Gaussians: fitted to pictures of them."
     if not len(gaussians) or views < 1:
         raise ValueError(f"{len(gaussians)} Gaussians, {views} views: at least one of each")
     camera = Camera.from_world(spiral(views), size)
