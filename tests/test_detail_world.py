@@ -118,6 +118,11 @@ def test_the_new_words_come_in_only_where_they_are_asked_for():
     many = [sample_thing(rng, detailed=0.5, grounds=0.3, mirrored=0.5) for _ in range(2000)]
     share = lambda f: np.mean([f(t) for t in many])
     assert abs(share(lambda t: t.pattern in FINE_PATTERNS) - 0.5) < 0.05
+    for p in FINE_PATTERNS:
+        assert abs(share(lambda t: t.pattern == p) - 0.125) < 0.04, p
+    uneven = [t.ground for t in many if t.ground != "even"]
+    for ground in ("sandy", "shaded", "cloudy"):
+        assert uneven.count(ground) > len(uneven) / 6, ground
     assert abs(share(lambda t: t.mirrored) - 0.5) < 0.05 and len({t.seed for t in many}) > 1990
     white = [t for t in many if t.color == t.background == "white" and t.kind == "photo"]
     assert white and all(t.ground != "even" for t in white)
