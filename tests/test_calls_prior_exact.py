@@ -149,7 +149,7 @@ def test_wrong_calls_of_training():
     for call, *words in (
         (lambda: T.Config(lr="1e-3"), "lr must be a number above 0", "'1e-3'"),
         (lambda: T.Config(stpes=5), "Config has no setting 'stpes'", "did you mean 'steps'?"),
-        (lambda: T.Config(size=63), "size must be a multiple of 4", "63"),
+        (lambda: T.Config(size=63), "size must be a multiple of 8", "63"),
         (lambda: T.Config(channels=(17,)), "channels must be a tuple of multiples of 16"),
         (lambda: T.Config(precision="fp16"), "one of 'no', 'bf16'", "'fp16'"),
         (lambda: T.Config(noisy=1), "noisy must be a share within 0..1, below 1"),
