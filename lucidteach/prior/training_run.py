@@ -82,10 +82,10 @@ def begin_worker():
 
 
 def unless_stopped(parts: Iterable, stop) -> list:
-    "All of `parts`, or KeyboardInterrupt as soon as `stop` is set"
+    "All of `parts`, or KeyboardInterrupt after one where `stop` is set"
     made = []
     for part in parts:
-        if stop and stop.is_set():
+        if made and stop and stop.is_set():
             raise KeyboardInterrupt
         made.append(part)
     return made
